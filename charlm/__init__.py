@@ -1,0 +1,75 @@
+"""charlm: character-level recurrent language models that score sentences and write text.
+
+    import charlm
+
+    lm = charlm.train("configs/quickstart.yaml", budget="2m", out="runs/q")
+    lm = charlm.load("runs/q")
+    lm.score(["to be or not to be"])
+    for text in lm.sample(count=3, length=200, temperature=0.8, seed=1):
+        print(text)
+    lm.evaluate("held_out.txt")
+
+torch is imported when the first of these is used, not before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from charlm.errors import (
+    CharlmError,
+    ConfigError,
+    CorpusError,
+    InputError,
+    Interrupted,
+    RunError,
+    TrainingError,
+)
+
+if TYPE_CHECKING:
+    from charlm.inference.evaluation import Evaluation
+    from charlm.inference.scoring import CharacterScore, Score
+    from charlm.language_model import LanguageModel, load, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CharacterScore",
+    "CharlmError",
+    "ConfigError",
+    "CorpusError",
+    "Evaluation",
+    "InputError",
+    "Interrupted",
+    "LanguageModel",
+    "RunError",
+    "Score",
+    "TrainingError",
+    "__version__",
+    "load",
+    "train",
+]
+
+_LAZY = {
+    "CharacterScore": "charlm.inference.scoring",
+    "Evaluation": "charlm.inference.evaluation",
+    "LanguageModel": "charlm.language_model",
+    "Score": "charlm.inference.scoring",
+    "load": "charlm.language_model",
+    "train": "charlm.language_model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name, and with it torch, when it is first used."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

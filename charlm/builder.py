@@ -1,0 +1,128 @@
+"""From a configuration to parts: the only place that knows both.
+
+Every component takes plain values; here they are taken out of the configuration and handed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+from charlm.config import Config, ModelConfig, SamplingConfig, parse_amount
+from charlm.errors import InputError
+from charlm.inference.evaluation import evaluate
+from charlm.inference.sampling import Draw, write_texts
+from charlm.model import CharacterModel
+from charlm.text.batches import Batches, LineBatches, StreamBatches
+from charlm.text.corpus import Corpus, load_corpus
+from charlm.training.budget import Amount
+from charlm.training.checkpoint import RunFolder
+from charlm.training.optimization import build_optimizer
+from charlm.training.trainer import Trainer
+
+
+def build_device(name: str) -> torch.device:
+    """Returns the device; `auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        InputError: this machine, or this build of torch, has no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available.get(name, False):
+        there = ", ".join(key for key, yes in available.items() if yes)
+        raise InputError(f"device {name}: not on this machine; there is: {there}")
+    return torch.device(name)
+
+
+def build_corpus(config: Config) -> Corpus:
+    """Reads, splits and encodes the corpus."""
+    c = config.corpus
+    return load_corpus(
+        c.path,
+        framing=c.framing,
+        level=c.level,
+        validation=c.validation,
+        test=c.test,
+        normalization=c.normalization,
+        lowercase=c.lowercase,
+        min_count=c.min_count,
+        max_line_length=c.max_line_length,
+    )
+
+
+def build_model(model: ModelConfig, vocabulary_size: int) -> CharacterModel:
+    """Builds a model with fresh weights, drawn from torch's global generator."""
+    return CharacterModel(
+        vocabulary_size,
+        cell=model.cell,
+        hidden_size=model.hidden_size,
+        num_layers=model.num_layers,
+        reset=model.reset,
+        bias=model.bias,
+        embedding_size=model.embedding_size,
+        dropout=model.dropout,
+        forget_bias=model.forget_bias,
+        recurrent_init=model.recurrent_init,
+    )
+
+
+def build_batches(config: Config, corpus: Corpus) -> Batches:
+    """Lays the training split out in windows."""
+    t, vocabulary = config.training, corpus.vocabulary
+    if vocabulary.framing == "lines":
+        return LineBatches(corpus.train.ids, vocabulary.boundary_id, t.batch_size, t.sequence_length, t.seed)
+    return StreamBatches(corpus.train.ids, t.batch_size, t.sequence_length, t.seed)
+
+
+def build_draw(sampling: SamplingConfig) -> Draw:
+    """Returns the rule by which characters are drawn."""
+    return Draw(sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
+
+
+def build_trainer(config: Config, corpus: Corpus, model: CharacterModel, folder: RunFolder) -> Trainer:
+    """Puts a trainer together; nothing is written yet."""
+    t, s = config.training, config.sampling
+    per_symbol = corpus.train.characters / len(corpus.train.ids)
+
+    def amount(text: str) -> Amount:
+        return Amount(*parse_amount(text), len(corpus.train.ids), per_symbol)
+
+    def validate() -> float:
+        return evaluate(model, corpus.vocabulary, corpus.validation).nats_per_character
+
+    def write_sample() -> str:
+        return next(write_texts(model, corpus.vocabulary, length=s.length, draw=build_draw(s), seed=t.seed))
+
+    budget = amount(t.budget)
+    interval = amount(t.evaluate_every)
+    if interval.unit == "percent":
+        interval = Amount(budget.unit, budget.amount * interval.amount / 100, len(corpus.train.ids), per_symbol)
+    return Trainer(
+        model,
+        build_batches(config, corpus),
+        build_optimizer(
+            model,
+            t.optimizer,
+            learning_rate=t.learning_rate,
+            momentum=t.momentum,
+            beta2=t.beta2,
+            weight_decay=t.weight_decay,
+        ),
+        budget=budget,
+        interval=interval,
+        folder=folder,
+        validate=validate if len(corpus.validation.ids) else None,
+        write_sample=write_sample,
+        schedule=t.schedule,
+        warmup=t.warmup,
+        clip_norm=t.clip_norm,
+        early_stopping=t.early_stopping,
+        corpus_key=hashlib.sha256(corpus.train.ids.tobytes()).hexdigest(),
+    )

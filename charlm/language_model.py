@@ -1,0 +1,432 @@
+"""The public API: train or load a language model, then score, sample and evaluate with it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from charlm.builder import build_corpus, build_device, build_draw, build_model, build_trainer
+from charlm.config import Config, load_config, to_yaml
+from charlm.errors import ConfigError, InputError, RunError
+from charlm.inference.evaluation import Evaluation, evaluate
+from charlm.inference.sampling import Draw, write, write_texts
+from charlm.inference.scoring import Score, score_sentences, score_together
+from charlm.model import CharacterModel, parameter_count
+from charlm.text.corpus import load_held_out
+from charlm.text.vocabulary import Vocabulary
+from charlm.training.checkpoint import RunFolder
+from charlm.training.signals import catch_stop_signals
+from charlm.training.trainer import Metrics, Observer, StepReport
+
+PathLike = str | os.PathLike[str]
+_MEASURE_SECONDS = 1.5
+
+
+class LanguageModel:
+    """A trained character-level language model; `charlm.load` and `charlm.train` make them.
+
+    Args:
+        model: the network.
+        vocabulary: the characters it knows.
+        config: what it was trained with.
+    """
+
+    def __init__(self, model: CharacterModel, vocabulary: Vocabulary, config: Config) -> None:
+        self.model = model.eval()
+        self.vocabulary = vocabulary
+        self.config = config
+
+    def score(self, sentences: Iterable[str]) -> list[Score]:
+        """Scores sentences; log-probabilities are in nats.
+
+        A sentence's score does not depend on the others. Unknown characters are counted, not refused.
+        """
+        return list(self.score_stream(_several(sentences)))
+
+    def score_stream(self, sentences: Iterable[str]) -> Iterator[Score]:
+        """Scores any number of sentences in bounded memory, in their order."""
+        return score_sentences(self.model, self.vocabulary, sentences)
+
+    def score_batch(self, sentences: Sequence[str]) -> list[Score]:
+        """Scores sentences that are all at hand at once, for callers that batch by themselves."""
+        return score_together(self.model, self.vocabulary, sentences)
+
+    def sample(
+        self,
+        count: int = 1,
+        *,
+        prompt: str = "",
+        length: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int = 0,
+        stop: str | None = None,
+    ) -> Iterator[str]:
+        """Writes `count` texts, each beginning with the prompt.
+
+        Sample k depends only on the seed and k. What is not given comes from the run's configuration.
+
+        Args:
+            count: how many.
+            prompt: text to go on from.
+            length: characters to write; in lines framing a text also ends with its line.
+            temperature: divides the logits; 0 takes the likeliest character always.
+            top_k: only the K likeliest characters.
+            top_p: only the likeliest characters that together hold this probability.
+            min_p: only characters at least this fraction as likely as the likeliest.
+            seed: of the random numbers.
+            stop: end a text as soon as it ends with this.
+
+        Raises:
+            InputError: the prompt has unknown characters, or a setting is out of range.
+        """
+        return write_texts(
+            self.model,
+            self.vocabulary,
+            count,
+            prompt=prompt,
+            length=self._length(length),
+            draw=self._draw(temperature, top_k, top_p, min_p),
+            seed=seed,
+            stop=stop,
+        )
+
+    def stream(
+        self,
+        *,
+        prompt: str = "",
+        length: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int = 0,
+        stop: str | None = None,
+    ) -> Iterator[str]:
+        """Writes one text piece by piece: the prompt, then each character as it is drawn.
+
+        Joined, it is the first text that `sample` gives for the same arguments.
+        """
+        pieces = write(
+            self.model,
+            self.vocabulary,
+            [0],
+            prompt=prompt,
+            length=self._length(length),
+            draw=self._draw(temperature, top_k, top_p, min_p),
+            seed=seed,
+            stop=stop,
+        )
+        first = next(pieces, [""])  # a bad prompt speaks up before anything is written
+        yield prompt + first[0]
+        for (piece,) in pieces:
+            yield piece
+
+    def _length(self, length: int | None) -> int:
+        if length is not None and length < 1:
+            raise InputError(f"length {length}: must be at least 1")
+        return self.config.sampling.length if length is None else length
+
+    def _draw(self, temperature: float | None, top_k: int | None, top_p: float | None, min_p: float | None) -> Draw:
+        defaults = build_draw(self.config.sampling)
+        return Draw(
+            defaults.temperature if temperature is None else temperature,
+            defaults.top_k if top_k is None else top_k,
+            defaults.top_p if top_p is None else top_p,
+            defaults.min_p if min_p is None else min_p,
+        )
+
+    def evaluate(self, paths: PathLike | Iterable[PathLike]) -> Evaluation:
+        """Measures how well the model predicts held-out text.
+
+        Args:
+            paths: files, folders, globs, `.gz` or `-`, read with the run's own framing and normalisation.
+
+        Raises:
+            CorpusError: nothing to read, or not text.
+        """
+        names = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+        split = load_held_out([os.fspath(name) for name in names], self.vocabulary)
+        return evaluate(self.model, self.vocabulary, split)
+
+
+def _several(sentences: Iterable[str]) -> Iterable[str]:
+    if isinstance(sentences, str):
+        raise InputError("score takes a list of sentences; put the one sentence into a list")
+    return sentences
+
+
+def load(run: PathLike, *, device: str = "auto", threads: int | None = None) -> LanguageModel:
+    """Loads the best model of a run folder.
+
+    Args:
+        run: the folder that training wrote.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        threads: CPU threads; None leaves torch's choice.
+
+    Raises:
+        RunError: the folder is missing, incomplete, damaged or from a newer charlm.
+    """
+    set_threads(threads)
+    folder = RunFolder(Path(run))
+    vocabulary = Vocabulary.from_json(folder.read_text(folder.vocabulary), str(folder.vocabulary))
+    config = load_run_config(folder)
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config.model, len(vocabulary))
+    folder.load_model(model)
+    return LanguageModel(model.to(build_device(device)), vocabulary, config)
+
+
+def load_run_config(folder: RunFolder) -> Config:
+    """Reads the configuration of a run.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    folder.read_text(folder.config)
+    try:
+        return load_config(folder.config)
+    except ConfigError as error:
+        raise RunError(f"{folder.path}: damaged configuration: {error}") from None
+
+
+def load_metrics(run: PathLike) -> list[dict[str, Any]]:
+    """Reads the training curve of a run: the rows of metrics.jsonl.
+
+    Raises:
+        RunError: the run is missing or damaged.
+    """
+    return RunFolder(Path(run)).read_metrics()
+
+
+def set_threads(threads: int | None) -> None:
+    """Sets how many CPU threads torch uses; None changes nothing."""
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"threads {threads}: must be at least 1")
+        torch.set_num_threads(threads)
+
+
+class _Silent:
+    """An observer that says nothing."""
+
+    def on_step(self, report: StepReport) -> None:
+        pass
+
+    def on_evaluation(self, metrics: Metrics, sample: str, is_best: bool) -> None:
+        pass
+
+
+def train(
+    config: PathLike | Mapping[str, Any] | Config | None = None,
+    *,
+    corpus: PathLike | Sequence[PathLike] | None = None,
+    budget: str | None = None,
+    out: PathLike | None = None,
+    resume: bool = False,
+    device: str | None = None,
+    threads: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    observer: Observer | None = None,
+) -> LanguageModel:
+    """Trains a model and returns the best one by validation loss.
+
+    Args:
+        config: a YAML file, the same as dictionaries, or a `Config`; None: defaults, and `corpus` is needed.
+        corpus: replaces `corpus.path`.
+        budget: replaces `training.budget`.
+        out: the run folder; None: `runs/` and the name of the configuration or corpus.
+        resume: go on with the run in `out`.
+        device: replaces `training.device`.
+        threads: CPU threads; None leaves torch's choice.
+        overrides: further values by dotted key.
+        observer: hears of steps and evaluations.
+
+    Raises:
+        ConfigError: the configuration is not valid.
+        CorpusError: the corpus cannot be read or is too small.
+        InputError: `out` already holds a run and `resume` is not given.
+        RunError: nothing to resume, or the run does not match the configuration or corpus.
+        TrainingError: the loss is not finite or a file cannot be written; what was saved is whole.
+        Interrupted: a signal stopped it; the work is saved.
+    """
+    set_threads(threads)
+    if resume and config is None and corpus is None:
+        if out is None:
+            raise InputError("to resume, name the run folder with --out")
+        config = RunFolder(Path(out)).config
+    settings = resolve_config(config, corpus=corpus, budget=budget, device=device, overrides=overrides)
+    folder = RunFolder(Path(out) if out is not None else default_out(config, settings))
+    if folder.holds_run and not resume:
+        raise InputError(
+            f"{folder.path}: already holds a run; go on with it by --resume, or name another folder by --out"
+        )
+    if resume:
+        settings = _resumed_config(folder, settings)
+    torch_device = build_device(settings.training.device)
+    data = build_corpus(settings)
+    vocabulary = data.vocabulary
+    with torch.random.fork_rng(devices=[torch_device] if torch_device.type == "cuda" else []):
+        torch.manual_seed(settings.training.seed)
+        model = build_model(settings.model, len(vocabulary)).to(torch_device)
+        trainer = build_trainer(settings, data, model, folder)
+        folder.create(to_yaml(settings), vocabulary.to_json())
+        last = folder.load_last() if resume else None
+        if last is not None:
+            trainer.resume(*last)
+        with catch_stop_signals() as stop:
+            trainer.run(observer or _Silent(), stop)
+    folder.load_model(model)
+    return LanguageModel(model, vocabulary, settings)
+
+
+def resolve_config(
+    config: PathLike | Mapping[str, Any] | Config | None,
+    *,
+    corpus: PathLike | Sequence[PathLike] | None = None,
+    budget: str | None = None,
+    device: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """Puts a configuration and what overrides it together; arguments as in `train`.
+
+    Raises:
+        ConfigError: the result is not valid, or there is neither a configuration nor a corpus.
+    """
+    changes = dict(overrides or {})
+    if corpus is not None:
+        one = isinstance(corpus, (str, os.PathLike))
+        changes["corpus.path"] = os.fspath(corpus) if one else [os.fspath(path) for path in corpus]  # type: ignore[arg-type,union-attr]
+    if budget is not None:
+        changes["training.budget"] = budget
+    if device is not None:
+        changes["training.device"] = device
+    if config is None and "corpus.path" not in changes:
+        raise ConfigError("nothing to train on: name a configuration, or a text with --corpus")
+    if isinstance(config, Config):
+        config = config.model_dump()
+    source = config if config is None or isinstance(config, Mapping) else Path(config)
+    return load_config(source, changes)
+
+
+def default_out(config: PathLike | Mapping[str, Any] | Config | None, settings: Config) -> Path:
+    """Returns `runs/NAME`, NAME being that of the configuration file or else of the corpus."""
+    if isinstance(config, (str, os.PathLike)):
+        name = Path(config).stem
+    else:
+        path = settings.corpus.path
+        first = path if isinstance(path, str) else path[0]
+        name = Path(first.removeprefix("corpus:")).name.split(".")[0].strip("*-") or "run"
+    return Path("runs") / name
+
+
+# What may change when a run goes on: when it ends, what it shows, and where it computes.
+_MAY_CHANGE = (
+    "training.budget",
+    "training.evaluate_every",
+    "training.early_stopping",
+    "training.device",
+    "sampling.",
+)
+
+
+def _resumed_config(folder: RunFolder, settings: Config) -> Config:
+    """Checks that a run may go on with these settings.
+
+    Raises:
+        RunError: there is no run, or a setting differs that must not.
+    """
+    old, new = _flat(load_run_config(folder)), _flat(settings)
+    differing = [k for k in new if new[k] != old[k] and not k.startswith(_MAY_CHANGE)]
+    if differing:
+        lines = "".join(f"\n  {key}: {old[key]!r} in the run, {new[key]!r} now" for key in differing)
+        raise RunError(f"{folder.path}: cannot go on with another configuration:{lines}")
+    return settings
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    dump = config.model_dump()
+    return {f"{section}.{key}": value for section, keys in dump.items() for key, value in keys.items()}
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What a training would be like; nothing is written to find out.
+
+    Attributes:
+        config: the resolved configuration.
+        train_characters: in the training split.
+        validation_characters: in the validation split.
+        test_characters: in the test split.
+        vocabulary_size: symbols, `<unk>` included.
+        rare: characters that occur once or twice in the training split, with their counts.
+        unknown_share: share of the validation split that the vocabulary does not know.
+        windows_per_epoch: steps of one pass.
+        parameters: trainable numbers.
+        memory_bytes: the most memory that this process has held while taking steps of training.
+        characters_per_second: measured over a second and a half of training.
+        seconds: the expected length of the training.
+        epochs: the expected number of passes.
+        notes: what the reading of the corpus has to say.
+    """
+
+    config: Config
+    train_characters: int
+    validation_characters: int
+    test_characters: int
+    vocabulary_size: int
+    rare: list[tuple[str, int]]
+    unknown_share: float
+    windows_per_epoch: int
+    parameters: int
+    memory_bytes: int
+    characters_per_second: float
+    seconds: float
+    epochs: float
+    notes: list[str]
+
+
+def preflight(config: Config) -> Preflight:
+    """Looks at corpus, vocabulary, model, memory and time before any training.
+
+    Raises:
+        CorpusError: the corpus cannot be read or is too small.
+        InputError: no such device.
+    """
+    data = build_corpus(config)
+    vocabulary = data.vocabulary
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        model = build_model(config.model, len(vocabulary)).to(build_device(config.training.device))
+        trainer = build_trainer(config, data, model, RunFolder("."))
+        speed = trainer.measure_speed(_MEASURE_SECONDS)
+    held_out = data.validation.ids
+    unknown = float((held_out == vocabulary.unknown_id).mean()) if len(held_out) else 0.0
+    seconds = trainer.expected_seconds(speed)
+    pairs = zip(vocabulary.symbols, vocabulary.counts, strict=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Preflight(
+        config=config,
+        train_characters=data.train.characters,
+        validation_characters=data.validation.characters,
+        test_characters=data.test.characters,
+        vocabulary_size=len(vocabulary),
+        rare=[(char, n) for char, n in pairs if 0 < n <= 2],
+        unknown_share=unknown,
+        windows_per_epoch=trainer.windows_per_epoch,
+        parameters=parameter_count(model),
+        memory_bytes=peak if sys.platform == "darwin" else peak * 1024,
+        characters_per_second=speed,
+        seconds=seconds,
+        epochs=seconds * speed / data.train.characters,
+        notes=data.notes,
+    )

@@ -1,0 +1,193 @@
+"""The network: one-hot input → recurrent layers → softmax output.
+
+    x_t one-hot (or its row of a narrow embedding);  layer l's output is layer l+1's input
+    o_t = softmax(V_o s_t + b_o), read as the distribution of x_{t+1}
+
+Shapes are time-major, (T, B, ·), as PyTorch's own recurrent layers have them. The recurrences themselves are in
+`cells`, the loss and its minimisation in `training`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from charlm.cells import State, find_cell
+
+ModelState = list[State]  # one for each layer
+
+
+class Recurrent(nn.Module):
+    """Layers of one cell, with the weight names, shapes and gate order of `torch.nn.RNN/LSTM/GRU`.
+
+    Args:
+        input_size: symbols of the one-hot input, or the width of the embedding.
+        hidden_size: H.
+        num_layers: L.
+        cell: `rnn`, `lstm` or `gru`.
+        reset: `after` or `before`, for the GRU.
+        bias: whether there are biases; b = bias_ih + bias_hh.
+        dropout: dropped share of what goes from layer to layer.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        *,
+        cell: str,
+        reset: str,
+        bias: bool,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.cell = find_cell(cell, reset)
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.dropout = dropout
+        rows = self.cell.gates * hidden_size
+        for layer in range(num_layers):
+            columns = input_size if layer == 0 else hidden_size
+            self.register_parameter(f"weight_ih_l{layer}", nn.Parameter(torch.empty(rows, columns)))
+            self.register_parameter(f"weight_hh_l{layer}", nn.Parameter(torch.empty(rows, hidden_size)))
+            for name in ("bias_ih", "bias_hh"):
+                value = nn.Parameter(torch.zeros(rows)) if bias else None
+                self.register_parameter(f"{name}_l{layer}", value)
+
+    def parameter(self, name: str, layer: int) -> Tensor:
+        """Returns `weight_ih`, `weight_hh`, `bias_ih` or `bias_hh` of a layer; a bias may be None."""
+        value: Tensor = getattr(self, f"{name}_l{layer}")
+        return value
+
+    def forward(self, inputs: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+        """Runs all layers over all steps.
+
+        Args:
+            inputs: ids (T, B) of the one-hot input, or vectors (T, B, input_size).
+            state: of each layer, from the step before.
+
+        Returns:
+            The top layer's s_1 … s_T, shape (T, B, H), and the states after the last step.
+        """
+        last: ModelState = []
+        s = inputs
+        for layer in range(self.num_layers):
+            u, b = self.parameter("weight_ih", layer), self.parameter("bias_ih", layer)
+            if layer > 0:
+                s = F.dropout(s, self.dropout, self.training)
+            if s.is_floating_point():
+                x = F.linear(s, u, b)  # (T, B, G·H)
+            else:
+                # A one-hot vector picks a column of U: looked up, never multiplied.
+                x = F.embedding(s, u.t())  # (T, B, G·H)
+                if b is not None:
+                    x = x + b
+            s, state_l = self.cell.sequence(
+                x, state[layer], self.parameter("weight_hh", layer), self.parameter("bias_hh", layer)
+            )
+            last.append(state_l)
+        return s, last
+
+
+class CharacterModel(nn.Module):
+    """A recurrent language model over V symbols.
+
+    Args:
+        vocabulary_size: V.
+        cell: `rnn`, `lstm` or `gru`.
+        hidden_size: H.
+        num_layers: L.
+        reset: `after` or `before`, for the GRU.
+        bias: whether cells and output have biases.
+        embedding_size: K factors the input matrix into (·, K)(K, V); None: one-hot.
+        dropout: dropped share between layers and before the output.
+        forget_bias: where the bias of the LSTM's forget gate starts.
+        recurrent_init: `orthogonal` (each gate's matrix, Saxe et al. 2014) or `uniform` (±1/√H, as PyTorch).
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        *,
+        cell: str = "lstm",
+        hidden_size: int = 256,
+        num_layers: int = 1,
+        reset: str = "after",
+        bias: bool = True,
+        embedding_size: int | None = None,
+        dropout: float = 0.0,
+        forget_bias: float = 1.0,
+        recurrent_init: str = "orthogonal",
+    ) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.embedding = nn.Embedding(vocabulary_size, embedding_size) if embedding_size else None
+        self.recurrent = Recurrent(
+            embedding_size or vocabulary_size,
+            hidden_size,
+            num_layers,
+            cell=cell,
+            reset=reset,
+            bias=bias,
+            dropout=dropout,
+        )
+        self.output = nn.Linear(hidden_size, vocabulary_size, bias=bias)
+        self._initialize(cell, embedding_size, forget_bias, recurrent_init)
+
+    def _initialize(self, cell: str, embedding_size: int | None, forget_bias: float, recurrent_init: str) -> None:
+        H = self.recurrent.hidden_size
+        bound = 1 / math.sqrt(H)
+        for layer in range(self.recurrent.num_layers):
+            # A one-hot input has one active column, so its scale does not depend on V.
+            narrow = embedding_size if layer == 0 else None
+            scale = 1 / math.sqrt(narrow) if narrow else bound
+            nn.init.uniform_(self.recurrent.parameter("weight_ih", layer), -scale, scale)
+            for gate in self.recurrent.parameter("weight_hh", layer).split(H):
+                if recurrent_init == "orthogonal":
+                    nn.init.orthogonal_(gate)
+                else:
+                    nn.init.uniform_(gate, -bound, bound)
+            bias = self.recurrent.parameter("bias_ih", layer)
+            if cell == "lstm" and bias is not None:
+                nn.init.constant_(bias[H : 2 * H], forget_bias)
+        nn.init.uniform_(self.output.weight, -bound, bound)
+        if self.output.bias is not None:
+            nn.init.zeros_(self.output.bias)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.output.weight.device
+
+    def initial_state(self, batch_size: int) -> ModelState:
+        """Returns the state before the first symbol: zero, as the textbooks have it."""
+        shape = (batch_size, self.recurrent.hidden_size)
+        return [
+            tuple(self.output.weight.new_zeros(shape) for _ in range(self.recurrent.cell.states))
+            for _ in range(self.recurrent.num_layers)
+        ]
+
+    def features(self, ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+        """Runs input and layers: ids (T, B) → what the softmax reads (T, B, H), and the last state."""
+        inputs = ids if self.embedding is None else self.embedding(ids)  # (T, B) or (T, B, K)
+        s, last = self.recurrent(inputs, state)
+        return F.dropout(s, self.dropout, self.training), last
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Returns V_o s + b_o, shape (…, V); its softmax is the distribution of the next symbol."""
+        result: Tensor = self.output(features)
+        return result
+
+    def forward(self, ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+        """Maps ids (T, B) and a state to logits (T, B, V) and the state after the last step."""
+        features, last = self.features(ids, state)
+        return self.logits(features), last
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Counts the trainable numbers of a model."""
+    return sum(p.numel() for p in model.parameters())

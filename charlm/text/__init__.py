@@ -1,0 +1,1 @@
+"""Text in, numbers out: vocabulary, corpora and batches. Nothing here imports torch."""

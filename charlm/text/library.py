@@ -1,0 +1,377 @@
+"""The corpora that charlm knows by name, and how each becomes one local text file.
+
+Three kinds: texts that come with charlm, the running interpreter's own standard library, and
+public texts that are downloaded once. A download is used only after its SHA-256 is checked, and
+every finished file is replaced atomically, so a file that is there is whole. Reading a text,
+framing it and making a vocabulary are left to the other modules of this package.
+"""
+
+import difflib
+import hashlib
+import os
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import BinaryIO, Literal
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from charlm.errors import CorpusError
+
+Progress = Callable[[int, int | None], None]
+
+_CHUNK = 1 << 16  # bytes
+_LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
+
+
+@dataclass(frozen=True)
+class KnownCorpus:
+    """One corpus that has a name.
+
+    Attributes:
+        name: What the user types.
+        kind: `shipped` with charlm, `public` (downloaded), or `python` (built here).
+        description: One line for a list.
+        size_bytes: Bytes of the finished text file; None if not known yet.
+        licence: The licence of the text.
+        sha256: Of the file itself if shipped, of the download if public, else None.
+        url: Where the download lies; None if there is none.
+        member: The one file wanted from a zip archive; None if the download is the text itself.
+    """
+
+    name: str
+    kind: Literal["shipped", "public", "python"]
+    description: str
+    size_bytes: int | None
+    licence: str
+    sha256: str | None = None
+    url: str | None = None
+    member: str | None = None
+
+
+_SHIPPED = {
+    "english": "English text that comes with charlm",
+    "chinese": "Chinese text that comes with charlm",
+}
+
+# Where the checksums and sizes come from:
+#   tiny-shakespeare  computed from char-rnn's file; equal to dataset_infos.json of Hugging Face
+#                     `datasets` (tiny_shakespeare)
+#   names             computed from makemore's names.txt
+#   text8             pinned alike by many independent word2vec and language-model projects;
+#                     10^8 bytes by Matt Mahoney's definition of it
+#   enwik8            dataset_infos.json of Hugging Face `datasets` (enwik8); size from Matt
+#                     Mahoney's "About the Test Data"
+#   wikitext-2        dataset_infos.json of Hugging Face `datasets` (wikitext-2-raw-v1); address
+#                     from Quettos-open-accelerator, which pins the same sum; size from metria
+#   tiny-stories      the Git LFS pointer of roneneldan/TinyStories at the revision in the address,
+#                     as pinned by inkling-quant and others
+_PUBLIC = (
+    KnownCorpus(
+        name="tiny-shakespeare",
+        kind="public",
+        description="40,000 lines of Shakespeare, the sample text of char-rnn and nanoGPT",
+        size_bytes=1_115_394,
+        licence="public domain",
+        sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+    ),
+    KnownCorpus(
+        name="names",
+        kind="public",
+        description="32,033 given names, one a line, from makemore",
+        size_bytes=228_145,
+        licence="MIT",
+        sha256="0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d",
+        url="https://raw.githubusercontent.com/karpathy/makemore/master/names.txt",
+    ),
+    KnownCorpus(
+        name="text8",
+        kind="public",
+        description="English Wikipedia of 2006 in 27 characters, a to z and space",
+        size_bytes=100_000_000,
+        licence="GFDL and CC BY-SA (Wikipedia)",
+        sha256="a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
+        url="http://mattmahoney.net/dc/text8.zip",
+        member="text8",
+    ),
+    KnownCorpus(
+        name="enwik8",
+        kind="public",
+        description="the first 100 MB of English Wikipedia of 2006, with its markup",
+        size_bytes=100_000_000,
+        licence="GFDL and CC BY-SA (Wikipedia)",
+        sha256="547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc",
+        url="http://mattmahoney.net/dc/enwik8.zip",
+        member="enwik8",
+    ),
+    KnownCorpus(
+        name="wikitext-2",
+        kind="public",
+        description="good English Wikipedia articles, the training split of WikiText-2 raw",
+        size_bytes=10_940_747,
+        licence="CC BY-SA (Wikipedia)",
+        sha256="ef7edb566e3e2b2d31b29c1fdb0c89a4cc683597484c3dc2517919c615435a11",
+        url="https://wikitext.smerity.com/wikitext-2-raw-v1.zip",
+        member="wikitext-2-raw/wiki.train.raw",
+    ),
+    KnownCorpus(
+        name="tiny-stories",
+        kind="public",
+        description="21,990 stories in simple English, the validation split of TinyStories",
+        size_bytes=19_447_282,
+        licence="CDLA-Sharing-1.0",
+        sha256="94e431816c4cce81ff71e4408ff8d3bda9a42e8d2663986697c3954288cb38b4",
+        url="https://huggingface.co/datasets/roneneldan/TinyStories/resolve/f54c09fd23315a6f9c86f9dc80f725de7d8f9c64/TinyStories-valid.txt",
+    ),
+)
+
+
+def known_corpora() -> list[KnownCorpus]:
+    """Every corpus with a name: the shipped ones that are there, `python`, then the public ones."""
+    corpora = []
+    for name, description in _SHIPPED.items():
+        path = _shipped_path(name)
+        if path.is_file():
+            size, licence = path.stat().st_size, "MIT, written for charlm"
+            known = KnownCorpus(name, "shipped", description, size, licence, _sha256(path))
+            corpora.append(known)
+    built = _python_path(_corpora_folder())
+    size_built = built.stat().st_size if built.is_file() else None
+    description = "Python source code, the running interpreter's own standard library"
+    corpora.append(KnownCorpus("python", "python", description, size_built, "PSF-2.0"))
+    return [*corpora, *_PUBLIC]
+
+
+def cache_folder() -> Path:
+    """Where charlm keeps what it can make again.
+
+    `$CHARLM_CACHE`, else `$XDG_CACHE_HOME/charlm`, else `~/.cache/charlm`; corpora lie in its
+    subfolder `corpora`.
+    """
+    if own := os.environ.get("CHARLM_CACHE"):
+        return Path(own).expanduser()
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared).expanduser() / "charlm"
+    return Path.home() / ".cache" / "charlm"
+
+
+def fetch(
+    name: str,
+    *,
+    progress: Progress | None = None,
+    folder: Path | None = None,
+    source: str | None = None,
+    timeout: float = 30.0,
+) -> Path:
+    """The local text file of a known corpus, downloaded or built first if it is not there.
+
+    An interrupted download stays beside the target as `*.part`, and the next call goes on from it.
+    A download placed by hand where the error message says is checked and used.
+
+    Args:
+        name: One of `known_corpora()`.
+        progress: Called during a download with the bytes done and the bytes in all (None if the
+            server does not say).
+        folder: Where to keep it; by default `corpora` in `cache_folder()`.
+        source: An address to download from instead of the corpus's own, such as a mirror.
+        timeout: Seconds to wait for the network at any one step.
+
+    Raises:
+        CorpusError: The name is unknown, the network or the disk fails, or a checksum differs.
+    """
+    corpora = {corpus.name: corpus for corpus in known_corpora()}
+    if name not in corpora:
+        near = " or ".join(repr(match) for match in difflib.get_close_matches(name, corpora))
+        hint = f"did you mean {near}? " if near else ""
+        raise CorpusError(f"unknown corpus {name!r}: {hint}known are {', '.join(corpora)}")
+    corpus = corpora[name]
+    if corpus.kind == "shipped":
+        return _shipped_path(name)
+    folder = _corpora_folder() if folder is None else folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if corpus.kind == "python":
+            return _build_python(_python_path(folder))
+        report = progress or (lambda done, total: None)
+        return _public(corpus, folder, source or corpus.url or "", report, timeout)
+    except OSError as error:  # the network's own errors have become CorpusError by here
+        raise CorpusError(
+            f"corpus {name!r} cannot be stored in {folder} ({error}): make room there, or set "
+            "CHARLM_CACHE to another folder"
+        ) from error
+
+
+def find(name: str) -> Path | None:
+    """The text file of a corpus that needs no network, else None (also for an unknown name).
+
+    `python` is built if need be, and a download placed by hand is checked and used.
+
+    Raises:
+        CorpusError: A file placed by hand has the wrong checksum, or the disk fails.
+    """
+    corpus = next((corpus for corpus in known_corpora() if corpus.name == name), None)
+    if corpus is None:
+        return None
+    if corpus.kind == "public":
+        text, download = _places(corpus, _corpora_folder())
+        if not (download.is_file() or _has_size(text, corpus.size_bytes)):
+            return None
+    return fetch(name)
+
+
+def _corpora_folder() -> Path:
+    return cache_folder() / "corpora"
+
+
+def _shipped_path(name: str) -> Path:
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "data"  # in an installed package; in a checkout it lies beside the package
+    return (inside if inside.is_dir() else package.parent / "data") / f"{name}.txt"
+
+
+def _python_path(folder: Path) -> Path:
+    version = ".".join(str(number) for number in sys.version_info[:3])
+    return folder / f"python-{version}.txt"
+
+
+def _build_python(target: Path) -> Path:
+    """Join the UTF-8 sources of the standard library, in the order of their paths."""
+    if target.is_file():
+        return target
+    library = Path(sysconfig.get_path("stdlib"))
+    sources: list[Path] = []
+    for folder, subfolders, files in os.walk(library):
+        subfolders[:] = set(subfolders) - _LEFT_OUT  # os.walk does not enter what is taken away
+        sources += [Path(folder, file) for file in files if file.endswith(".py")]
+    if not sources:
+        raise CorpusError(f"this Python has no library sources in {library} to build a corpus from")
+    with _replacing(target) as file:
+        for path in sorted(sources):
+            content = path.read_bytes()
+            try:
+                content.decode("utf-8")
+            except UnicodeDecodeError:
+                continue
+            file.write(content if content.endswith(b"\n") or not content else content + b"\n")
+    return target
+
+
+def _places(corpus: KnownCorpus, folder: Path) -> tuple[Path, Path]:
+    """Where the finished text and the download lie: one file, unless the download is a zip."""
+    text = folder / f"{corpus.name}.txt"
+    return text, text.with_suffix(".zip") if corpus.member else text
+
+
+def _public(corpus: KnownCorpus, folder: Path, url: str, report: Progress, timeout: float) -> Path:
+    text, download = _places(corpus, folder)
+    if corpus.member and _has_size(text, corpus.size_bytes):
+        return text
+    if not download.is_file():
+        _download(corpus, url, download, report, timeout)
+    elif (got := _sha256(download)) != corpus.sha256:
+        raise CorpusError(
+            f"{download} is not the download of corpus {corpus.name!r}: its SHA-256 should be "
+            f"{corpus.sha256} but is {got}; delete it and run again"
+        )
+    if corpus.member:
+        _unpack(corpus, corpus.member, download, text)
+    return text
+
+
+def _download(corpus: KnownCorpus, url: str, path: Path, report: Progress, timeout: float) -> None:
+    """Bring the download to `path`, which appears only when its checksum is right."""
+    part = path.with_name(f"{path.name}.part")
+    if not (part.is_file() and _sha256(part) == corpus.sha256):
+        try:
+            _transfer(url, part, report, timeout)
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: not an address
+            reason = error.reason if type(error) is URLError else error
+            raise CorpusError(
+                f"corpus {corpus.name!r} cannot be downloaded ({reason}): run again when the "
+                f"network is there, or download {url} by any means, put it at {path}, and run "
+                "again"
+            ) from error
+    if (got := _sha256(part)) != corpus.sha256:
+        part.unlink()
+        raise CorpusError(
+            f"{url} did not give corpus {corpus.name!r}: its SHA-256 should be {corpus.sha256} but "
+            f"is {got}; the download was deleted"
+        )
+    part.replace(path)
+
+
+def _transfer(url: str, part: Path, report: Progress, timeout: float) -> None:
+    """Download `url` into `part`, going on from the bytes already in it (RFC 9110, 14.2)."""
+    done = part.stat().st_size if part.is_file() else 0
+    headers = {"User-Agent": "charlm"}  # some hosts refuse urllib's own
+    if done:
+        headers["Range"] = f"bytes={done}-"
+    try:
+        response = urlopen(Request(url, headers=headers), timeout=timeout)
+    except HTTPError as error:
+        error.close()
+        if error.code != 416 or not done:
+            raise
+        part.unlink()  # 416: the server's file ends before ours does, so ours is of another one
+        _transfer(url, part, report, timeout)
+        return
+    with response:
+        resumed = response.status == 206  # 200: the server ignores Range and sends it all
+        done = done if resumed else 0
+        length = response.headers["Content-Length"]
+        total = done + int(length) if length else None
+        with part.open("ab" if resumed else "wb") as file:
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                done += len(chunk)
+                report(done, total)
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and done < total:  # http.client reports no early end of a plain body
+        raise ConnectionError(f"the connection ended after {done:,} of {total:,} bytes")
+
+
+def _unpack(corpus: KnownCorpus, member: str, archive: Path, target: Path) -> None:
+    """Write one member to `target`; no path in the archive is ever used as a path on disk."""
+    limit = corpus.size_bytes or 0
+    with (
+        zipfile.ZipFile(archive) as opened,
+        opened.open(member) as packed,
+        _replacing(target) as file,
+    ):
+        while chunk := packed.read(_CHUNK):
+            if file.tell() + len(chunk) > limit:
+                raise CorpusError(
+                    f"{member} in {archive} is larger than the {limit:,} bytes of corpus "
+                    f"{corpus.name!r}: it was not unpacked"
+                )
+            file.write(chunk)
+
+
+def _has_size(path: Path, size: int | None) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[BinaryIO]:
+    """A file written beside `target` that takes its place, synced, if the block succeeds."""
+    beside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,265 @@
+"""The vocabulary: which characters a model knows, and how a sentence becomes ids and back.
+
+It travels with every model as `vocabulary.json`, together with the framing, the level and the normalisation, so
+that scoring can never read a text otherwise than training did. Reading files is left to `corpus`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.errors import InputError, RunError
+
+Ids = NDArray[np.int32]
+
+UNKNOWN = "<unk>"
+END_OF_SENTENCE = "</s>"  # what the boundary is called where scores are shown
+FORMAT = 1
+_CODE_POINTS = 0x110000
+
+
+class Vocabulary:
+    """Characters (or bytes) in id order, and everything that decides how text becomes ids.
+
+    The *boundary* is the symbol that stands before the first and after the last character of a sentence: the
+    newline where there is one. In lines framing it is both the start and the end symbol of every line; in stream
+    framing it is the ordinary newline of the text, so a sentence is scored as a line of the corpus would be. A
+    stream without newlines (text8) uses its space, or else its most frequent character.
+
+    Args:
+        symbols: one character each, in id order; at character level the first is `<unk>`.
+        counts: how often each symbol stands in the training text, for the unigram model of SLOR.
+        boundary: the symbol before and after a sentence.
+        framing: `stream` or `lines`.
+        level: `character`, or `byte`, where the symbols are the 256 byte values.
+        normalization: `none`, `nfc` or `nfkc`, applied to every text before it is encoded.
+        lowercase: whether every text is turned into small letters first.
+    """
+
+    def __init__(
+        self,
+        symbols: Sequence[str],
+        counts: Sequence[int],
+        *,
+        boundary: str = "\n",
+        framing: str = "stream",
+        level: str = "character",
+        normalization: str = "none",
+        lowercase: bool = False,
+    ) -> None:
+        self.symbols = tuple(symbols)
+        self.counts = tuple(counts)
+        self.boundary = boundary
+        self.framing = framing
+        self.level = level
+        self.normalization = normalization
+        self.lowercase = lowercase
+        self._check()
+        self.boundary_id = self.symbols.index(boundary)
+        self.unknown_id = 0 if level == "character" else None
+
+    def _check(self) -> None:
+        first_known = 0 if self.level == "byte" else 1
+        known = self.symbols[first_known:]
+        problem = None
+        if self.level not in ("character", "byte"):
+            problem = f"level {self.level!r} is neither character nor byte"
+        elif self.framing not in ("stream", "lines"):
+            problem = f"framing {self.framing!r} is neither stream nor lines"
+        elif self.normalization not in ("none", "nfc", "nfkc"):
+            problem = f"normalization {self.normalization!r} is none of none, nfc, nfkc"
+        elif self.level == "byte" and known != tuple(map(chr, range(256))):
+            problem = "a byte vocabulary lists the 256 byte values in order"
+        elif self.level == "character" and self.symbols[:1] != (UNKNOWN,):
+            problem = f"the first symbol must be {UNKNOWN}"
+        elif any(len(symbol) != 1 for symbol in known):
+            problem = "a symbol is not one character"
+        elif len(set(known)) != len(known):
+            problem = "a symbol stands twice"
+        elif self.boundary not in known:
+            problem = "the boundary is not one of the symbols"
+        elif len(self.counts) != len(self.symbols) or min(self.counts) < 0:
+            problem = "counts do not match the symbols"
+        if problem:
+            raise InputError(f"vocabulary: {problem}")
+
+    @classmethod
+    def build(
+        cls,
+        text: str,
+        *,
+        framing: str = "stream",
+        level: str = "character",
+        normalization: str = "none",
+        lowercase: bool = False,
+        min_count: int = 1,
+    ) -> Vocabulary:
+        """Builds the vocabulary of a training text that is already normalised.
+
+        Args:
+            text: the training text; in lines framing, lines that each end with a newline.
+            framing: see the class.
+            level: see the class.
+            normalization: see the class; recorded, not applied.
+            lowercase: see the class; recorded, not applied.
+            min_count: characters that occur less often become `<unk>`.
+        """
+        if level == "byte":
+            raw = np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
+            counts = np.bincount(raw, minlength=256).tolist()
+            symbols = list(map(chr, range(256)))
+        else:
+            found = np.bincount(_code_points(text), minlength=1)
+            codes = np.flatnonzero(found)
+            kept = codes[found[codes] >= min_count]
+            symbols = [UNKNOWN, *map(chr, kept.tolist())]
+            counts = [int(found.sum() - found[kept].sum()), *found[kept].tolist()]
+        present = [s for s, n in zip(symbols, counts, strict=True) if n and s != UNKNOWN]
+        boundary = "\n"
+        if framing == "stream" and present and "\n" not in present:
+            boundary = " " if " " in present else max(present, key=lambda s: counts[symbols.index(s)])
+        if boundary not in symbols:
+            symbols.append(boundary)
+            counts.append(0)
+        return cls(
+            symbols,
+            counts,
+            boundary=boundary,
+            framing=framing,
+            level=level,
+            normalization=normalization,
+            lowercase=lowercase,
+        )
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    @property
+    def ends_sentences(self) -> bool:
+        """Whether the boundary marks the end of a line, so that the end of a sentence has a probability."""
+        return self.boundary == "\n"
+
+    @cached_property
+    def _table(self) -> Ids:
+        """Maps a code point to its id; unknown characters to `<unk>`."""
+        table = np.zeros(_CODE_POINTS, np.int32)
+        for i, symbol in enumerate(self.symbols):
+            if len(symbol) == 1:
+                table[ord(symbol)] = i
+        return table
+
+    def normalize(self, text: str) -> str:
+        """Applies the normalisation and the lower-casing that the model was trained with."""
+        return normalize(text, self.normalization, self.lowercase)
+
+    def encode(self, text: str) -> Ids:
+        """Turns normalised text into ids, shape (N,); N is the number of bytes at byte level."""
+        if self.level == "byte":
+            return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8).astype(np.int32)
+        return self._table[_code_points(text)]
+
+    def encode_sentence(self, text: str) -> Ids:
+        """Turns one normalised sentence into ids, without boundaries.
+
+        A newline inside a sentence of a lines model is unknown: there it means the end, never a character.
+        """
+        ids = self.encode(text)
+        if self.framing == "lines" and self.unknown_id is not None:
+            ids[ids == self.boundary_id] = self.unknown_id
+        return ids
+
+    def unknown_in(self, text: str) -> list[str]:
+        """Lists the distinct unknown characters of a normalised sentence, in order of appearance."""
+        if self.unknown_id is None:
+            return []
+        ids = self.encode_sentence(text)
+        return list(dict.fromkeys(text[i] for i in np.flatnonzero(ids == self.unknown_id)))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Turns ids back into text; `<unk>` becomes U+FFFD, as do bytes that are not UTF-8."""
+        return "".join(self.decoder().feed(i) for i in [*ids, None])
+
+    def decoder(self) -> Decoder:
+        """Returns a decoder for ids that arrive one by one."""
+        return Decoder(self)
+
+    @cached_property
+    def unigram_log_probs(self) -> NDArray[np.float64]:
+        """Log-probability (nats) of each symbol by its frequency in the training text, add-one smoothed, (V,)."""
+        counts = np.asarray(self.counts, np.float64) + 1
+        result: NDArray[np.float64] = np.log(counts / counts.sum())
+        return result
+
+    def to_json(self) -> str:
+        """Writes the vocabulary as readable JSON."""
+        head = {
+            "format": FORMAT,
+            "level": self.level,
+            "framing": self.framing,
+            "normalization": self.normalization,
+            "lowercase": self.lowercase,
+            "boundary": self.boundary,
+        }
+        body = json.dumps(head, ensure_ascii=False, indent=2)[:-2]
+        symbols = ",\n    ".join(json.dumps(s, ensure_ascii=not s.isprintable()) for s in self.symbols)
+        return f'{body},\n  "characters": [\n    {symbols}\n  ],\n  "counts": {json.dumps(self.counts)}\n}}\n'
+
+    @classmethod
+    def from_json(cls, text: str, name: str = "vocabulary.json") -> Vocabulary:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            RunError: it is not such a text, or a newer charlm wrote it.
+        """
+        try:
+            data: dict[str, Any] = json.loads(text)
+            if data["format"] > FORMAT:
+                raise RunError(
+                    f"{name}: written by a newer charlm (format {data['format']}); install the newest charlm"
+                )
+            return cls(
+                list(map(str, data["characters"])),
+                list(map(int, data["counts"])),
+                **{key: data[key] for key in ("boundary", "framing", "level", "normalization", "lowercase")},
+            )
+        except (ValueError, KeyError, TypeError, RecursionError, InputError) as error:
+            if isinstance(error, RunError):
+                raise
+            raise RunError(f"{name}: not a vocabulary of charlm ({type(error).__name__}: {error})") from None
+
+
+class Decoder:
+    """Turns ids into text one by one; bytes are held back until they make a whole character."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, symbol_id: int | None) -> str:
+        """Returns the text that this id completes, perhaps none; None ends the text."""
+        if self._vocabulary.level == "byte":
+            return self._utf8.decode(b"" if symbol_id is None else bytes([symbol_id]), symbol_id is None)
+        if symbol_id is None:
+            return ""
+        return "\N{REPLACEMENT CHARACTER}" if symbol_id == 0 else self._vocabulary.symbols[symbol_id]
+
+
+def normalize(text: str, normalization: str = "none", lowercase: bool = False) -> str:
+    """Applies Unicode normalisation (`none`, `nfc`, `nfkc`), then lower case."""
+    if normalization == "nfc":
+        text = unicodedata.normalize("NFC", text)
+    elif normalization == "nfkc":
+        text = unicodedata.normalize("NFKC", text)
+    return text.lower() if lowercase else text
+
+
+def _code_points(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)

@@ -1,0 +1,1 @@
+"""How a model learns: budget, optimiser and schedule, the loop, and what it saves."""

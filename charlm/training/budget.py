@@ -1,0 +1,67 @@
+"""When training ends, and how far it has come: a budget in seconds, epochs, steps or characters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Progress:
+    """How much has been done, and the cursor into the corpus: all integers and seconds that a resume needs.
+
+    Attributes:
+        step: optimiser steps.
+        symbols: symbols learnt from, padding not counted.
+        epoch: the epoch the next window belongs to.
+        window: the next window's number in it.
+        seconds: of training, evaluations included.
+        evaluations: how many evaluation intervals have passed.
+        best_loss: the lowest validation loss so far.
+        stale: evaluations since then.
+        metrics_bytes: length of metrics.jsonl.
+        samples_bytes: length of samples.txt.
+    """
+
+    step: int = 0
+    symbols: int = 0
+    epoch: int = 0
+    window: int = 0
+    seconds: float = 0.0
+    evaluations: int = 0
+    best_loss: float = float("inf")
+    stale: int = 0
+    metrics_bytes: int = 0
+    samples_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Amount:
+    """An amount of training in one unit: a budget, or the interval between evaluations.
+
+    Attributes:
+        unit: `seconds`, `epochs`, `steps` or `characters`.
+        amount: how many.
+        symbols_per_epoch: the length of the training text.
+        characters_per_symbol: 1, but for the byte level.
+    """
+
+    unit: str
+    amount: float
+    symbols_per_epoch: int
+    characters_per_symbol: float = 1.0
+
+    def times_spent(self, progress: Progress, reserved_seconds: float = 0.0) -> float:
+        """Returns how often the amount fits into what has been done; a budget is used up at 1.
+
+        Args:
+            progress: what has been done.
+            reserved_seconds: what the last evaluation will take, so that a budget of time includes it.
+        """
+        if self.unit == "seconds":
+            return progress.seconds / max(self.amount - reserved_seconds, 1e-9)
+        spent = {
+            "epochs": progress.symbols / self.symbols_per_epoch,
+            "steps": progress.step,
+            "characters": progress.symbols * self.characters_per_symbol,
+        }[self.unit]
+        return spent / self.amount

@@ -1,0 +1,60 @@
+"""From gradient to step: the optimisers, and the learning rate over a run."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+
+def build_optimizer(
+    model: nn.Module,
+    name: str,
+    *,
+    learning_rate: float,
+    momentum: float = 0.0,
+    beta2: float = 0.99,
+    weight_decay: float = 0.01,
+) -> torch.optim.Optimizer:
+    """Builds an optimiser over a model's parameters.
+
+    Args:
+        model: what to optimise.
+        name: `sgd` (θ ← θ - η g, with momentum if asked), `rmsprop`, `adam` or `adamw`.
+        learning_rate: the peak of the schedule.
+        momentum: of sgd and rmsprop.
+        beta2: decay of the squared gradients for rmsprop, adam and adamw.
+        weight_decay: of adamw, on matrices only; biases are left alone.
+    """
+    params = list(model.parameters())
+    if name == "sgd":
+        return torch.optim.SGD(params, lr=learning_rate, momentum=momentum)
+    if name == "rmsprop":
+        return torch.optim.RMSprop(params, lr=learning_rate, alpha=beta2, momentum=momentum)
+    if name == "adam":
+        return torch.optim.Adam(params, lr=learning_rate, betas=(0.9, beta2))
+    groups = [
+        {"params": [p for p in params if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in params if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, beta2))
+
+
+def schedule_factor(schedule: str, fraction: float, warmup: float) -> float:
+    """Returns what the learning rate is multiplied by when `fraction` of the budget is spent.
+
+    Over the first `warmup` of the budget the factor rises from 0 to 1. After it, with u going from 0 to 1 over
+    the rest: `linear` 1 - u; `cosine` (1 + cos πu)/2; `step` 1, then 0.1 from half and 0.01 from three quarters;
+    `constant` 1. Whatever the budget's unit, the schedule ends where the budget does.
+    """
+    if fraction < warmup:
+        return fraction / warmup
+    u = min(1.0, (fraction - warmup) / (1 - warmup))
+    if schedule == "linear":
+        return 1 - u
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * u)) / 2
+    if schedule == "step":
+        return 1.0 if u < 0.5 else 0.1 if u < 0.75 else 0.01
+    return 1.0

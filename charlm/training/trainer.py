@@ -1,0 +1,403 @@
+"""The training loop: truncated backpropagation through time until the budget is spent.
+
+It reads windows, makes steps, evaluates, saves, and can stop and go on at any step. It is given finished parts
+(model, batches, optimiser) and plain values, and tells what happens through an observer; it prints nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from charlm.errors import Interrupted, RunError, TrainingError
+from charlm.model import CharacterModel, ModelState
+from charlm.text.batches import IGNORE, Batches, Window
+from charlm.training.budget import Amount, Progress
+from charlm.training.checkpoint import RunFolder, load_weights
+from charlm.training.optimization import schedule_factor
+from charlm.training.signals import StopRequest
+
+_SAVE_SECONDS = 60.0  # between evaluations, what a kill can lose
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One line of metrics.jsonl.
+
+    Attributes:
+        step: optimiser steps so far.
+        characters: characters learnt from so far.
+        epoch: passes over the training text so far.
+        seconds: of training so far, evaluations included.
+        train_loss: nats per character since the evaluation before.
+        validation_loss: nats per character over the whole validation split; None without one.
+        bits_per_character: the validation loss (without one, the training loss) over ln 2.
+        learning_rate: at this step.
+        gradient_norm: of the last step, before clipping.
+        characters_per_second: of training alone since the evaluation before.
+    """
+
+    step: int
+    characters: int
+    epoch: float
+    seconds: float
+    train_loss: float
+    validation_loss: float | None
+    bits_per_character: float
+    learning_rate: float
+    gradient_norm: float
+    characters_per_second: float
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a progress line shows after a step.
+
+    Attributes:
+        step: optimiser steps so far.
+        fraction: of the budget spent, 0 to 1.
+        epoch: passes over the training text so far.
+        train_loss: nats per character since the last evaluation.
+        learning_rate: of this step.
+        gradient_norm: before clipping.
+        characters_per_second: of training since the last evaluation.
+        seconds_left: expected.
+    """
+
+    step: int
+    fraction: float
+    epoch: float
+    train_loss: float
+    learning_rate: float
+    gradient_norm: float
+    characters_per_second: float
+    seconds_left: float
+
+
+class Observer(Protocol):
+    """Hears what happens in training."""
+
+    def on_step(self, report: StepReport) -> None:
+        """A step was made."""
+
+    def on_evaluation(self, metrics: Metrics, sample: str, is_best: bool) -> None:
+        """The model was evaluated and saved, and wrote `sample`."""
+
+
+@dataclass
+class _Interval:
+    """Sums since the last evaluation."""
+
+    loss: float = 0.0
+    symbols: int = 0
+    seconds: float = 0.0
+
+
+class Trainer:
+    """Trains one model.
+
+    Args:
+        model: on its device.
+        batches: the training text.
+        optimizer: over the model's parameters, at its peak learning rate.
+        budget: when to stop.
+        interval: between evaluations.
+        folder: where to save.
+        validate: returns the validation loss in nats per character; None without a validation split.
+        write_sample: returns what the model writes now.
+        schedule: see `schedule_factor`.
+        warmup: share of the budget.
+        clip_norm: longest gradient, or None.
+        early_stopping: evaluations without a better loss before stopping, or None.
+        corpus_key: identifies the training text; a resume with another one is refused.
+        clock: seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        model: CharacterModel,
+        batches: Batches,
+        optimizer: torch.optim.Optimizer,
+        *,
+        budget: Amount,
+        interval: Amount,
+        folder: RunFolder,
+        validate: Callable[[], float] | None,
+        write_sample: Callable[[], str],
+        schedule: str = "linear",
+        warmup: float = 0.05,
+        clip_norm: float | None = 1.0,
+        early_stopping: int | None = None,
+        corpus_key: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.model = model
+        self.progress = Progress()
+        self._batches = batches
+        self._optimizer = optimizer
+        self._budget = budget
+        self._every = interval
+        self._folder = folder
+        self._validate = validate
+        self._write_sample = write_sample
+        self._schedule = schedule
+        self._warmup = warmup
+        self._clip_norm = clip_norm
+        self._early_stopping = early_stopping
+        self._corpus_key = corpus_key
+        self._clock = clock
+        self._peaks = [group["lr"] for group in optimizer.param_groups]
+        self._state: ModelState | None = None
+        self._interval = _Interval()
+        self._evaluation_seconds = 0.0
+        self._learning_rate = 0.0
+        self._gradient_norm = 0.0
+
+    # ---------------------------------------------------------------------------------------------- the loop
+
+    @property
+    def fraction(self) -> float:
+        """How much of the budget is spent, 0 to 1."""
+        return min(1.0, self._budget.times_spent(self.progress, self._evaluation_seconds))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent, or early stopping has struck."""
+        stale = self._early_stopping is not None and self.progress.stale >= self._early_stopping
+        return stale or self.fraction >= 1
+
+    def run(self, observer: Observer, stop: StopRequest | None = None) -> None:
+        """Trains until the budget is spent.
+
+        Raises:
+            Interrupted: a signal asked to stop; everything is saved.
+            TrainingError: the loss is not finite, or a file cannot be written; what was saved before is whole.
+        """
+        stop = stop or StopRequest()
+        progress = self.progress
+        windows = self._windows()
+        last_saved = now = self._clock()
+        evaluated_at = -1
+        self.model.train()
+        while not self.finished:
+            self._train_step(next(windows))
+            before, now = now, self._clock()
+            progress.seconds += now - before
+            self._interval.seconds += now - before
+            due = int(self._every.times_spent(progress))
+            if due > progress.evaluations or self.finished:
+                progress.evaluations = due
+                evaluated_at = progress.step
+                self._evaluate(observer, now)
+                last_saved = now = self._clock()
+            else:
+                observer.on_step(self._report())
+                if now - last_saved > _SAVE_SECONDS:
+                    self._save_last()
+                    last_saved = self._clock()
+            if stop.signal_number is not None and not self.finished:
+                if evaluated_at != progress.step:
+                    self._save_last()
+                raise Interrupted(
+                    stop.signal_number,
+                    f"stopped at step {progress.step} and saved; `charlm train --resume` with "
+                    f"--out {self._folder.path} goes on from here",
+                )
+
+    def _windows(self) -> Iterator[Window]:
+        progress = self.progress
+        while True:
+            yield from itertools.islice(self._batches.epoch(progress.epoch), progress.window, None)
+            progress.epoch += 1
+            progress.window = 0
+
+    def _train_step(self, window: Window) -> None:
+        """Moves the weights once, down the gradient of the window's mean cross-entropy."""
+        device = self.model.device
+        x = torch.from_numpy(window.inputs).to(device).t()  # (T, B)
+        y = torch.from_numpy(window.targets).long().to(device).t()  # (T, B)
+        symbols = int((window.targets != IGNORE).sum())
+        if not window.carry or self._state is None:
+            self._state = self.model.initial_state(x.shape[1])
+        factor = schedule_factor(self._schedule, self.fraction, self._warmup)
+        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * factor
+
+        self._optimizer.zero_grad(set_to_none=True)
+        logits, state = self.model(x, self._state)  # (T, B, V)
+        loss = F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=IGNORE, reduction="sum")
+        (loss / symbols).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm or math.inf)
+        total, self._gradient_norm = float(loss.detach()), float(norm)
+        if not (math.isfinite(total) and math.isfinite(self._gradient_norm)):
+            raise TrainingError(
+                f"step {self.progress.step + 1}: the loss is {total / symbols:g}, the gradient norm "
+                f"{self._gradient_norm:g}: training has diverged; the last good state is kept in "
+                f"{self._folder.path}; lower training.learning_rate, or set training.clip_norm"
+            )
+        self._optimizer.step()
+        # Truncated BPTT: the state goes on, its gradient does not.
+        self._state = [tuple(part.detach() for part in layer) for layer in state]
+
+        self._learning_rate = self._peaks[0] * factor
+        self._interval.loss += total
+        self._interval.symbols += symbols
+        self.progress.symbols += symbols
+        self.progress.step += 1
+        self.progress.window += 1
+
+    # ---------------------------------------------------------------------------------------- before training
+
+    @property
+    def windows_per_epoch(self) -> int:
+        """Steps of one pass over the training text."""
+        return self._batches.windows_per_epoch
+
+    def measure_speed(self, seconds: float) -> float:
+        """Makes steps for so many seconds, saving nothing, and returns characters per second.
+
+        The weights move: measure on a model made for it.
+        """
+        self.model.train()
+        windows = self._windows()
+        self._train_step(next(windows))  # the first step allocates, and is not typical
+        self._interval = _Interval()
+        start = self._clock()
+        while self._interval.seconds < seconds:
+            self._train_step(next(windows))
+            self._interval.seconds = self._clock() - start
+        return self._speed()
+
+    def expected_seconds(self, characters_per_second: float) -> float:
+        """Returns how long the budget lasts at a speed, evaluations left aside."""
+        one = Progress(symbols=self._budget.symbols_per_epoch, step=self.windows_per_epoch)
+        one.seconds = one.symbols * self._budget.characters_per_symbol / characters_per_second
+        return one.seconds / self._budget.times_spent(one)
+
+    # ------------------------------------------------------------------------------------- looking and saving
+
+    def _report(self) -> StepReport:
+        fraction, seconds = self.fraction, self.progress.seconds
+        return StepReport(
+            step=self.progress.step,
+            fraction=fraction,
+            epoch=self._epochs(),
+            train_loss=self._train_loss(),
+            learning_rate=self._learning_rate,
+            gradient_norm=self._gradient_norm,
+            characters_per_second=self._speed(),
+            seconds_left=seconds / fraction - seconds if fraction else math.inf,
+        )
+
+    def _epochs(self) -> float:
+        return self.progress.symbols / self._budget.symbols_per_epoch
+
+    def _train_loss(self) -> float:
+        characters = self._interval.symbols * self._budget.characters_per_symbol
+        return self._interval.loss / max(characters, 1)
+
+    def _speed(self) -> float:
+        characters = self._interval.symbols * self._budget.characters_per_symbol
+        return characters / max(self._interval.seconds, 1e-9)
+
+    def _evaluate(self, observer: Observer, started: float) -> None:
+        """Validates, writes a sample and saves everything; `started` is when."""
+        progress = self.progress
+        train_loss = self._train_loss()
+        validation = self._validate() if self._validate else None
+        loss = train_loss if validation is None else validation
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"step {progress.step}: the validation loss is {loss:g}: training has diverged; the last good "
+                f"state is kept in {self._folder.path}; lower training.learning_rate"
+            )
+        is_best = validation is None or validation < progress.best_loss
+        if is_best:
+            progress.best_loss = loss
+        progress.stale = 0 if is_best else progress.stale + 1
+        sample = self._write_sample()
+        self._evaluation_seconds = self._clock() - started
+        progress.seconds += self._evaluation_seconds
+        metrics = Metrics(
+            step=progress.step,
+            characters=round(progress.symbols * self._budget.characters_per_symbol),
+            epoch=round(self._epochs(), 4),
+            seconds=round(progress.seconds, 3),
+            train_loss=train_loss,
+            validation_loss=validation,
+            bits_per_character=loss / math.log(2),
+            learning_rate=self._learning_rate,
+            gradient_norm=self._gradient_norm,
+            characters_per_second=round(self._speed(), 1),
+        )
+        row = json.dumps(dataclasses.asdict(metrics)) + "\n"
+        entry = f"--- step {progress.step}\n{sample}\n\n"
+        if is_best:
+            self._folder.save_model(self.model)
+        progress.metrics_bytes = self._folder.append(self._folder.metrics, progress.metrics_bytes, row)
+        progress.samples_bytes = self._folder.append(self._folder.samples, progress.samples_bytes, entry)
+        self._interval = _Interval()
+        self._save_last()
+        observer.on_evaluation(metrics, sample, is_best)
+
+    def _save_last(self) -> None:
+        tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        for index, values in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{k}": v for k, v in values.items() if torch.is_tensor(v)}
+        for layer, state in enumerate(self._state or []):
+            tensors |= {f"state.{layer}.{part}": value for part, value in enumerate(state)}
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if self.model.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.model.device)
+        info = {
+            "progress": dataclasses.asdict(self.progress),
+            "interval": dataclasses.asdict(self._interval),
+            "corpus": self._corpus_key,
+        }
+        self._folder.save_last(tensors, info)
+
+    def resume(self, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
+        """Takes up where `_save_last` left off.
+
+        Raises:
+            RunError: the checkpoint does not belong to this model and corpus, or is damaged.
+        """
+        source = self._folder.last
+        if info.get("corpus") != self._corpus_key:
+            raise RunError(
+                f"{self._folder.path}: the corpus is not the one this run was trained on; "
+                "bring that one back, or start a new run with another --out"
+            )
+        groups: dict[str, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            group, _, rest = name.partition(".")
+            groups.setdefault(group, {})[rest] = value
+        load_weights(self.model, groups.get("model", {}), source)
+        try:
+            self.progress = Progress(**info["progress"])
+            self._interval = _Interval(**info["interval"])
+            slots: dict[int, dict[str, Tensor]] = {}
+            for name, value in groups.get("optimizer", {}).items():
+                index, _, key = name.partition(".")
+                slots.setdefault(int(index), {})[key] = value
+            param_groups = self._optimizer.state_dict()["param_groups"]
+            self._optimizer.load_state_dict({"state": slots, "param_groups": param_groups})
+            parts: dict[int, list[Tensor]] = {}
+            for name, value in sorted(groups.get("state", {}).items()):
+                parts.setdefault(int(name.partition(".")[0]), []).append(value.to(self.model.device))
+            self._state = [tuple(parts[layer]) for layer in sorted(parts)] or None
+            torch.set_rng_state(groups["rng"]["cpu"])
+            if self.model.device.type == "cuda" and "cuda" in groups["rng"]:
+                torch.cuda.set_rng_state(groups["rng"]["cuda"], self.model.device)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(f"{source}: damaged checkpoint ({type(error).__name__}: {error})") from None
