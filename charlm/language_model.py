@@ -36,12 +36,14 @@ class LanguageModel:
         model: the network.
         vocabulary: the characters it knows.
         config: what it was trained with.
+        folder: its run folder.
     """
 
-    def __init__(self, model: CharacterModel, vocabulary: Vocabulary, config: Config) -> None:
+    def __init__(self, model: CharacterModel, vocabulary: Vocabulary, config: Config, folder: Path) -> None:
         self.model = model.eval()
         self.vocabulary = vocabulary
         self.config = config
+        self.folder = folder
 
     def score(self, sentences: Iterable[str]) -> list[Score]:
         """Scores sentences; log-probabilities are in nats.
@@ -183,7 +185,7 @@ def load(run: PathLike, *, device: str = "auto", threads: int | None = None) -> 
     with torch.random.fork_rng(devices=[]):
         model = build_model(config.model, len(vocabulary))
     folder.load_model(model)
-    return LanguageModel(model.to(build_device(device)), vocabulary, config)
+    return LanguageModel(model.to(build_device(device)), vocabulary, config, folder.path)
 
 
 def load_run_config(folder: RunFolder) -> Config:
@@ -286,7 +288,7 @@ def train(
         with catch_stop_signals() as stop:
             trainer.run(observer or _Silent(), stop)
     folder.load_model(model)
-    return LanguageModel(model, vocabulary, settings)
+    return LanguageModel(model, vocabulary, settings, folder.path)
 
 
 def resolve_config(

@@ -52,13 +52,13 @@ def step_after(x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | Non
 
 def sequence_before(x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> tuple[Tensor, State]:
     """All steps, reset before: x is (T, B, 3H), the result s_1 … s_T (T, B, H) and the last state."""
-    s = GRUBeforeFunction.apply(x, state[0], weight_hh, bias_hh)  # (T, B, H)  # type: ignore[no-untyped-call]
+    s = GRUBeforeFunction.apply(x, state[0], weight_hh, bias_hh)  # type: ignore[no-untyped-call]  # (T, B, H)
     return s, (s[-1],)
 
 
 def sequence_after(x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> tuple[Tensor, State]:
     """All steps, reset after: x is (T, B, 3H), the result s_1 … s_T (T, B, H) and the last state."""
-    s = GRUAfterFunction.apply(x, state[0], weight_hh, bias_hh)  # (T, B, H)  # type: ignore[no-untyped-call]
+    s = GRUAfterFunction.apply(x, state[0], weight_hh, bias_hh)  # type: ignore[no-untyped-call]  # (T, B, H)
     return s, (s[-1],)
 
 

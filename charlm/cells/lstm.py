@@ -42,7 +42,7 @@ def step(x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> 
 
 def sequence(x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> tuple[Tensor, State]:
     """All steps: x is (T, B, 4H), the result s_1 … s_T (T, B, H) and the last state."""
-    s, c = LSTMFunction.apply(x, *state, weight_hh, bias_hh)  # (T, B, H), (B, H)  # type: ignore[no-untyped-call]
+    s, c = LSTMFunction.apply(x, *state, weight_hh, bias_hh)  # type: ignore[no-untyped-call]  # (T, B, H), (B, H)
     return s, (s[-1], c)
 
 

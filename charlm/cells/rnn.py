@@ -36,7 +36,7 @@ def step(x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> 
 
 def sequence(x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> tuple[Tensor, State]:
     """All steps: x is (T, B, H), the result s_1 … s_T (T, B, H) and the last state."""
-    s = RNNFunction.apply(x, state[0], weight_hh, bias_hh)  # (T, B, H)  # type: ignore[no-untyped-call]
+    s = RNNFunction.apply(x, state[0], weight_hh, bias_hh)  # type: ignore[no-untyped-call]  # (T, B, H)
     return s, (s[-1],)
 
 

@@ -1,0 +1,112 @@
+"""How results look: numbers, tables, colours, curves. Commands print what comes from here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+# Surprisal in nats up to which a character gets each background; darker is more surprising.
+SHADES = ((1.0, ""), (2.5, "on grey30"), (4.5, "black on yellow"), (7.0, "black on dark_orange"))
+WORST = "white on red"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Returns a console that never wraps or marks up what it is given."""
+    return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True, emoji=False)
+
+
+def note(message: str) -> None:
+    """Prints a remark to standard error."""
+    print(message, file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Replaces what a terminal would obey or hide by an escape such as `\\x1b`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def for_terminal(text: str) -> str:
+    """As `printable`, but leaves newlines and tabs; only where standard output is a terminal."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(c if c in "\n\t" else printable(c) for c in text)
+
+
+def columns(rows: Iterable[Sequence[str]], align: str) -> list[str]:
+    """Lays rows out in columns, width-aware for Chinese; `align` has `<` or `>` for each."""
+    table = [list(row) for row in rows]
+    widths = [max(cell_len(row[i]) for row in table) for i in range(len(align))]
+    lines = []
+    for row in table:
+        cells = [
+            " " * (w - cell_len(c)) + c if a == ">" else c + " " * (w - cell_len(c))
+            for c, w, a in zip(row, widths, align, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def shaded(chars: Iterable[tuple[str, float]]) -> Text:
+    """Colours each character by its surprisal."""
+    text = Text()
+    for char, logprob in chars:
+        shown = "⏎" if char == "</s>" else printable(char)
+        style = next((style for most, style in SHADES if -logprob <= most), WORST)
+        text.append(shown, style)
+    return text
+
+
+def legend() -> Text:
+    """Says what the colours of `shaded` mean."""
+    text = Text("surprisal in nats: ", "dim")
+    low = 0.0
+    for most, style in SHADES:
+        text.append(f" {low:g}-{most:g} ", style).append(" ")
+        low = most
+    return text.append(f" over {low:g} ", WORST)
+
+
+def size(number: float) -> str:
+    """Writes a number of bytes for people."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            return f"{number:,.0f} {unit}" if unit == "bytes" else f"{number:,.1f} {unit}"
+        number /= 1000
+    raise AssertionError
+
+
+def duration(seconds: float) -> str:
+    """Writes seconds for people: 45 s, 2:05, 3:10:00, 2 d 4 h."""
+    if seconds == float("inf"):
+        return "?"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, s = divmod(whole, 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days} d {h} h"
+    return f"{h}:{m:02}:{s:02}" if h else f"{m}:{s:02}"
+
+
+def curve(points: Sequence[tuple[float, float]], *, width: int = 60, height: int = 10) -> list[str]:
+    """Draws points (x, y) with dots of braille, the y axis labelled with its ends."""
+    dots = [[0] * width for _ in range(height)]
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    left, low = min(xs), min(ys)
+    x_span, y_span = (max(xs) - left) or 1.0, (max(ys) - low) or 1.0
+    bits = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+    for (x0, y0), (x1, y1) in zip(points, points[1:] or points, strict=False):
+        steps = 2 * width
+        for i in range(steps + 1):
+            x, y = x0 + (x1 - x0) * i / steps, y0 + (y1 - y0) * i / steps
+            column = round((x - left) / x_span * (2 * width - 1))
+            row = round((low + y_span - y) / y_span * (4 * height - 1))
+            dots[row // 4][column // 2] |= bits[row % 4][column % 2]
+    labels = {0: f"{low + y_span:.3f}", height - 1: f"{low:.3f}"}
+    return [f"{labels.get(i, ''):>7} ┤" + "".join(chr(0x2800 + d) for d in row) for i, row in enumerate(dots)]

@@ -1,0 +1,82 @@
+"""`charlm sample`: let a model write."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from charlm.cli import options
+from charlm.cli.render import for_terminal
+
+
+class Format(StrEnum):
+    """How samples are printed."""
+
+    TEXT = "text"
+    JSONL = "jsonl"
+
+
+def sample(
+    run: options.Run,
+    prompt: Annotated[str | None, typer.Option(help="Text to go on from.")] = None,
+    prompt_file: Annotated[Path | None, typer.Option(metavar="FILE", help="The same, from a UTF-8 file.")] = None,
+    length: Annotated[int | None, typer.Option(min=1, help="Characters to write.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many samples.")] = 1,
+    temperature: Annotated[float | None, typer.Option(help="0: always the likeliest character.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Only the K likeliest characters.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Only the likeliest that hold this share.")] = None,
+    min_p: Annotated[float | None, typer.Option(help="Only those at least this times the likeliest.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
+    stop: Annotated[str | None, typer.Option(metavar="TEXT", help="End at this text.")] = None,
+    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TEXT,
+    device: options.DeviceOption = None,
+    threads: options.Threads = None,
+) -> None:
+    """Write text in the corpus's style.
+
+    Sample k depends only on the seed and k. Settings that are not given are those of the run's configuration.
+
+    \b
+    $ charlm sample runs/quickstart --prompt "The river " --length 60 --seed 2
+    The river was the boat and the bread of the boat and the boat
+    $ charlm sample runs/quickstart --count 100 --format jsonl > samples.jsonl
+    """
+    from charlm import load
+    from charlm.errors import InputError
+
+    if prompt is not None and prompt_file is not None:
+        raise InputError("give --prompt or --prompt-file, not both")
+    if prompt_file is not None:
+        from charlm.text.corpus import read_text
+
+        prompt = read_text([str(prompt_file)])
+    model = load(run, device=device or "auto", threads=threads)
+    settings = {
+        "prompt": prompt or "",
+        "length": length,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "seed": seed,
+        "stop": stop,
+    }
+    if output is Format.JSONL:
+        for k, text in enumerate(model.sample(count, **settings)):  # type: ignore[arg-type]
+            print(json.dumps({"sample": k, "seed": seed, "text": text}, ensure_ascii=False))
+    elif count == 1:
+        for piece in model.stream(**settings):  # type: ignore[arg-type]
+            sys.stdout.write(for_terminal(piece))
+            sys.stdout.flush()
+        print()
+    else:
+        lines = model.vocabulary.framing == "lines"
+        for k, text in enumerate(model.sample(count, **settings)):  # type: ignore[arg-type]
+            if k and not lines:
+                print("---")
+            print(for_terminal(text))
