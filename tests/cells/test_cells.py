@@ -79,9 +79,7 @@ def test_the_gradient_by_hand_is_the_numerical_one(cell: Cell, bias: bool, T: in
 @with_and_without_bias
 @few
 @given(size=st.tuples(st.integers(1, 7), st.integers(1, 4), st.integers(1, 9)), seed=st.integers(0, 999))
-def test_the_whole_sequence_equals_its_steps(
-    cell: Cell, bias: bool, size: tuple[int, int, int], seed: int
-) -> None:
+def test_the_whole_sequence_equals_its_steps(cell: Cell, bias: bool, size: tuple[int, int, int], seed: int) -> None:
     args = draw(cell, *size, bias=bias, seed=seed)
 
     (fast, fast_last), (slow, slow_last) = cell.sequence(*args), stepwise(cell, args)
@@ -185,7 +183,7 @@ def test_the_last_state_is_that_after_the_last_step(cell: Cell) -> None:
 @with_and_without_bias
 def test_nothing_given_is_changed(cell: Cell, bias: bool) -> None:
     args = draw(cell, T=4, B=2, H=3, bias=bias)
-    given = [tensor.detach().clone() for tensor in args.tensors]
+    before = [tensor.detach().clone() for tensor in args.tensors]
     s, last = cell.sequence(*args)
     incoming = [torch.ones_like(output) for output in (s, *last)]
 
@@ -194,7 +192,7 @@ def test_nothing_given_is_changed(cell: Cell, bias: bool) -> None:
     gradients = [gradient.clone() for gradient in incoming]
     again = torch.autograd.grad([s, *last], args.tensors, gradients)  # the saved tensors are whole still
 
-    assert all(map(torch.equal, args.tensors, given))
+    assert all(map(torch.equal, args.tensors, before))
     assert all(map(torch.equal, gradients, incoming))
     assert all(map(torch.equal, again, first))
 
@@ -209,9 +207,7 @@ def test_a_non_contiguous_input_gives_the_same(cell: Cell, bias: bool) -> None:
     assert not strided.is_contiguous()
 
     s, last = cell.sequence(*args)
-    t, t_last = cell.sequence(
-        batch_major.transpose(0, 1), (strided, *args.state[1:]), args.weight_hh, args.bias_hh
-    )
+    t, t_last = cell.sequence(batch_major.transpose(0, 1), (strided, *args.state[1:]), args.weight_hh, args.bias_hh)
 
     torch.testing.assert_close(t, s, rtol=0, atol=1e-12)
     torch.testing.assert_close(t_last, last, rtol=0, atol=1e-12)
@@ -223,9 +219,7 @@ def test_a_non_contiguous_input_gives_the_same(cell: Cell, bias: bool) -> None:
 @every_cell
 @few
 @given(size=st.tuples(st.integers(1, 4), st.integers(2, 4), st.integers(1, 4)), seed=st.integers(0, 999))
-def test_sequences_side_by_side_do_not_touch_each_other(
-    cell: Cell, size: tuple[int, int, int], seed: int
-) -> None:
+def test_sequences_side_by_side_do_not_touch_each_other(cell: Cell, size: tuple[int, int, int], seed: int) -> None:
     args = draw(cell, *size, seed=seed)
     together, _ = cell.sequence(*args)
 

@@ -101,9 +101,7 @@ def test_the_two_forms_of_the_gru_agree_while_r_is_1_and_differ_otherwise(
     open_r = torch.tensor([OPEN, 0.0, 0.0], dtype=DOUBLE).repeat_interleave(H)
     before, after = find_cell("gru", "before").sequence, find_cell("gru", "after").sequence
 
-    assert_same_function(
-        before(x + open_r, (s0,), W, b)[0], after(x + open_r, (s0,), W, b)[0], [x, s0, W, b]
-    )
+    assert_same_function(before(x + open_r, (s0,), W, b)[0], after(x + open_r, (s0,), W, b)[0], [x, s0, W, b])
     assert not torch.allclose(before(x, (s0,), W, b)[0], after(x, (s0,), W, b)[0], rtol=0, atol=1e-9)
 
 

@@ -1,0 +1,44 @@
+# `make help` lists the targets. PYTHON chooses the interpreter (3.11 or newer) that makes .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+RUN := runs/quickstart
+
+.PHONY: help demo test check lint format types clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+# Versions are pinned by constraints.txt; the package's own requirements are ranges.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)  ## train the quickstart model (about 2 minutes), let it write, let it score
+	@rm -rf $(RUN)
+	$(BIN)/charlm train configs/quickstart.yaml --out $(RUN)
+	@echo
+	$(BIN)/charlm sample $(RUN) --prompt "The river " --length 400 --seed 1
+	@echo
+	$(BIN)/charlm score $(RUN) "The river was high in the morning." "The rievr was high in the morning." \
+	  "The morning was high in the river." "morning the in high was river The."
+
+test: $(READY)  ## run the tests
+	$(BIN)/pytest -q
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+format: $(READY)  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: lint types test  ## all that must pass before a commit: format, lint, strict types, tests
+
+clean:  ## remove the environment and caches; runs are kept
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
