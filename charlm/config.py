@@ -6,7 +6,10 @@ below. Nothing here imports torch. What the values *do* is left to the builders,
 
 from __future__ import annotations
 
+import codecs
 import difflib
+import math
+import os.path
 import re
 import types
 from collections.abc import Iterator, Mapping
@@ -56,7 +59,7 @@ def parse_amount(text: str) -> tuple[str, float]:
             amount = sum(float(n) * _SECONDS[u] for u, n in match.groupdict().items() if n)
     except ValueError:
         amount = 0.0
-    if amount <= 0:
+    if not 0 < amount < math.inf:
         raise ValueError("write for example 3m, 90s, 20 epochs, 5000 steps or 10M characters")
     return unit, amount
 
@@ -80,12 +83,16 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+_Path = Annotated[str, Field(min_length=1)]
+
+
 class CorpusConfig(_Section):
     """The text to learn from, and how it becomes numbers."""
 
-    path: str | list[str] = Field(
+    path: _Path | list[_Path] = Field(
+        min_length=1,
         description="text file, folder, glob, .gz, `-` for standard input, `corpus:NAME` for a known corpus; "
-        "or a list of these"
+        "or a list of these",
     )
     framing: Literal["stream", "lines"] = Field(
         "stream", description="stream: one running text; lines: each line a sentence of its own"
@@ -250,8 +257,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text}: write --set section.key=value")
     try:
         return key.strip(), yaml.load(value, Loader=_Loader)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"--set {text}: the value is not valid YAML: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--set {text[:100]}: the value is not valid YAML: {error}") from None
 
 
 def _read_yaml(path: Path, lines: dict[str, int]) -> dict[str, Any]:
@@ -263,7 +270,7 @@ def _read_yaml(path: Path, lines: dict[str, int]) -> dict[str, Any]:
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path}: larger than a configuration can be ({MAX_CONFIG_BYTES} bytes)")
     try:
-        loader = _Loader(raw.decode("utf-8-sig"))
+        loader = _Loader(raw.removeprefix(codecs.BOM_UTF8).decode("utf-8"))
         node = loader.get_single_node()
         if node is None:
             return {}
@@ -271,7 +278,8 @@ def _read_yaml(path: Path, lines: dict[str, int]) -> dict[str, Any]:
             raise ConfigError(f"{path}: not a configuration; it should begin like `corpus:` and `model:`")
         return dict(_mapping(loader, node, "", lines, path))
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        offset = error.start + (len(codecs.BOM_UTF8) if raw.startswith(codecs.BOM_UTF8) else 0)
+        raise ConfigError(f"{path}: not UTF-8 text (byte {offset})") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -285,6 +293,8 @@ def _read_yaml(path: Path, lines: dict[str, int]) -> dict[str, Any]:
 def _mapping(
     loader: _Loader, node: yaml.MappingNode, prefix: str, lines: dict[str, int], path: Path
 ) -> Iterator[tuple[str, Any]]:
+    if node.tag != "tag:yaml.org,2002:map":
+        raise ConfigError(f"{path}, line {node.start_mark.line + 1}: YAML: the tag {node.tag} is not used here")
     seen: set[str] = set()
     for key_node, value_node in node.value:
         key = prefix + str(key_node.value)
@@ -304,14 +314,15 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
     """Makes the relative paths of `corpus.path` absolute, below `folder`."""
 
     def anchor(path: Any) -> Any:
-        if not isinstance(path, str) or path == "-" or path.startswith("corpus:"):
+        if not isinstance(path, str) or path in ("", "-") or path.startswith("corpus:"):
             return path
-        return str(folder / Path(path).expanduser())
+        return str(folder / os.path.expanduser(path))
 
     corpus = data.get("corpus")
     if isinstance(corpus, dict) and "path" in corpus:
         path = corpus["path"]
-        corpus["path"] = [anchor(p) for p in path] if isinstance(path, list) else anchor(path)
+        paths = [anchor(p) for p in (path if isinstance(path, list) else [path])]
+        corpus["path"] = paths[0] if len(paths) == 1 else paths
 
 
 def _assign(data: dict[str, Any], dotted: str, value: Any) -> None:
@@ -329,7 +340,7 @@ def _assign(data: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _problems(error: ValidationError, lines: Mapping[str, int]) -> Iterator[str]:
-    every = [key for key, _ in keys()]
+    fields = dict(keys())
     told: set[str] = set()
     for item in error.errors(include_url=False):
         # The first two parts name the section and the key; later ones are branches of a union or list items.
@@ -338,29 +349,39 @@ def _problems(error: ValidationError, lines: Mapping[str, int]) -> Iterator[str]
             continue
         told.add(dotted)
         where = f" (line {lines[dotted]})" if dotted in lines else ""
-        field = dict(keys()).get(dotted)
+        field = fields.get(dotted)
+        value = _shown(item["input"])
         if item["type"] == "extra_forbidden":
-            yield f"{dotted}{where}: unknown key{_nearest(dotted, every)}"
+            yield f"{dotted}{where}: unknown key{_nearest(dotted)}"
         elif item["type"] == "missing":
             yield f"{dotted}: missing; give {field.description if field else 'this section'}"
         elif field is None:
-            yield f"{dotted}{where} = {item['input']!r}: must be a section of keys and values"
+            yield f"{dotted}{where} = {value}: must be a section of keys and values"
         elif item["type"] == "value_error":
-            yield f"{dotted}{where} = {item['input']!r}: {item['ctx']['error']}"
+            yield f"{dotted}{where} = {value}: {item['ctx']['error']}"
         else:
-            yield f"{dotted}{where} = {item['input']!r}: must be {allowed(field)}"
+            yield f"{dotted}{where} = {value}: must be {allowed(field)}"
 
 
-def _nearest(dotted: str, every: list[str]) -> str:
-    """Suggests the right place of a key that stands elsewhere, or the likeliest spelling."""
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write integers of more than 4,300 digits
+        return "a very long number"
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _nearest(dotted: str) -> str:
+    """Suggests the likeliest spelling, or the right place of a key that stands elsewhere."""
     name = dotted.rpartition(".")[2]
-    elsewhere = [key for key in every if key.rpartition(".")[2] == name]
-    sections = list(Config.model_fields) if "." not in dotted else []
-    close = elsewhere or difflib.get_close_matches(dotted, every + sections, n=1, cutoff=0.6)
-    if not close:
-        by_name = {key.rpartition(".")[2]: key for key in every}
-        close = [by_name[match] for match in difflib.get_close_matches(name, by_name, n=1)]
-    return f"; did you mean {close[0]}?" if close else ""
+    places = {key.rpartition(".")[2]: key for key, _ in keys()}
+    if dotted == places.get(name):  # written with its dot in a file
+        section = dotted.partition(".")[0]
+        return f"; write {name} below {section}:"
+    if "." not in dotted:
+        places |= {section: section for section in Config.model_fields}
+    close = difflib.get_close_matches(name, places, n=1)
+    return f"; did you mean {places[close[0]]}?" if close else ""
 
 
 def keys() -> Iterator[tuple[str, FieldInfo]]:
@@ -375,16 +396,17 @@ def keys() -> Iterator[tuple[str, FieldInfo]]:
 def allowed(field: FieldInfo) -> str:
     """Says in words what a key may hold, for example `an integer, at least 1, or null`."""
     words: list[str] = []
-    for kind in _branches(field.annotation):
+    for branch in _branches(field.annotation):
+        kind = get_args(branch)[0] if get_origin(branch) is Annotated else branch
         if get_origin(kind) is Literal:
             words.append("one of " + ", ".join(map(str, get_args(kind))))
         else:
             words.append(_WORDS.get(kind, "a list of texts"))
     bounds = [
-        f"{word} {getattr(meta, name):g}"
+        f"{word} {bound:g}" if isinstance(bound, float) else f"{word} {bound}"
         for meta in field.metadata
         for name, word in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
-        if getattr(meta, name, None) is not None
+        if (bound := getattr(meta, name, None)) is not None
     ]
     words[0] = ", ".join([words[0], *bounds])
     return " or ".join(words)
@@ -427,7 +449,9 @@ def to_yaml(config: Config, *, comments: bool = False) -> str:
 
 
 def _scalar(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf")).strip()
+    texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    readable = all(text.isprintable() for text in texts)  # else written with escapes
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=readable, width=float("inf")).strip()
     return text.removesuffix("...").strip()
 
 

@@ -27,6 +27,7 @@ from charlm.training.trainer import Metrics, Observer, StepReport
 
 PathLike = str | os.PathLike[str]
 _MEASURE_SECONDS = 1.5
+_MAX_THREADS = 1024
 
 
 class LanguageModel:
@@ -213,8 +214,8 @@ def load_metrics(run: PathLike) -> list[dict[str, Any]]:
 def set_threads(threads: int | None) -> None:
     """Sets how many CPU threads torch uses; None changes nothing."""
     if threads is not None:
-        if threads < 1:
-            raise InputError(f"threads {threads}: must be at least 1")
+        if not 1 <= threads <= _MAX_THREADS:  # far more than that crash the process
+            raise InputError(f"threads {threads}: must be from 1 to {_MAX_THREADS}")
         torch.set_num_threads(threads)
 
 
@@ -266,6 +267,7 @@ def train(
         if out is None:
             raise InputError("to resume, name the run folder with --out")
         config = RunFolder(Path(out)).config
+        load_run_config(RunFolder(Path(out)))  # speaks up if there is no run
     settings = resolve_config(config, corpus=corpus, budget=budget, device=device, overrides=overrides)
     folder = RunFolder(Path(out) if out is not None else default_out(config, settings))
     if folder.holds_run and not resume:
@@ -281,10 +283,10 @@ def train(
         torch.manual_seed(settings.training.seed)
         model = build_model(settings.model, len(vocabulary)).to(torch_device)
         trainer = build_trainer(settings, data, model, folder)
-        folder.create(to_yaml(settings), vocabulary.to_json())
         last = folder.load_last() if resume else None
         if last is not None:
             trainer.resume(*last)
+        folder.create(to_yaml(settings), vocabulary.to_json())
         with catch_stop_signals() as stop:
             trainer.run(observer or _Silent(), stop)
     folder.load_model(model)

@@ -19,6 +19,10 @@ from charlm.cells import State, find_cell
 
 ModelState = list[State]  # one for each layer
 
+# A one-hot input has one active column, so its scale does not depend on V. PyTorch's 1/√H makes it a whisper
+# beside the recurrent part; at this one all three cells learn about twice as fast.
+_ONE_HOT_STD = 2.0
+
 
 class Recurrent(nn.Module):
     """Layers of one cell, with the weight names, shapes and gate order of `torch.nn.RNN/LSTM/GRU`.
@@ -142,10 +146,12 @@ class CharacterModel(nn.Module):
         H = self.recurrent.hidden_size
         bound = 1 / math.sqrt(H)
         for layer in range(self.recurrent.num_layers):
-            # A one-hot input has one active column, so its scale does not depend on V.
-            narrow = embedding_size if layer == 0 else None
-            scale = 1 / math.sqrt(narrow) if narrow else bound
-            nn.init.uniform_(self.recurrent.parameter("weight_ih", layer), -scale, scale)
+            weight_ih = self.recurrent.parameter("weight_ih", layer)
+            if layer == 0 and embedding_size is None:
+                nn.init.normal_(weight_ih, std=_ONE_HOT_STD)
+            else:
+                scale = 1 / math.sqrt(weight_ih.shape[1])
+                nn.init.uniform_(weight_ih, -scale, scale)
             for gate in self.recurrent.parameter("weight_hh", layer).split(H):
                 if recurrent_init == "orthogonal":
                     nn.init.orthogonal_(gate)

@@ -205,8 +205,10 @@ def test_dropout_drops_its_share_before_the_output_in_training_only() -> None:
     assert torch.equal(evaluated, whole)
 
 
-def test_dropout_acts_between_layers_but_not_on_the_input_or_in_the_recurrence() -> None:
-    one, two = (build(5, hidden_size=8, num_layers=L, dropout=0.5).train() for L in (1, 2))
+@pytest.mark.parametrize("embedding_size", [None, 3])
+def test_dropout_acts_between_layers_but_not_on_the_input_or_in_the_recurrence(embedding_size: int | None) -> None:
+    plan = {"hidden_size": 8, "dropout": 0.5, "embedding_size": embedding_size}
+    one, two = (build(5, num_layers=L, **plan).train() for L in (1, 2))
     ids = draw_ids(5, 6, 2)
 
     def last_states(model: CharacterModel, seed: int) -> list[Tensor]:
@@ -271,6 +273,20 @@ def test_the_forget_gates_bias_starts_where_it_is_told_and_all_others_at_zero(fo
 def test_only_the_lstm_has_a_forget_bias(cell: str) -> None:
     model = CharacterModel(5, cell=cell, hidden_size=4, forget_bias=1.0)
     assert not any(p.any() for name, p in model.named_parameters() if "bias" in name)
+
+
+@pytest.mark.parametrize("size", [90, 3000])
+def test_a_one_hot_input_starts_at_a_scale_that_does_not_depend_on_the_vocabulary(size: int) -> None:
+    torch.manual_seed(0)
+    weight = CharacterModel(size, hidden_size=25).recurrent.parameter("weight_ih", 0)
+    assert weight.std().item() == pytest.approx(2.0, rel=0.05)
+
+
+def test_other_inputs_start_by_their_width() -> None:
+    model = CharacterModel(90, hidden_size=25, num_layers=2, embedding_size=7)
+    for layer, width in enumerate((7, 25)):
+        largest = model.recurrent.parameter("weight_ih", layer).abs().max().item()
+        assert 0.9 / math.sqrt(width) < largest <= 1 / math.sqrt(width)
 
 
 def test_a_fresh_model_hardly_prefers_any_symbol() -> None:

@@ -5,6 +5,7 @@ Nothing here imports torch before a command needs it.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated, Any
@@ -58,9 +59,9 @@ def charlm(
     """Character-level recurrent language models: train, score, write.
 
     \b
-    charlm train configs/quickstart.yaml       train a model into runs/quickstart
-    charlm sample runs/quickstart              let it write
-    charlm score runs/quickstart "a sentence"  ask how likely a sentence is
+    $ charlm train configs/quickstart.yaml       train a model into runs/quickstart
+    $ charlm sample runs/quickstart              let it write
+    $ charlm score runs/quickstart "a sentence"  ask how likely a sentence is
     """
 
 
@@ -74,5 +75,8 @@ app.add_typer(corpus.app, name="corpus")
 
 
 def main() -> None:
-    """The `charlm` program."""
+    """The `charlm` program; text goes out as UTF-8, whatever the terminal says."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     app()

@@ -51,8 +51,15 @@ def fetch(
 
     from charlm.text import library
 
+    screen = console(stderr=True)
     with Progress(
-        TextColumn(name), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console(stderr=True)
+        TextColumn(name),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=screen,
+        transient=True,
+        disable=not screen.is_terminal,
     ) as bar:
         task = bar.add_task(name, total=None, visible=False)
         path = library.fetch(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from charlm.cli import options
-from charlm.cli.render import columns
+from charlm.cli.render import columns, json_line
 
 
 class Format(StrEnum):
@@ -44,7 +43,7 @@ def evaluate(
 
     result = dataclasses.asdict(load(run, device=device or "auto", threads=threads).evaluate(paths))
     if output is Format.JSON:
-        print(json.dumps(result))
+        print(json_line(result))
     else:
         rows = [(name, f"{n:,}" if isinstance(n, int) else f"{n:.4f}") for name, n in result.items()]
         print("\n".join(columns(rows, "<>")))

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import queue
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 from charlm.errors import InputError
 
+_BYTES = 1 << 16  # read at once: what a pipe holds
 _MOST = 1024  # lines in one batch
-_DONE = object()
+
+
+class _Reader(Protocol):
+    def read1(self, size: int, /) -> bytes: ...
 
 
 def batches_as_they_come(path: Path | None, level: str) -> Iterator[list[str]]:
     """Yields the lines that have come so far, at least one and at most 1,024 at a time.
 
-    So a fast writer is read in large batches, and a program that waits for each answer gets it at once. A reading
-    thread runs at most four batches ahead, so memory does not grow with the input.
+    So a fast writer is read in large batches, a program that waits for each answer gets it at once, and memory
+    does not grow with the input.
 
     Args:
         path: the file; None: standard input.
@@ -29,7 +31,7 @@ def batches_as_they_come(path: Path | None, level: str) -> Iterator[list[str]]:
         InputError: the file cannot be read, or a line is not UTF-8.
     """
     if path is None:
-        yield from _batches(sys.stdin.buffer, "standard input", level)
+        yield from _batches(sys.stdin.buffer, "standard input", level)  # type: ignore[arg-type]
         return
     try:
         file = open(path, "rb")  # noqa: SIM115 (closed below)
@@ -39,30 +41,15 @@ def batches_as_they_come(path: Path | None, level: str) -> Iterator[list[str]]:
         yield from _batches(file, str(path), level)
 
 
-def _batches(file: BinaryIO, name: str, level: str) -> Iterator[list[str]]:
-    lines: queue.Queue[object] = queue.Queue(4 * _MOST)
-
-    def read() -> None:
-        try:
-            for line in file:
-                lines.put(line)
-        except (OSError, ValueError) as error:
-            lines.put(InputError(f"{name}: cannot be read: {error}"))
-        lines.put(_DONE)
-
-    threading.Thread(target=read, daemon=True).start()
+def _batches(file: _Reader, name: str, level: str) -> Iterator[list[str]]:
     errors = "surrogateescape" if level == "byte" else "strict"
-    number, going = 0, True
-    while going:
-        batch: list[str] = []
-        item = lines.get()
-        while item is not _DONE:
-            if isinstance(item, InputError):
-                raise item
-            assert isinstance(item, bytes)
+    batch: list[str] = []
+    number = 0
+    for lines in _complete_lines(file, name):
+        for line in lines:
             number += 1
             try:
-                text = item.decode("utf-8-sig" if number == 1 else "utf-8", errors)
+                text = line.decode("utf-8-sig" if number == 1 and level != "byte" else "utf-8", errors)
             except UnicodeDecodeError as error:
                 if batch:
                     yield batch
@@ -70,13 +57,29 @@ def _batches(file: BinaryIO, name: str, level: str) -> Iterator[list[str]]:
                     f"{name}, line {number}: not UTF-8: byte 0x{error.object[error.start]:02x} "
                     f"at offset {error.start} of the line"
                 ) from None
-            batch.append(text.removesuffix("\n").removesuffix("\r"))
+            batch.append(text.removesuffix("\r"))
             if len(batch) == _MOST:
-                break
-            try:
-                item = lines.get_nowait()
-            except queue.Empty:
-                break
-        going = item is not _DONE
+                yield batch
+                batch = []
         if batch:
             yield batch
+            batch = []
+
+
+def _complete_lines(file: _Reader, name: str) -> Iterator[list[bytes]]:
+    """Yields the lines, without their newlines, that each read completes."""
+    begun: list[bytes] = []  # pieces of a line whose end has not come yet
+    while True:
+        try:
+            chunk = file.read1(_BYTES)
+        except OSError as error:
+            raise InputError(f"{name}: cannot be read: {error.strerror or error}") from None
+        if not chunk:
+            break
+        first, *rest = chunk.split(b"\n")
+        begun.append(first)
+        if rest:
+            yield [b"".join(begun), *rest[:-1]]
+            begun = [rest[-1]]
+    if last := b"".join(begun):
+        yield [last]

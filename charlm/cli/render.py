@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -22,6 +25,17 @@ def console(*, stderr: bool = False) -> Console:
 def note(message: str) -> None:
     """Prints a remark to standard error."""
     print(message, file=sys.stderr)
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """Writes JSON that any reader takes: no NaN or Infinity (null instead), lone surrogates escaped."""
+    row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    text = json.dumps(row, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(row)
+    return text
 
 
 def printable(text: str) -> str:
@@ -73,7 +87,7 @@ def legend() -> Text:
 def size(number: float) -> str:
     """Writes a number of bytes for people."""
     for unit in ("bytes", "kB", "MB", "GB"):
-        if number < 1000 or unit == "GB":
+        if number < 999.95 or unit == "GB":  # else it would be shown as 1,000.0
             return f"{number:,.0f} {unit}" if unit == "bytes" else f"{number:,.1f} {unit}"
         number /= 1000
     raise AssertionError

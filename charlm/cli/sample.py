@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 
 from charlm.cli import options
-from charlm.cli.render import for_terminal
+from charlm.cli.render import for_terminal, json_line
 
 
 class Format(StrEnum):
@@ -56,6 +55,8 @@ def sample(
 
         prompt = read_text([str(prompt_file)])
     model = load(run, device=device or "auto", threads=threads)
+    if prompt_file is not None and model.vocabulary.framing == "lines":
+        prompt = (prompt or "").removesuffix("\n")  # the one that editors put at the end of a file
     settings = {
         "prompt": prompt or "",
         "length": length,
@@ -68,7 +69,7 @@ def sample(
     }
     if output is Format.JSONL:
         for k, text in enumerate(model.sample(count, **settings)):  # type: ignore[arg-type]
-            print(json.dumps({"sample": k, "seed": seed, "text": text}, ensure_ascii=False))
+            print(json_line({"sample": k, "seed": seed, "text": text}))
     elif count == 1:
         for piece in model.stream(**settings):  # type: ignore[arg-type]
             sys.stdout.write(for_terminal(piece))

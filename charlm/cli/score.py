@@ -15,7 +15,7 @@ import typer
 
 from charlm.cli import options
 from charlm.cli.lines import batches_as_they_come
-from charlm.cli.render import console, legend, note, printable, shaded
+from charlm.cli.render import console, json_line, legend, note, printable, shaded
 
 if TYPE_CHECKING:
     from charlm.inference.scoring import Score
@@ -44,7 +44,7 @@ FIELDS = (
 
 def score(
     run: options.Run,
-    sentences: Annotated[list[str] | None, typer.Argument(metavar="[SENTENCE]...")] = None,
+    sentences: Annotated[list[str] | None, typer.Argument(metavar="SENTENCE")] = None,
     file: Annotated[
         Path | None,
         typer.Option("--file", "-f", metavar="FILE|-", help="One sentence a line; - is standard input."),
@@ -79,7 +79,9 @@ def score(
         batches = batches_as_they_come(None if file is None or str(file) == "-" else file, model.vocabulary.level)
     printer = _PRINTERS[output](per_char)
     unknown: Counter[str] = Counter()
-    for batch in batches:
+    for number, batch in enumerate(batches):
+        if number == 0:
+            printer.begin()
         for result in model.score_batch(batch):
             unknown.update(char.char for char in result.chars if char.unknown)
             printer.show(result)
@@ -87,7 +89,7 @@ def score(
     printer.end()
     if unknown:
         shown = ", ".join(
-            f"{printable(char)!r} (U+{ord(char):04X}) {n} times" for char, n in unknown.most_common(20)
+            f"'{printable(char)}' (U+{ord(char):04X}) {n} times" for char, n in unknown.most_common(20)
         )
         note(f"unknown characters: {shown}{', ...' if len(unknown) > 20 else ''}")
 
@@ -98,11 +100,14 @@ class _Jsonl:
     def __init__(self, per_char: bool) -> None:
         self._per_char = per_char
 
+    def begin(self) -> None:
+        """Nothing comes before the first line."""
+
     def show(self, result: Score) -> None:
         row: dict[str, Any] = {name: getattr(result, name) for name in FIELDS}
         if self._per_char:
             row["chars"] = _chars(result)
-        print(json.dumps(row, ensure_ascii=False))
+        print(json_line(row))
 
     def end(self) -> None:
         """Nothing follows the last line."""
@@ -117,11 +122,16 @@ class _Tsv:
 
     def __init__(self, per_char: bool) -> None:
         self._per_char = per_char
-        print("\t".join((*FIELDS, "chars") if per_char else FIELDS))
+
+    def begin(self) -> None:
+        print("\t".join((*FIELDS, "chars") if self._per_char else FIELDS))
 
     def show(self, result: Score) -> None:
         text = result.text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-        cells = [text, *(str(getattr(result, name)) for name in FIELDS[1:])]
+        cells = [
+            text.encode("utf-8", "backslashreplace").decode(),
+            *(str(getattr(result, name)) for name in FIELDS[1:]),
+        ]
         if self._per_char:
             cells.append(json.dumps(_chars(result)))
         print("\t".join(cells))
@@ -136,7 +146,9 @@ class _Table:
     def __init__(self, per_char: bool) -> None:
         self._per_char = per_char
         self._console = console()
-        self._colours = self._console.color_system is not None
+        self._colours = self._console.color_system is not None and not self._console.no_color
+
+    def begin(self) -> None:
         print("  logprob     mean      ppl   bits     penlp     slor   unk  text")
 
     def show(self, r: Score) -> None:

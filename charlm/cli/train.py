@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def train(
     config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="A configuration; or give --corpus.")
+        Path | None, typer.Argument(metavar="CONFIG.yaml", help="A configuration; or give --corpus.")
     ] = None,
     assign: options.Set = None,
     corpus: options.Corpus = None,

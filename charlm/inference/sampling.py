@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from charlm.errors import InputError
+from charlm.inference.scoring import reading
 from charlm.model import CharacterModel
 from charlm.text.vocabulary import Vocabulary
 
@@ -60,7 +61,9 @@ class Draw:
         """
         if self.temperature == 0:
             return logits.argmax(1)
-        p, order = torch.softmax(logits / self.temperature, 1).sort(dim=1, descending=True)  # (B, V)
+        # Less the maximum first: the smallest temperatures would overflow else.
+        scaled = (logits - logits.amax(1, keepdim=True)) / self.temperature
+        p, order = torch.softmax(scaled, 1).sort(dim=1, descending=True)  # (B, V)
         if self.top_k is not None:
             p[:, self.top_k :] = 0
             p = p / p.sum(1, keepdim=True)
@@ -105,39 +108,45 @@ def write(
         InputError: the prompt has characters that the model does not know.
     """
     draw = draw or Draw()
-    ids = _encode_prompt(vocabulary, prompt)
-    rngs = [np.random.Generator(np.random.Philox(key=[seed, k])) for k in samples]
+    x = _encode_prompt(vocabulary, prompt).to(model.device)[:, None].expand(-1, len(samples))  # (T, B)
+    rngs = [_generator(seed, k) for k in samples]
     decoders = [vocabulary.decoder() for _ in samples]
     written = [""] * len(samples)  # the last characters, as long as `stop`
     lengths = [0] * len(samples)
     going = [length > 0] * len(samples)
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
-        x = ids.to(model.device)[:, None].expand(-1, len(samples))  # (T, B)
-        state = model.initial_state(len(samples))
-        while any(going):
+    state = model.initial_state(len(samples))
+    while any(going):
+        with reading(model):
             features, state = model.features(x, state)
-            logits = model.logits(features[-1]).double().cpu()  # (B, V)
+            logits = model.logits(features[-1]).cpu().double()  # (B, V)
             if vocabulary.unknown_id is not None:
                 logits[:, vocabulary.unknown_id] = -torch.inf
             uniform = torch.tensor([rng.random() for rng in rngs], dtype=torch.float64)
             chosen = draw.choose(logits, uniform)  # (B,)
-            pieces = [""] * len(samples)
-            for k, symbol in enumerate(chosen.tolist()):
-                if not going[k]:
-                    continue
-                ended = vocabulary.framing == "lines" and symbol == vocabulary.boundary_id
-                pieces[k] = piece = decoders[k].feed(None if ended else symbol)
-                lengths[k] += len(piece)
-                if stop:
-                    written[k] = (written[k] + piece)[-len(stop) :]
-                going[k] = not (ended or lengths[k] >= length or (stop and written[k] == stop))
-                if not (going[k] or ended):
-                    pieces[k] += decoders[k].feed(None)
-            yield pieces
             x = chosen.to(model.device)[None]  # (1, B)
-    model.train(was_training)
+        pieces = [""] * len(samples)
+        for k, symbol in enumerate(chosen.tolist()):
+            if not going[k]:
+                continue
+            ended = vocabulary.framing == "lines" and symbol == vocabulary.boundary_id
+            # One byte can complete two characters: a broken one, and itself.
+            for char in decoders[k].feed(None if ended else symbol):
+                pieces[k] += char
+                lengths[k] += 1
+                if stop:
+                    written[k] = (written[k] + char)[-len(stop) :]
+                if lengths[k] == length or (stop and written[k] == stop):
+                    going[k] = False
+                    break
+            going[k] = going[k] and not ended
+        yield pieces
+
+
+def _generator(seed: int, k: int) -> np.random.Generator:
+    """Returns the random numbers of sample k, from a counter-based generator keyed by (seed, k)."""
+    if not 0 <= seed < 2**64:
+        raise InputError(f"seed {seed}: must be from 0 to 2**64 - 1")
+    return np.random.Generator(np.random.Philox(key=np.array([seed, k], np.uint64)))
 
 
 def write_texts(

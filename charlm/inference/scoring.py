@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from charlm.model import CharacterModel, ModelState
 from charlm.text.batches import IGNORE, pad_lines
-from charlm.text.vocabulary import END_OF_SENTENCE, Ids, Vocabulary
+from charlm.text.vocabulary import END_OF_SENTENCE, Ids, Vocabulary, to_bytes
 
 LogProbs = NDArray[np.float64]
 
@@ -103,7 +104,7 @@ def _score(vocabulary: Vocabulary, sentence: str, text: str, ids: Ids, log_probs
     unknown = ids == vocabulary.unknown_id  # all False where nothing is unknown
     parts = log_probs
     if vocabulary.level == "byte":  # the bytes of a character add up to its log-probability
-        sizes = [len(char.encode("utf-8", "surrogateescape")) for char in text] + [1] * len(end)
+        sizes = [len(to_bytes(char)) for char in text] + [1] * len(end)
         parts = np.add.reduceat(log_probs, np.cumsum([0, *sizes[:-1]])) if sizes else log_probs
         unknown = np.zeros(n, np.bool_)
     return Score(
@@ -145,7 +146,18 @@ def sequence_log_probs(model: CharacterModel, sequences: Sequence[Ids], first_id
     return results
 
 
-@torch.inference_mode()
+@contextmanager
+def reading(model: CharacterModel) -> Iterator[None]:
+    """Runs a model without dropout and without gradients; the model and torch are as before afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
+
+
 def window_log_probs(
     model: CharacterModel, inputs: Ids, targets: Ids, state: ModelState
 ) -> tuple[LogProbs, ModelState]:
@@ -160,16 +172,14 @@ def window_log_probs(
     Returns:
         Log-probabilities in nats, shape (B, T), and the state after the last step.
     """
-    was_training = model.training
-    model.eval()
     B, T = inputs.shape
     result = np.zeros((B, T))
     window = max(1, _MAX_LOGITS // (B * model.output.out_features))
     for start in range(0, T, window):
-        x = torch.from_numpy(inputs[:, start : start + window]).to(model.device).t()  # (T', B)
-        y = torch.from_numpy(targets[:, start : start + window]).long().to(model.device).t()  # (T', B)
-        logits, state = model(x, state)  # (T', B, V)
-        loss = F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=IGNORE, reduction="none")
-        result[:, start : start + window] = -loss.view(x.shape).t().cpu().double().numpy()
-    model.train(was_training)
+        with reading(model):
+            x = torch.from_numpy(inputs[:, start : start + window]).to(model.device).t()  # (T', B)
+            y = torch.from_numpy(targets[:, start : start + window]).long().to(model.device).t()  # (T', B)
+            logits, state = model(x, state)  # (T', B, V)
+            loss = F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=IGNORE, reduction="none")
+            result[:, start : start + window] = -loss.view(x.shape).t().cpu().double().numpy()
     return result, state

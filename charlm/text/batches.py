@@ -60,9 +60,10 @@ class StreamBatches:
 
     def __init__(self, ids: Ids, batch_size: int, sequence_length: int, seed: int) -> None:
         if len(ids) < 2 * batch_size:
+            advice = f"lower training.batch_size to at most {len(ids) // 2} or " if len(ids) > 1 else ""
             raise CorpusError(
                 f"the training text has {len(ids)} characters, too few for training.batch_size: {batch_size}; "
-                f"lower training.batch_size to at most {max(1, len(ids) // 2)} or bring more text"
+                f"{advice}bring more text"
             )
         self._ids = ids
         self._batch_size = batch_size
@@ -148,7 +149,7 @@ class LineBatches:
 def line_spans(ids: Ids, boundary_id: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the start and the length, boundary included, of each line that ends with the boundary."""
     ends = np.flatnonzero(ids == boundary_id) + 1
-    starts = np.concatenate(([0], ends[:-1])).astype(np.int64)
+    starts = np.concatenate(([0], ends))[:-1].astype(np.int64)
     return starts, ends - starts
 
 

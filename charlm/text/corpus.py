@@ -19,7 +19,7 @@ import numpy as np
 
 from charlm.errors import CorpusError
 from charlm.text import library
-from charlm.text.vocabulary import Ids, Vocabulary, normalize
+from charlm.text.vocabulary import Ids, Vocabulary, normalize, to_bytes
 
 STDIN = "-"
 _NAMED = "corpus:"
@@ -42,7 +42,7 @@ class Split:
     @classmethod
     def of(cls, text: str, vocabulary: Vocabulary) -> Split:
         """Encodes a normalised text."""
-        return cls(vocabulary.encode(text), len(text), len(text.encode("utf-8", "surrogateescape")))
+        return cls(vocabulary.encode(text), len(text), len(to_bytes(text)))
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,7 @@ def _expand(path: str) -> Iterator[str | Path]:
 
 
 def _named(name: str) -> Path:
+    library.known_corpus(name)
     path = library.find(name)
     if path is None:
         raise CorpusError(f"{_NAMED}{name}: not on this machine yet; run `charlm corpus fetch {name}`")
@@ -309,7 +310,7 @@ def statistics(text: str) -> TextStatistics:
     longest = sorted(range(len(lengths)), key=lambda i: -lengths[i])[:5]
     return TextStatistics(
         characters=len(text),
-        bytes=len(text.encode("utf-8", "surrogateescape")),
+        bytes=len(to_bytes(text)),
         lines=len(lengths),
         vocabulary=len(counts),
         frequent=ranked[:10],

@@ -148,6 +148,20 @@ def known_corpora() -> list[KnownCorpus]:
     return [*corpora, *_PUBLIC]
 
 
+def known_corpus(name: str) -> KnownCorpus:
+    """The corpus of this name.
+
+    Raises:
+        CorpusError: There is none; the message suggests the nearest names.
+    """
+    corpora = {corpus.name: corpus for corpus in known_corpora()}
+    if name not in corpora:
+        near = " or ".join(repr(match) for match in difflib.get_close_matches(name, corpora))
+        hint = f"did you mean {near}? " if near else ""
+        raise CorpusError(f"unknown corpus {name!r}: {hint}known are {', '.join(corpora)}")
+    return corpora[name]
+
+
 def cache_folder() -> Path:
     """Where charlm keeps what it can make again.
 
@@ -185,12 +199,7 @@ def fetch(
     Raises:
         CorpusError: The name is unknown, the network or the disk fails, or a checksum differs.
     """
-    corpora = {corpus.name: corpus for corpus in known_corpora()}
-    if name not in corpora:
-        near = " or ".join(repr(match) for match in difflib.get_close_matches(name, corpora))
-        hint = f"did you mean {near}? " if near else ""
-        raise CorpusError(f"unknown corpus {name!r}: {hint}known are {', '.join(corpora)}")
-    corpus = corpora[name]
+    corpus = known_corpus(name)
     if corpus.kind == "shipped":
         return _shipped_path(name)
     folder = _corpora_folder() if folder is None else folder

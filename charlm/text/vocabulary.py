@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -113,7 +114,7 @@ class Vocabulary:
             min_count: characters that occur less often become `<unk>`.
         """
         if level == "byte":
-            raw = np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
+            raw = np.frombuffer(to_bytes(text), np.uint8)
             counts = np.bincount(raw, minlength=256).tolist()
             symbols = list(map(chr, range(256)))
         else:
@@ -163,7 +164,7 @@ class Vocabulary:
     def encode(self, text: str) -> Ids:
         """Turns normalised text into ids, shape (N,); N is the number of bytes at byte level."""
         if self.level == "byte":
-            return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8).astype(np.int32)
+            return np.frombuffer(to_bytes(text), np.uint8).astype(np.int32)
         return self._table[_code_points(text)]
 
     def encode_sentence(self, text: str) -> Ids:
@@ -185,7 +186,8 @@ class Vocabulary:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Turns ids back into text; `<unk>` becomes U+FFFD, as do bytes that are not UTF-8."""
-        return "".join(self.decoder().feed(i) for i in [*ids, None])
+        decoder = self.decoder()
+        return "".join(decoder.feed(i) for i in [*ids, None])
 
     def decoder(self) -> Decoder:
         """Returns a decoder for ids that arrive one by one."""
@@ -225,12 +227,14 @@ class Vocabulary:
                 raise RunError(
                     f"{name}: written by a newer charlm (format {data['format']}); install the newest charlm"
                 )
+            if not isinstance(data["lowercase"], bool):
+                raise InputError(f"lowercase {data['lowercase']!r} is neither true nor false")
             return cls(
                 list(map(str, data["characters"])),
                 list(map(int, data["counts"])),
                 **{key: data[key] for key in ("boundary", "framing", "level", "normalization", "lowercase")},
             )
-        except (ValueError, KeyError, TypeError, RecursionError, InputError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, InputError) as error:
             if isinstance(error, RunError):
                 raise
             raise RunError(f"{name}: not a vocabulary of charlm ({type(error).__name__}: {error})") from None
@@ -259,6 +263,15 @@ def normalize(text: str, normalization: str = "none", lowercase: bool = False) -
     elif normalization == "nfkc":
         text = unicodedata.normalize("NFKC", text)
     return text.lower() if lowercase else text
+
+
+def to_bytes(text: str) -> bytes:
+    """Encodes as UTF-8; U+DC80 to U+DCFF stand for bytes that were not, other lone surrogates become U+FFFD."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        tame = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
+        return tame.encode("utf-8", "surrogateescape")
 
 
 def _code_points(text: str) -> NDArray[np.uint32]:

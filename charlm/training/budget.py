@@ -15,7 +15,7 @@ class Progress:
         epoch: the epoch the next window belongs to.
         window: the next window's number in it.
         seconds: of training, evaluations included.
-        evaluations: how many evaluation intervals have passed.
+        evaluation_seconds: what the last evaluation took.
         best_loss: the lowest validation loss so far.
         stale: evaluations since then.
         metrics_bytes: length of metrics.jsonl.
@@ -27,7 +27,7 @@ class Progress:
     epoch: int = 0
     window: int = 0
     seconds: float = 0.0
-    evaluations: int = 0
+    evaluation_seconds: float = 0.0
     best_loss: float = float("inf")
     stale: int = 0
     metrics_bytes: int = 0

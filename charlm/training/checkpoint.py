@@ -101,7 +101,7 @@ class RunFolder:
     def save_last(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
         """Writes all that training needs to go on, as one file."""
         flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        header = {"charlm_format": str(FORMAT), "info": json.dumps(info)}
+        header = {"charlm_format": str(FORMAT), "info": json.dumps({**info, "tensors": sorted(flat)})}
         write_atomically(self.last, safetensors.torch.save(flat, header))
 
     def load_last(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -114,9 +114,13 @@ class RunFolder:
             return None
         tensors, header = _read_tensors(self.last)
         try:
-            return tensors, dict(json.loads(header["info"]))
+            info = dict(json.loads(header["info"]))
+            missing = set(info.pop("tensors")) - set(tensors)
         except (KeyError, ValueError, TypeError):
             raise RunError(f"{self.last}: not a checkpoint of charlm") from None
+        if missing:
+            raise RunError(f"{self.last}: damaged checkpoint: {', '.join(sorted(missing)[:5])} missing")
+        return tensors, info
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Reads the rows of metrics.jsonl; none if there is no such file yet.

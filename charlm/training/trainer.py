@@ -159,7 +159,6 @@ class Trainer:
         self._peaks = [group["lr"] for group in optimizer.param_groups]
         self._state: ModelState | None = None
         self._interval = _Interval()
-        self._evaluation_seconds = 0.0
         self._learning_rate = 0.0
         self._gradient_norm = 0.0
 
@@ -168,7 +167,7 @@ class Trainer:
     @property
     def fraction(self) -> float:
         """How much of the budget is spent, 0 to 1."""
-        return min(1.0, self._budget.times_spent(self.progress, self._evaluation_seconds))
+        return min(1.0, self._budget.times_spent(self.progress, self.progress.evaluation_seconds))
 
     @property
     def finished(self) -> bool:
@@ -187,6 +186,7 @@ class Trainer:
         progress = self.progress
         windows = self._windows()
         last_saved = now = self._clock()
+        evaluations = int(self._every.times_spent(progress))
         evaluated_at = -1
         self.model.train()
         while not self.finished:
@@ -194,11 +194,10 @@ class Trainer:
             before, now = now, self._clock()
             progress.seconds += now - before
             self._interval.seconds += now - before
-            due = int(self._every.times_spent(progress))
-            if due > progress.evaluations or self.finished:
-                progress.evaluations = due
-                evaluated_at = progress.step
+            if int(self._every.times_spent(progress)) > evaluations or self.finished:
                 self._evaluate(observer, now)
+                evaluations = int(self._every.times_spent(progress))
+                evaluated_at = progress.step
                 last_saved = now = self._clock()
             else:
                 observer.on_step(self._report())
@@ -246,8 +245,9 @@ class Trainer:
                 f"{self._folder.path}; lower training.learning_rate, or set training.clip_norm"
             )
         self._optimizer.step()
-        # Truncated BPTT: the state goes on, its gradient does not.
-        self._state = [tuple(part.detach() for part in layer) for layer in state]
+        # Truncated BPTT: the state goes on, its gradient does not. Its own memory, since where a tensor begins can
+        # change how a product rounds, and a resumed run must equal this one.
+        self._state = [tuple(part.detach().clone() for part in layer) for layer in state]
 
         self._learning_rate = self._peaks[0] * factor
         self._interval.loss += total
@@ -326,8 +326,8 @@ class Trainer:
             progress.best_loss = loss
         progress.stale = 0 if is_best else progress.stale + 1
         sample = self._write_sample()
-        self._evaluation_seconds = self._clock() - started
-        progress.seconds += self._evaluation_seconds
+        counted = self._clock() - started
+        progress.seconds += counted
         metrics = Metrics(
             step=progress.step,
             characters=round(progress.symbols * self._budget.characters_per_symbol),
@@ -348,6 +348,8 @@ class Trainer:
         progress.samples_bytes = self._folder.append(self._folder.samples, progress.samples_bytes, entry)
         self._interval = _Interval()
         self._save_last()
+        progress.evaluation_seconds = self._clock() - started
+        progress.seconds += progress.evaluation_seconds - counted  # the time that saving took
         observer.on_evaluation(metrics, sample, is_best)
 
     def _save_last(self) -> None:
@@ -394,7 +396,7 @@ class Trainer:
             self._optimizer.load_state_dict({"state": slots, "param_groups": param_groups})
             parts: dict[int, list[Tensor]] = {}
             for name, value in sorted(groups.get("state", {}).items()):
-                parts.setdefault(int(name.partition(".")[0]), []).append(value.to(self.model.device))
+                parts.setdefault(int(name.partition(".")[0]), []).append(value.clone().to(self.model.device))
             self._state = [tuple(parts[layer]) for layer in sorted(parts)] or None
             torch.set_rng_state(groups["rng"]["cpu"])
             if self.model.device.type == "cuda" and "cuda" in groups["rng"]:

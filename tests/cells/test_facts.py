@@ -105,6 +105,10 @@ def test_the_two_forms_of_the_gru_agree_while_r_is_1_and_differ_otherwise(
     assert not torch.allclose(before(x, (s0,), W, b)[0], after(x, (s0,), W, b)[0], rtol=0, atol=1e-9)
 
 
+def test_the_reset_gate_acts_after_the_product_unless_told_otherwise() -> None:
+    assert find_cell("gru") == find_cell("gru", "after") != find_cell("gru", "before")
+
+
 TORCH = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
 
 

@@ -1,0 +1,194 @@
+"""`charlm eval` and `charlm inspect`: what a model is worth, and what it is made of."""
+
+import dataclasses
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+from typer.testing import CliRunner
+
+import charlm
+from charlm.cli import app
+
+FIELDS = [
+    "characters",
+    "bytes",
+    "unknown",
+    "nats_per_character",
+    "bits_per_character",
+    "bits_per_byte",
+    "perplexity",
+]
+FIELDS += ["perplexity_excluding_unknown"]
+TEXT = "the heron has bread.\na miller likes 船 and a boat.\nthe lamp\n"
+
+
+def output(*args: object, **options: Any) -> str:
+    """Returns standard output; standard error must be empty."""
+    result = CliRunner().invoke(app, [str(arg) for arg in args], **options)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout
+
+
+def strict_json(text: str) -> dict[str, Any]:
+    """Reads JSON as every other language does: NaN and Infinity are no part of it."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    loaded: dict[str, Any] = json.loads(text, parse_constant=refuse)
+    return loaded
+
+
+@pytest.fixture
+def held_out(tmp_path: Path) -> Path:
+    path = tmp_path / "held_out.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+# -------------------------------------------------------------------------------------------------------- eval
+
+
+@pytest.mark.parametrize("framing", ["tiny_run", "tiny_lines_run"])
+def test_json_has_the_fields_of_the_contract_and_the_numbers_of_python(
+    framing: str, held_out: Path, request: pytest.FixtureRequest
+) -> None:
+    run = request.getfixturevalue(framing)
+    printed = output("eval", run, held_out, "--format", "json")
+    assert printed.count("\n") == 1
+    found = strict_json(printed)
+    assert list(found) == FIELDS
+    assert found == dataclasses.asdict(charlm.load(run).evaluate(held_out))
+
+
+def test_the_numbers_fit_together(tiny_run: Path, held_out: Path) -> None:
+    found = strict_json(output("eval", tiny_run, held_out, "--format", "json"))
+    assert found["characters"] == len(TEXT)
+    assert found["bytes"] == len(TEXT.encode()) == len(TEXT) + 2
+    assert found["unknown"] == sum(char not in charlm.load(tiny_run).vocabulary.symbols for char in TEXT) > 0
+    assert found["bits_per_character"] == pytest.approx(found["nats_per_character"] / math.log(2))
+    assert found["bits_per_byte"] == pytest.approx(found["bits_per_character"] * len(TEXT) / (len(TEXT) + 2))
+    assert found["perplexity"] == pytest.approx(math.exp(found["nats_per_character"]))
+    assert found["perplexity_excluding_unknown"] < found["perplexity"]
+
+
+def test_the_table_has_the_same_names_and_numbers(tiny_run: Path, held_out: Path) -> None:
+    lines = output("eval", tiny_run, held_out).splitlines()
+    found = strict_json(output("eval", tiny_run, held_out, "--format", "json"))
+    assert [line.split()[0] for line in lines] == FIELDS
+    assert [float(line.split()[1]) for line in lines] == pytest.approx(list(found.values()), abs=1e-4)
+    assert len({len(line) for line in lines}) == 1  # the numbers end in one column
+
+
+def test_large_counts_are_readable_in_the_table_and_plain_in_json(tiny_run: Path, tiny_corpus: Path) -> None:
+    size = tiny_corpus.stat().st_size
+    assert size >= 1000
+    assert f"{size:,}" in output("eval", tiny_run, tiny_corpus)
+    assert f'"bytes": {size},' in output("eval", tiny_run, tiny_corpus, "--format", "json")
+
+
+@pytest.mark.parametrize("framing", ["tiny_run", "tiny_lines_run"])
+def test_standard_input_and_files_are_one_text(
+    framing: str, held_out: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    run = request.getfixturevalue(framing)
+    whole = output("eval", run, held_out, "--format", "json")
+    assert output("eval", run, "-", "--format", "json", input=TEXT) == whole
+    lines = TEXT.splitlines(keepends=True)
+    parts = [tmp_path / name for name in ("one.txt", "two.txt")]
+    parts[0].write_text(lines[0], encoding="utf-8")
+    parts[1].write_text("".join(lines[1:]), encoding="utf-8")
+    assert output("eval", run, *parts, "--format", "json") == whole
+    assert output("eval", run, *reversed(parts), "--format", "json") != whole or framing == "tiny_lines_run"
+
+
+def test_a_text_of_unknown_characters_alone_is_still_json(tiny_run: Path) -> None:
+    found = strict_json(output("eval", tiny_run, "-", "--format", "json", input="船船"))
+    assert found["unknown"] == found["characters"] == 2
+    assert found["perplexity_excluding_unknown"] is None
+
+
+# ------------------------------------------------------------------------------------------------------ inspect
+
+
+@pytest.mark.parametrize("framing", ["tiny_run", "tiny_lines_run"])
+def test_every_tensor_is_listed_with_its_shape_and_count(framing: str, request: pytest.FixtureRequest) -> None:
+    run = request.getfixturevalue(framing)
+    printed = output("inspect", run)
+    tensors = safetensors.torch.load_file(run / "model.safetensors")
+    for name, tensor in tensors.items():
+        shape = re.escape(str(tuple(tensor.shape)))
+        assert re.search(rf"^{re.escape(name)} +{shape} +{tensor.numel():,}$", printed, re.MULTILINE), name
+    total = sum(tensor.numel() for tensor in tensors.values())
+    assert re.search(rf"^all +{total:,}$", printed, re.MULTILINE)
+    assert total == sum(p.numel() for p in charlm.load(run).model.parameters())
+
+
+def test_the_architecture_is_said_in_words(tiny_run: Path, tiny_lines_run: Path, tiny_corpus: Path) -> None:
+    size = len(charlm.load(tiny_run).vocabulary)
+    stream, lines = (output("inspect", run).splitlines()[:2] for run in (tiny_run, tiny_lines_run))
+    assert stream[0] == f"LSTM, 1 layer of 16, one-hot input of {size}, softmax over {size}"
+    assert stream[1] == f"framing stream, character level, trained on {tiny_corpus}"
+    assert lines[0].startswith("GRU (reset before), 1 layer of 16")
+    assert lines[1].startswith("framing lines")
+
+
+def test_layers_and_an_embedding_are_said_and_counted(tiny_corpus: Path, tmp_path: Path) -> None:
+    config = {
+        "corpus": {"path": str(tiny_corpus)},
+        "model": {"cell": "rnn", "hidden_size": 8, "num_layers": 2, "embedding_size": 3, "bias": False},
+        "training": {"budget": "1 steps"},
+    }
+    size = len(charlm.train(config, out=tmp_path / "run").vocabulary)
+    printed = output("inspect", tmp_path / "run")
+    assert printed.startswith(f"RNN, 2 layers of 8, embedding of 3, softmax over {size}\n")
+    count = size * 3 + 8 * (3 + 8) + 8 * (8 + 8) + 8 * size
+    assert re.search(rf"^all +{count:,}$", printed, re.MULTILINE)
+
+
+def test_the_curve_begins_with_the_first_loss_and_tells_the_best(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    row = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    losses = [3.25, 1.5, 2.125]
+    rows = [
+        {**row, "characters": 1000 * n, "seconds": 65.0 * n, "validation_loss": x} for n, x in enumerate(losses)
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    printed = output("inspect", run)
+    assert "validation loss, nats per character, over 2,000 characters and 2:10" in printed
+    drawn = [line for line in printed.splitlines() if "┤" in line]
+    assert drawn[0].split("┤")[0].strip() == "3.250"
+    assert drawn[-1].split("┤")[0].strip() == "1.500"
+    assert drawn[0].split("┤")[1][0] != "\u2800"  # a dot at the first loss, on top at the left
+    assert drawn[-1].split("┤")[1].strip("\u2800")
+    assert "best 1.5000 nats, last 2.1250" in printed
+
+
+def test_a_run_without_validation_shows_its_training_loss(tiny_corpus: Path, tmp_path: Path) -> None:
+    config = {
+        "corpus": {"path": str(tiny_corpus), "validation": 0.0},
+        "model": {"hidden_size": 4},
+        "training": {"budget": "2 steps", "evaluate_every": "1 steps"},
+    }
+    charlm.train(config, out=tmp_path / "run")
+    printed = output("inspect", tmp_path / "run")
+    best = min(json.loads(line)["train_loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines())
+    assert "training loss, nats per character" in printed
+    assert f"best {best:.4f} nats" in printed
+
+
+def test_a_run_without_metrics_is_shown_without_a_curve(tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    printed = output("inspect", tmp_path / "run")
+    assert "output.weight" in printed
+    assert "┤" not in printed

@@ -1,0 +1,158 @@
+"""How results look: columns, numbers for people, curves, and text that cannot harm a terminal."""
+
+import math
+
+import pytest
+from rich.cells import cell_len
+
+from charlm.cli.render import SHADES, WORST, columns, console, curve, duration, legend, printable, shaded, size
+
+# ------------------------------------------------------------------------------------------------------ columns
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    assert columns([("a", "1", "x"), ("bcd", "22", "yy")], "<><") == ["a     1  x", "bcd  22  yy"]
+
+
+def test_a_chinese_character_takes_two_places() -> None:
+    lines = columns([("河边", "1", "a"), ("abcdef", "船", "b"), ("", "", "c")], "<><")
+    assert lines == ["河边     1  a", "abcdef  船  b", "            c"]
+    assert {cell_len(line) for line in lines} == {13}
+
+
+def test_lines_do_not_end_in_spaces() -> None:
+    assert columns([("a", "long"), ("b", "")], "<<") == ["a  long", "b"]
+
+
+# ------------------------------------------------------------------------------------------- numbers for people
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (45, "45 s"),
+        (59.4, "59 s"),
+        (59.6, "1:00"),
+        (125, "2:05"),
+        (3599.6, "1:00:00"),
+        (11400, "3:10:00"),
+        (86400 - 1, "23:59:59"),
+        (2 * 86400 + 4 * 3600 + 1800, "2 d 4 h"),
+        (math.inf, "?"),
+    ],
+)
+def test_duration(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (158_843, "158.8 kB"),
+        (1_115_394, "1.1 MB"),
+        (100_000_000, "100.0 MB"),
+        (2_500_000_000, "2.5 GB"),
+        (5_000_000_000_000, "5,000.0 GB"),
+    ],
+)
+def test_size(number: float, said: str) -> None:
+    assert size(number) == said
+
+
+# -------------------------------------------------------------------------------------------------------- curves
+
+
+def dots(line: str) -> str:
+    return line.split("┤")[1]
+
+
+EMPTY = "\u2800"
+
+
+def test_a_falling_curve_goes_from_the_upper_left_to_the_lower_right() -> None:
+    drawn = curve([(0, 3.0), (500, 1.5), (1000, 1.25)], width=20, height=5)
+    assert [line.split("┤")[0].strip() for line in drawn] == ["3.000", "", "", "", "1.250"]
+    assert {len(dots(line)) for line in drawn} == {20}
+    assert dots(drawn[0])[0] != EMPTY
+    assert dots(drawn[0])[-1] == EMPTY
+    assert dots(drawn[-1])[-1] != EMPTY
+    assert dots(drawn[-1])[0] == EMPTY
+    assert all(any(row[column] != EMPTY for row in map(dots, drawn)) for column in range(20))  # without a gap
+
+
+def test_a_rising_curve_goes_from_the_lower_left_to_the_upper_right() -> None:
+    drawn = curve([(10, 1.0), (20, 2.0)], width=8, height=3)
+    assert dots(drawn[-1])[0] != EMPTY
+    assert dots(drawn[0])[-1] != EMPTY
+    assert dots(drawn[0])[0] == dots(drawn[-1])[-1] == EMPTY
+
+
+@pytest.mark.parametrize("points", [[(5, 2.0)], [(5, 2.0), (9, 2.0)]], ids=["one point", "a level line"])
+def test_a_curve_without_height_is_drawn_at_its_label(points: list[tuple[float, float]]) -> None:
+    drawn = curve(points, width=8, height=3)
+    assert drawn[-1].split("┤")[0].strip() == "2.000"
+    assert dots(drawn[-1]).strip(EMPTY)
+    assert not "".join(map(dots, drawn[:-1])).strip(EMPTY)
+
+
+# ------------------------------------------------------------------------------------------------ harmless text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2J", r"\x1b[2J"),
+        ("a\x00b\x07", r"a\x00b\x07"),
+        ("\x7f", r"\x7f"),
+        ("\x9b31m", r"\x9b31m"),
+        ("a\tb\r\n", r"a\tb\r\n"),
+        ("a\u202eb\u2066", r"a\u202eb\u2066"),
+        ("\u200f\u061c", r"\u200f\u061c"),
+        ("\u2028\u2029\x85", r"\u2028\u2029\x85"),
+        ("\udce9\ud800", r"\udce9\ud800"),
+        ("\U000e0041", r"\U000e0041"),
+    ],
+)
+def test_what_a_terminal_would_obey_or_hide_is_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert printable(text).isprintable()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "The river was high.", "河边的船，很安静。", "naïve Ωμέγα 🦀", "back\\slash [red]"]
+)
+def test_ordinary_text_is_left_alone(text: str) -> None:
+    assert printable(text) == text
+
+
+# ------------------------------------------------------------------------------------------------------- colours
+
+
+def test_each_character_is_coloured_by_its_surprisal() -> None:
+    surprisals = [0.5 * most for most, _ in SHADES[:1]] + [most + 0.1 for most, _ in SHADES]
+    text = shaded((char, -surprisal) for char, surprisal in zip("abcde", surprisals, strict=True))
+    assert text.plain == "abcde"
+    styles = {text.plain[span.start]: str(span.style) for span in text.spans}
+    expected = [style for _, style in SHADES] + [WORST]
+    assert {char: style for char, style in zip("abcde", expected, strict=True) if style} == styles
+
+
+def test_the_end_of_a_sentence_and_control_characters_are_shown() -> None:
+    assert shaded([("\x1b", -1.0), ("</s>", -2.0)]).plain == r"\x1b⏎"
+
+
+def test_the_legend_names_every_bound() -> None:
+    said = legend().plain
+    for most, _ in SHADES:
+        assert f"-{most:g} " in said
+    assert f"over {SHADES[-1][0]:g}" in said
+
+
+def test_a_console_neither_wraps_nor_reads_marks(capsys: pytest.CaptureFixture[str]) -> None:
+    console().print("[red]x[/red] :smile: " + "long " * 60 + "42")
+    assert capsys.readouterr().out == "[red]x[/red] :smile: " + "long " * 60 + "42\n"

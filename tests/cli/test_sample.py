@@ -1,0 +1,162 @@
+"""`charlm sample`: text that follows from the seed, and harms no terminal."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import charlm
+from charlm.cli import app
+
+
+def sample(*args: object) -> str:
+    """Returns all of standard output; standard error must be empty."""
+    result = CliRunner().invoke(app, ["sample", *map(str, args)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout_bytes.decode()
+
+
+def jsonl(*args: object) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in sample(*args, "--format", "jsonl").splitlines()]
+
+
+def test_text_is_the_sample_and_a_newline(tiny_run: Path) -> None:
+    expected = next(charlm.load(tiny_run).sample(1, length=70, seed=3))
+    assert sample(tiny_run, "--length", 70, "--seed", 3) == expected + "\n"
+
+
+def test_jsonl_numbers_the_samples_of_the_python_interface(tiny_run: Path) -> None:
+    rows = jsonl(tiny_run, "--count", 70, "--length", 15, "--seed", 4, "--temperature", 1)
+    texts = list(charlm.load(tiny_run).sample(70, length=15, seed=4, temperature=1.0))
+    assert rows == [{"sample": k, "seed": 4, "text": text} for k, text in enumerate(texts)]
+    assert list(rows[0]) == ["sample", "seed", "text"]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tiny_run: Path) -> None:
+    first = sample(tiny_run, "--seed", 7, "--count", 3)
+    assert sample(tiny_run, "--seed", 7, "--count", 3) == first
+    assert sample(tiny_run, "--seed", 8, "--count", 3) != first
+
+
+@pytest.mark.parametrize("seed", [2**63, 2**64 - 1])
+def test_a_large_seed_is_refused_or_a_seed_of_its_own(seed: int, tiny_run: Path) -> None:
+    result = CliRunner().invoke(app, ["sample", str(tiny_run), "--seed", str(seed)])
+    assert result.exit_code in (0, 2), repr(result.exception)
+    assert result.stdout not in {sample(tiny_run, "--seed", near) for near in (0, 1, 2**63 - 1)}
+
+
+def test_one_sample_as_it_is_written_is_sample_zero_of_many(tiny_run: Path) -> None:
+    streamed = sample(tiny_run, "--prompt", "the ", "--seed", 5)
+    assert streamed == jsonl(tiny_run, "--prompt", "the ", "--seed", 5, "--count", 3)[0]["text"] + "\n"
+    assert sample(tiny_run, "--prompt", "the ", "--seed", 5, "--count", 3).startswith(streamed + "---\n")
+
+
+def test_a_sample_depends_on_its_number_and_not_on_the_count(tiny_run: Path) -> None:
+    assert jsonl(tiny_run, "--count", 3)[2] == jsonl(tiny_run, "--count", 6)[2]
+
+
+@pytest.mark.parametrize("length", [1, 40, 333])
+def test_length_is_exact_and_does_not_count_the_prompt(length: int, tiny_run: Path) -> None:
+    assert len(sample(tiny_run, "--length", length)) == length + 1
+    assert len(jsonl(tiny_run, "--length", length, "--prompt", "the boat")[0]["text"]) == length + len("the boat")
+
+
+def test_without_a_length_that_of_the_run_is_taken(tiny_run: Path) -> None:
+    assert len(jsonl(tiny_run)[0]["text"]) == 40
+
+
+def test_the_settings_reach_the_drawing(tiny_run: Path) -> None:
+    greedy = sample(tiny_run, "--temperature", 0, "--seed", 1)
+    assert greedy == sample(tiny_run, "--temperature", 0, "--seed", 2)
+    for option in (["--top-k", 1], ["--top-p", 1e-9], ["--min-p", 1]):
+        assert sample(tiny_run, "--temperature", 1, *option, "--seed", 3) == greedy
+    assert sample(tiny_run, "--temperature", 1, "--seed", 3) != greedy
+
+
+def test_a_text_goes_on_from_its_prompt(tiny_run: Path) -> None:
+    texts = [row["text"] for row in jsonl(tiny_run, "--prompt", "a miller ", "--count", 5)]
+    assert all(text.startswith("a miller ") for text in texts)
+    assert len(set(texts)) == 5
+
+
+def test_a_prompt_file_is_the_prompt(tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_text("the boat\nthe heron")
+    from_file = sample(tiny_run, "--prompt-file", tmp_path / "prompt.txt")
+    assert from_file == sample(tiny_run, "--prompt", "the boat\nthe heron")
+
+
+def test_a_prompt_file_may_end_its_line_as_editors_do(tiny_lines_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_text("the boat\n")
+    assert sample(tiny_lines_run, "--prompt-file", tmp_path / "prompt.txt").startswith("the boat")
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_a_text_ends_with_the_first_stop(width: int, tiny_run: Path) -> None:
+    whole = jsonl(tiny_run, "--length", 60)[0]["text"]
+    stop = whole[20 : 20 + width]
+    expected = whole[: whole.index(stop) + width]
+    assert jsonl(tiny_run, "--length", 60, "--stop", stop)[0]["text"] == expected
+    assert sample(tiny_run, "--length", 60, f"--stop={stop}") == expected + "\n"
+
+
+def test_a_stop_inside_the_prompt_does_not_end_the_text(tiny_run: Path) -> None:
+    assert len(jsonl(tiny_run, "--prompt", "the boat", "--stop", "boat")[0]["text"]) > len("the boat")
+
+
+def test_several_texts_are_kept_apart(tiny_run: Path) -> None:
+    texts = [row["text"] for row in jsonl(tiny_run, "--count", 3)]
+    assert sample(tiny_run, "--count", 3) == "\n---\n".join(texts) + "\n"
+
+
+def test_lines_framing_prints_one_line_a_sample(tiny_lines_run: Path) -> None:
+    rows = jsonl(tiny_lines_run, "--count", 20, "--length", 50)
+    texts = [row["text"] for row in rows]
+    assert not any("\n" in text for text in texts)
+    assert min(map(len, texts)) < 50  # a line ends where the model ends it
+    assert sample(tiny_lines_run, "--count", 20, "--length", 50).splitlines() == texts
+    assert sample(tiny_lines_run, "--length", 50) == texts[0] + "\n"
+
+
+# ---------------------------------------------------------------------------------------------- escape sequences
+
+
+@pytest.fixture(scope="module")
+def dangerous_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that knows little but the escape character."""
+    folder = tmp_path_factory.mktemp("dangerous")
+    (folder / "corpus.txt").write_text("\x1b]m\t\n\u202e" * 30, encoding="utf-8")
+    config = {
+        "corpus": {"path": str(folder / "corpus.txt")},
+        "model": {"hidden_size": 4},
+        "training": {"budget": "1 steps", "batch_size": 4},
+    }
+    charlm.train(config, out=folder / "run")
+    return folder / "run"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_terminal_never_gets_a_control_character(
+    count: int, dangerous_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = sample(dangerous_run, "--count", count, "--temperature", 1)
+    assert "\x1b" in raw
+    screen = io.StringIO()
+    with monkeypatch.context() as context:
+        context.setattr(screen, "isatty", lambda: True)
+        context.setattr(sys, "stdout", screen)
+        app(["sample", str(dangerous_run), "--count", str(count), "--temperature", "1"], standalone_mode=False)
+    shown = screen.getvalue()
+    assert not {"\x1b", "\u202e"} & set(shown)
+    assert shown == raw.replace("\x1b", r"\x1b").replace("\u202e", r"\u202e")
+
+
+def test_jsonl_escapes_what_json_escapes(dangerous_run: Path) -> None:
+    output = sample(dangerous_run, "--format", "jsonl", "--temperature", 1)
+    assert "\x1b" not in output
+    assert "\x1b" in json.loads(output)["text"]

@@ -1,0 +1,65 @@
+"""What many tests share: a small text and two small runs trained on it. They are read; no test writes into them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# No test here is about speed, and a busy machine must not fail one.
+settings.register_profile("charlm", deadline=None)
+settings.load_profile("charlm")
+
+TEXT = 2 * "".join(
+    f"{subject} {verb} {what}.\n"
+    for subject in ("the boat", "the heron", "a miller")
+    for verb in ("sees", "has", "likes")
+    for what in ("the river", "the lamp", "bread", "a book")
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_text() -> str:
+    """About 2 kB in 72 lines."""
+    return TEXT
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The text as a file."""
+    path = tmp_path_factory.mktemp("corpus") / "tiny.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path) -> Path:
+    """The folder of a run: stream framing, LSTM, 40 steps, evaluated every 10."""
+    return _train(tiny_corpus, tmp_path_factory.mktemp("stream") / "run", "stream", {"cell": "lstm"})
+
+
+@pytest.fixture(scope="session")
+def tiny_lines_run(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path) -> Path:
+    """The folder of a run: lines framing, GRU with the reset gate before, 40 steps, evaluated every 10."""
+    model = {"cell": "gru", "reset": "before"}
+    return _train(tiny_corpus, tmp_path_factory.mktemp("lines") / "run", "lines", model)
+
+
+def _train(corpus: Path, out: Path, framing: str, model: dict[str, Any]) -> Path:
+    import charlm
+
+    config = {
+        "corpus": {"path": str(corpus), "framing": framing},
+        "model": {"hidden_size": 16, **model},
+        "training": {
+            "budget": "40 steps",
+            "evaluate_every": "10 steps",
+            "batch_size": 8,
+            "sequence_length": 32,
+            "learning_rate": 0.02,
+            "device": "cpu",
+        },
+        "sampling": {"length": 40, "temperature": 0.7},
+    }
+    charlm.train(config, out=out)
+    return out

@@ -1,0 +1,87 @@
+"""Imports run downward only: what lies lower never knows what is built on it."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import charlm
+
+ROOT = Path(charlm.__file__).parent
+# A module imports from its own group and from those before it.
+ORDER = [
+    "errors", "config", "text", "cells", "model", "inference", "training", "builder", "language_model", "cli",
+]  # fmt: skip
+MAY_KNOW_THE_CONFIGURATION = {"config", "builder", "language_model", "cli"}
+MAY_NOT_IMPORT_TORCH = {"errors", "config", "text"}
+EXEMPT = {"__init__.py", "__main__.py"}  # the lazy public API, and `python -m charlm`
+
+
+def group_of(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+MODULES = [path for path in sorted(ROOT.rglob("*.py")) if str(path.relative_to(ROOT)) not in EXEMPT]
+
+
+def modules(*groups: str) -> pytest.MarkDecorator:
+    """Runs a test for each module of these groups."""
+    paths = [path for path in MODULES if group_of(path) in groups]
+    return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def imports(source: str, package: str) -> Iterator[str]:
+    """Yields the full names that a module imports, wherever in it; `from a import b` gives `a.b`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: -(node.level - 1) or None] if node.level else []
+            yield from (".".join([*above, *filter(None, [node.module]), alias.name]) for alias in node.names)
+
+
+def imported_by(path: Path) -> set[str]:
+    return set(imports(path.read_text(encoding="utf-8"), ".".join(["charlm", *path.relative_to(ROOT).parts[:-1]])))
+
+
+def groups_used_by(path: Path) -> set[str]:
+    """The groups of charlm that a module imports from; a name of the package itself comes from the public API."""
+    names = [name.split(".") for name in imported_by(path) if name.split(".")[0] == "charlm"]
+    there = {group_of(other) for other in MODULES}
+    return {name[1] if len(name) > 1 and name[1] in there else "language_model" for name in names}
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("import a.b, c", {"a.b", "c"}),
+        ("from a.b import c as d, e", {"a.b.c", "a.b.e"}),
+        ("def f():\n    if x:\n        from a import b", {"a.b"}),
+        ("from . import a", {"charlm.text.a"}),
+        ("from .a import b", {"charlm.text.a.b"}),
+        ("from ..model import b", {"charlm.model.b"}),
+    ],
+)
+def test_imports_are_found_wherever_they_stand(source: str, names: set[str]):
+    assert set(imports(source, "charlm.text")) == names
+
+
+def test_every_group_has_its_place_and_every_place_its_group():
+    assert {group_of(path) for path in MODULES} == set(ORDER), "give a new module of charlm its place in ORDER"
+
+
+@modules(*ORDER)
+def test_a_module_imports_only_from_groups_below_it(path: Path):
+    allowed = set(ORDER[: ORDER.index(group_of(path)) + 1])
+    assert groups_used_by(path) - allowed == set()
+
+
+@modules(*sorted(set(ORDER) - MAY_KNOW_THE_CONFIGURATION))
+def test_components_do_not_know_the_configuration(path: Path):
+    assert "config" not in groups_used_by(path)
+
+
+@modules(*sorted(MAY_NOT_IMPORT_TORCH))
+def test_errors_configuration_and_text_do_not_import_torch(path: Path):
+    assert "torch" not in {name.split(".")[0] for name in imported_by(path)}

@@ -1,0 +1,273 @@
+"""Batches: every character is a target once an epoch, and behind each input stands what really follows it."""
+
+from itertools import groupby, pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlm.errors import CorpusError
+from charlm.text.batches import IGNORE, LineBatches, StreamBatches, Window, line_spans, pad_lines
+
+BOUNDARY = 1
+
+
+def all_of(windows: list[Window]) -> tuple[np.ndarray, np.ndarray]:
+    """The windows of one batch side by side again: inputs and targets, each (B, S)."""
+    return np.hstack([w.inputs for w in windows]), np.hstack([w.targets for w in windows])
+
+
+# --- Streams
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> tuple[int, int, int, int, int]:
+    """N, B, T, a seed and an epoch."""
+    B = draw(st.integers(1, 9))
+    return draw(st.integers(2 * B, 200)), B, *map(draw, (st.integers(1, 40), st.integers(0, 9), st.integers(0, 9)))
+
+
+def stream_windows(N: int, B: int, T: int, seed: int, epoch: int) -> list[Window]:
+    """Windows of a text in which the i-th character has id i, so that each place can be told from all others."""
+    return list(StreamBatches(np.arange(N, dtype=np.int32), B, T, seed).epoch(epoch))
+
+
+@given(streams())
+def test_each_character_of_a_stream_is_a_target_exactly_once_an_epoch(drawn: tuple[int, ...]) -> None:
+    _, targets = all_of(stream_windows(*drawn))
+    assert sorted(targets[targets != IGNORE].tolist()) == list(range(drawn[0]))
+
+
+@given(streams())
+def test_each_input_is_the_character_before_its_target_the_last_one_before_the_first(
+    drawn: tuple[int, ...],
+) -> None:
+    N = drawn[0]
+    inputs, targets = all_of(stream_windows(*drawn))
+    real = targets != IGNORE
+    assert (inputs[real] == (targets[real] - 1) % N).all()
+    assert np.isin(inputs, np.arange(N)).all()  # padding too is an id that the model has
+
+
+@given(streams())
+def test_a_row_carries_on_from_window_to_window_and_into_the_next_row(drawn: tuple[int, ...]) -> None:
+    N, B, *_ = drawn
+    _, targets = all_of(stream_windows(*drawn))
+    rows = [row[row != IGNORE] for row in targets]
+    text = np.concatenate(rows)
+    assert text.tolist() == [(text[0] + i) % N for i in range(N)]
+    assert all((row[len(kept) :] == IGNORE).all() for row, kept in zip(targets, rows, strict=True))
+    assert {len(row) for row in rows} <= {N // B, -(-N // B)}  # as even as can be
+
+
+@given(streams())
+def test_windows_are_as_wide_as_asked_for_and_only_the_first_starts_from_a_zero_state(
+    drawn: tuple[int, ...],
+) -> None:
+    N, B, T, seed, _ = drawn
+    windows = stream_windows(*drawn)
+    widths = [w.inputs.shape[1] for w in windows]
+    assert all(w.inputs.shape == w.targets.shape == (B, width) for w, width in zip(windows, widths, strict=True))
+    assert set(widths[:-1]) <= {T}
+    assert 1 <= widths[-1] <= T
+    assert sum(widths) == -(-N // B)
+    assert [w.carry for w in windows] == [False] + [True] * (len(windows) - 1)
+    batches = StreamBatches(np.arange(N, dtype=np.int32), B, T, seed)
+    assert batches.windows_per_epoch == len(windows)
+    assert windows[0].inputs.dtype == windows[0].targets.dtype == np.int32
+
+
+@given(streams())
+def test_the_same_seed_and_epoch_give_the_same_windows_whatever_was_read_before(drawn: tuple[int, ...]) -> None:
+    N, B, T, seed, epoch = drawn
+    batches = StreamBatches(np.arange(N, dtype=np.int32), B, T, seed)
+    for _ in batches.epoch(epoch + 1):
+        break
+    again = list(batches.epoch(epoch))
+    for old, new in zip(stream_windows(*drawn), again, strict=True):
+        assert (old.inputs == new.inputs).all()
+        assert (old.targets == new.targets).all()
+        assert old.carry == new.carry
+
+
+def test_other_epochs_and_other_seeds_enter_the_text_elsewhere() -> None:
+    entries = {
+        stream_windows(10**5, 2, 999, seed, epoch)[0].targets[0, 0] for seed in range(3) for epoch in range(3)
+    }
+    assert len(entries) == 9
+
+
+@given(st.integers(2, 50), st.integers(1, 60))
+def test_a_text_of_less_than_two_characters_a_stream_is_refused_with_advice_that_helps(N: int, B: int) -> None:
+    ids = np.arange(N, dtype=np.int32)
+    if N >= 2 * B:
+        assert StreamBatches(ids, B, 4, 1).windows_per_epoch
+        return
+    with pytest.raises(CorpusError, match=rf"has {N} characters, .* training.batch_size: {B}; lower") as caught:
+        StreamBatches(ids, B, 4, 1)
+    advised = int(str(caught.value).partition("to at most ")[2].split()[0])
+    assert advised < B
+    assert StreamBatches(ids, advised, 4, 1).windows_per_epoch
+
+
+@pytest.mark.parametrize("N", [0, 1])
+def test_a_text_too_small_for_any_batch_is_refused_without_advice_that_cannot_help(N: int) -> None:
+    with pytest.raises(CorpusError, match="bring more text") as caught:
+        StreamBatches(np.zeros(N, np.int32), 1, 4, 1)
+    assert "to at most 1" not in str(caught.value)
+
+
+# --- Lines
+
+
+def encode(lines: list[list[int]]) -> np.ndarray:
+    """Lines, each ended by the boundary, as one array of ids."""
+    return np.array([symbol for line in lines for symbol in [*line, BOUNDARY]], np.int32)
+
+
+def line_batches(batches: LineBatches, epoch: int) -> list[list[Window]]:
+    """The windows of an epoch, batch by batch: a batch begins where the state starts from zero."""
+    windows = list(batches.epoch(epoch))
+    starts = np.cumsum([not window.carry for window in windows])
+    return [
+        [window for _, window in group] for _, group in groupby(zip(starts, windows, strict=True), lambda p: p[0])
+    ]
+
+
+symbols = st.integers(2, 9)
+texts = st.lists(st.lists(symbols, max_size=12), min_size=1, max_size=40)
+widths = st.integers(1, 8)
+numbers = st.integers(0, 5)
+
+
+def cut(lines: list[list[int]], B: int, T: int, seed: int, epoch: int) -> list[list[Window]]:
+    """The batches of an epoch, B lowered to the number of lines."""
+    return line_batches(LineBatches(encode(lines), BOUNDARY, min(B, len(lines)), T, seed), epoch)
+
+
+@given(texts, widths, widths, numbers, numbers)
+def test_every_line_is_read_exactly_once_an_epoch_with_its_end_as_the_last_target(
+    lines: list[list[int]], B: int, T: int, seed: int, epoch: int
+) -> None:
+    read = []
+    for batch in cut(lines, B, T, seed, epoch):
+        _, targets = all_of(batch)
+        read += [row[row != IGNORE].tolist() for row in targets]
+    assert sorted(read) == sorted([*line, BOUNDARY] for line in lines)
+
+
+@given(texts, widths, widths, numbers, numbers)
+def test_a_line_starts_with_the_boundary_and_each_input_is_the_target_before(
+    lines: list[list[int]], B: int, T: int, seed: int, epoch: int
+) -> None:
+    for batch in cut(lines, B, T, seed, epoch):
+        inputs, targets = all_of(batch)
+        for before, after in zip(inputs, targets, strict=True):
+            length = int((after != IGNORE).sum())
+            assert before[:length].tolist() == [BOUNDARY, *after[: length - 1]]
+            assert (after[length:] == IGNORE).all()
+            assert (before[length:] == BOUNDARY).all()  # padding is an id that the model has
+
+
+@given(texts, widths, widths, numbers, numbers)
+def test_a_batch_is_full_and_its_long_lines_go_on_in_further_windows_with_the_state_carried(
+    lines: list[list[int]], B: int, T: int, seed: int, epoch: int
+) -> None:
+    batches = cut(lines, B, T, seed, epoch)
+    B = min(B, len(lines))
+    sizes = sorted((batch[0].inputs.shape[0] for batch in batches), reverse=True)
+    assert sizes == [B] * (len(lines) // B) + [len(lines) % B] * (len(lines) % B > 0)
+    for batch in batches:
+        assert [w.carry for w in batch] == [False] + [True] * (len(batch) - 1)
+        assert all(w.inputs.shape == w.targets.shape for w in batch)
+        assert all(w.inputs.shape[1] == T for w in batch[:-1])
+        assert 1 <= batch[-1].inputs.shape[1] <= T
+        assert (batch[-1].targets[:, -1] != IGNORE).any()  # no wider than its longest line
+
+
+@given(texts, widths, widths, numbers, numbers)
+def test_the_lines_of_a_batch_are_of_like_length(
+    lines: list[list[int]], B: int, T: int, seed: int, epoch: int
+) -> None:
+    # With few lines, lengths in one batch reach up to, never into, those of the next longer batch.
+    spans = []
+    for batch in cut(lines, B, T, seed, epoch):
+        lengths = (all_of(batch)[1] != IGNORE).sum(axis=1)
+        spans.append((lengths.min(), lengths.max()))
+    spans.sort()
+    assert all(longest <= shortest for (_, longest), (shortest, _) in pairwise(spans))
+
+
+@given(texts, widths, widths, numbers, numbers)
+def test_the_same_seed_and_epoch_give_the_same_lines_whatever_was_read_before(
+    lines: list[list[int]], B: int, T: int, seed: int, epoch: int
+) -> None:
+    batches = LineBatches(encode(lines), BOUNDARY, min(B, len(lines)), T, seed)
+    for _ in batches.epoch(epoch + 1):
+        break
+    again = [window for batch in line_batches(batches, epoch) for window in batch]
+    once = [window for batch in cut(lines, B, T, seed, epoch) for window in batch]
+    for old, new in zip(once, again, strict=True):
+        assert (old.inputs == new.inputs).all()
+        assert (old.targets == new.targets).all()
+        assert old.carry == new.carry
+
+
+def test_other_epochs_and_other_seeds_read_the_lines_in_another_order() -> None:
+    lines = [[2 + i] for i in range(50)]
+    orders = {
+        tuple(batch[0].targets[0, 0] for batch in cut(lines, 1, 4, seed, epoch))
+        for seed in range(3)
+        for epoch in range(3)
+    }
+    assert len(orders) == 9
+
+
+def test_lines_of_one_length_meet_other_lines_in_each_epoch() -> None:
+    lines = [[2 + i] for i in range(50)]
+    met = [{frozenset(batch[0].targets[:, 0]) for batch in cut(lines, 2, 4, 1, epoch)} for epoch in range(2)]
+    assert met[0] != met[1]
+
+
+@given(st.lists(st.integers(0, 30), min_size=130, max_size=200), numbers)
+def test_the_windows_of_the_first_epoch_are_counted_before_it_is_read(lengths: list[int], seed: int) -> None:
+    batches = LineBatches(encode([[2] * length for length in lengths]), BOUNDARY, 1, 1, seed)
+    assert batches.windows_per_epoch == len(list(batches.epoch(0)))
+    batches = LineBatches(encode([[2] * length for length in lengths]), BOUNDARY, 2, 3, seed)
+    assert batches.windows_per_epoch == len(list(batches.epoch(0)))
+
+
+def test_batches_come_in_no_order_of_length() -> None:
+    lines = [[2] * i for i in range(64)]
+    widths = [sum(w.inputs.shape[1] for w in batch) for batch in cut(lines, 4, 100, 1, 0)]
+    assert sorted(widths) == list(range(4, 65, 4))
+    assert widths != sorted(widths)
+    assert widths != sorted(widths, reverse=True)
+
+
+@given(texts, st.integers(1, 9))
+def test_fewer_lines_than_a_batch_are_refused_with_their_number(lines: list[list[int]], more: int) -> None:
+    B = len(lines) + more
+    with pytest.raises(CorpusError, match=rf"has {len(lines)} lines, .* training.batch_size: {B}; lower"):
+        LineBatches(encode(lines), BOUNDARY, B, 4, 1)
+
+
+@pytest.mark.parametrize("B", [1, 2])
+def test_a_text_without_lines_is_refused(B: int) -> None:
+    with pytest.raises(CorpusError, match="has 0 lines"):
+        LineBatches(encode([]), BOUNDARY, B, 4, 1)
+
+
+# --- Helpers that scoring shares
+
+
+def test_the_spans_of_lines_include_their_boundary() -> None:
+    starts, lengths = line_spans(encode([[5, 6], [], [7]]), BOUNDARY)
+    assert (starts.tolist(), lengths.tolist()) == ([0, 3, 4], [3, 1, 2])
+
+
+def test_sequences_are_padded_to_the_longest() -> None:
+    inputs, targets = pad_lines([np.array([5, 6, 1]), np.array([7])], first_id=1)
+    assert inputs.tolist() == [[1, 5, 6], [1, 1, 1]]
+    assert targets.tolist() == [[5, 6, 1], [7, IGNORE, IGNORE]]
