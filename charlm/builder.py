@@ -6,6 +6,7 @@ Every component takes plain values; here they are taken out of the configuration
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import torch
 
@@ -103,7 +104,9 @@ def build_trainer(config: Config, corpus: Corpus, model: CharacterModel, folder:
     budget = amount(t.budget)
     interval = amount(t.evaluate_every)
     if interval.unit == "percent":
-        interval = Amount(budget.unit, budget.amount * interval.amount / 100, len(corpus.train.ids), per_symbol)
+        interval = replace(budget, amount=budget.amount * interval.amount / 100)
+    if interval.unit == "seconds":
+        interval = replace(interval, unit="training_seconds")
     return Trainer(
         model,
         build_batches(config, corpus),
@@ -124,5 +127,5 @@ def build_trainer(config: Config, corpus: Corpus, model: CharacterModel, folder:
         warmup=t.warmup,
         clip_norm=t.clip_norm,
         early_stopping=t.early_stopping,
-        corpus_key=hashlib.sha256(corpus.train.ids.tobytes()).hexdigest(),
+        corpus_key=hashlib.sha256(corpus.vocabulary.to_json().encode() + corpus.train.ids.tobytes()).hexdigest(),
     )

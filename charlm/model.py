@@ -19,10 +19,6 @@ from charlm.cells import State, find_cell
 
 ModelState = list[State]  # one for each layer
 
-# A one-hot input has one active column, so its scale does not depend on V. PyTorch's 1/√H makes it a whisper
-# beside the recurrent part; at this one all three cells learn about twice as fast.
-_ONE_HOT_STD = 2.0
-
 
 class Recurrent(nn.Module):
     """Layers of one cell, with the weight names, shapes and gate order of `torch.nn.RNN/LSTM/GRU`.
@@ -148,7 +144,10 @@ class CharacterModel(nn.Module):
         for layer in range(self.recurrent.num_layers):
             weight_ih = self.recurrent.parameter("weight_ih", layer)
             if layer == 0 and embedding_size is None:
-                nn.init.normal_(weight_ih, std=_ONE_HOT_STD)
+                # One column is active, so it must bring the whole signal: PyTorch's 1/√H is a whisper beside the
+                # recurrent part, and at this scale all cells learn about twice as fast. The more characters, the
+                # rarer each, and the less a large random column is forgiven.
+                nn.init.normal_(weight_ih, std=min(2.0, 16 / math.sqrt(weight_ih.shape[1])))
             else:
                 scale = 1 / math.sqrt(weight_ih.shape[1])
                 nn.init.uniform_(weight_ih, -scale, scale)

@@ -36,14 +36,9 @@ def small(path: Path, **corpus: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(params=["tiny_run", "tiny_lines_run"])
-def run(request: pytest.FixtureRequest) -> Path:
-    """A finished run of either framing."""
-    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def lm(run: Path) -> LanguageModel:
-    return charlm.load(run)
+def lm(request: pytest.FixtureRequest) -> LanguageModel:
+    """A model of either framing."""
+    return charlm.load(request.getfixturevalue(request.param))
 
 
 @pytest.fixture
@@ -67,8 +62,7 @@ def test_a_yaml_dictionaries_a_config_and_a_bare_corpus_train_the_same_model(tmp
 
 
 def test_arguments_win_over_the_configuration_and_are_written_into_the_run(tmp_path: Path, tiny_text: str):
-    mine = tmp_path / "mine.txt"
-    mine.write_text(tiny_text.upper())
+    (mine := tmp_path / "mine.txt").write_text(tiny_text.upper())
     lm = charlm.train(
         small(tmp_path / "none.txt"), corpus=mine, budget="2 steps", device="cpu", out=tmp_path / "run",
         overrides={"model.hidden_size": 3, "model.cell": "gru"},
@@ -161,8 +155,14 @@ def test_the_random_numbers_of_the_caller_are_untouched(tmp_path: Path, tiny_cor
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_validation_loss_in_the_metrics_is_what_evaluate_gives(run: Path, lm: LanguageModel):
-    losses = [row["validation_loss"] for row in language_model.load_metrics(run)]
+@pytest.mark.parametrize("framing", ["stream", "lines"])
+def test_train_returns_the_best_model_by_the_validation_loss_that_evaluate_gives(tmp_path: Path, framing: str):
+    (tmp_path / "text.txt").write_text("abc\n" * 300 + "cab\n" * 33)  # what is learnt soon misleads
+    changes = {"training.learning_rate": 0.05, "training.evaluate_every": "10%"}
+    config = small(tmp_path / "text.txt", framing=framing)
+    lm = charlm.train(config, out=tmp_path / "run", budget="40 steps", overrides=changes)
+    losses = [row["validation_loss"] for row in language_model.load_metrics(tmp_path / "run")]
+    assert min(losses) < losses[-1]
     assert min(losses) == evaluate(lm.model, lm.vocabulary, build_corpus(lm.config).validation).nats_per_character
 
 

@@ -14,7 +14,8 @@ class Progress:
         symbols: symbols learnt from, padding not counted.
         epoch: the epoch the next window belongs to.
         window: the next window's number in it.
-        seconds: of training, evaluations included.
+        seconds: since the start, evaluations included.
+        training_seconds: the same without evaluations, so that slow ones leave time to train between them.
         evaluation_seconds: what the last evaluation took.
         best_loss: the lowest validation loss so far.
         stale: evaluations since then.
@@ -27,6 +28,7 @@ class Progress:
     epoch: int = 0
     window: int = 0
     seconds: float = 0.0
+    training_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     best_loss: float = float("inf")
     stale: int = 0
@@ -39,7 +41,7 @@ class Amount:
     """An amount of training in one unit: a budget, or the interval between evaluations.
 
     Attributes:
-        unit: `seconds`, `epochs`, `steps` or `characters`.
+        unit: `seconds`, `training_seconds`, `epochs`, `steps` or `characters`.
         amount: how many.
         symbols_per_epoch: the length of the training text.
         characters_per_symbol: 1, but for the byte level.
@@ -60,6 +62,7 @@ class Amount:
         if self.unit == "seconds":
             return progress.seconds / max(self.amount - reserved_seconds, 1e-9)
         spent = {
+            "training_seconds": progress.training_seconds,
             "epochs": progress.symbols / self.symbols_per_epoch,
             "steps": progress.step,
             "characters": progress.symbols * self.characters_per_symbol,

@@ -193,6 +193,7 @@ class Trainer:
             self._train_step(next(windows))
             before, now = now, self._clock()
             progress.seconds += now - before
+            progress.training_seconds += now - before
             self._interval.seconds += now - before
             if int(self._every.times_spent(progress)) > evaluations or self.finished:
                 self._evaluate(observer, now)
@@ -212,6 +213,8 @@ class Trainer:
                     f"stopped at step {progress.step} and saved; `charlm train --resume` with "
                     f"--out {self._folder.path} goes on from here",
                 )
+        if evaluated_at == progress.step:
+            self._save_last()  # once more, so that a resume knows that the time is up
 
     def _windows(self) -> Iterator[Window]:
         progress = self.progress

@@ -8,14 +8,18 @@ from hypothesis import strategies as st
 
 from charlm.training.budget import Amount, Progress
 
-UNITS = ["seconds", "epochs", "steps", "characters"]
+UNITS = ["seconds", "training_seconds", "epochs", "steps", "characters"]
 
 units = st.sampled_from(UNITS)
 amounts = st.floats(1e-3, 1e9)
 sizes = st.integers(1, 10**9)  # of a text, in symbols
 widths = st.floats(0.25, 1)  # characters a symbol
 progresses = st.builds(
-    Progress, step=st.integers(0, 10**9), symbols=st.integers(0, 10**12), seconds=st.floats(0, 1e9)
+    Progress,
+    step=st.integers(0, 10**9),
+    symbols=st.integers(0, 10**12),
+    seconds=st.floats(0, 1e9),
+    training_seconds=st.floats(0, 1e9),
 )
 
 
@@ -47,6 +51,12 @@ def test_seconds_count_time(amount: float, size: int, width: float, progress: Pr
     assert spent == pytest.approx(progress.seconds / amount)
 
 
+@given(amounts, progresses)
+def test_training_seconds_leave_the_evaluations_out(amount: float, progress: Progress):
+    spent = Amount("training_seconds", amount, 1000).times_spent(progress)
+    assert spent == progress.training_seconds / amount
+
+
 def test_a_symbol_is_a_character_unless_something_else_is_said():
     assert Amount("characters", 50, 1000).times_spent(Progress(symbols=100)) == 2
 
@@ -69,7 +79,7 @@ def test_epochs_are_used_up_at_the_last_symbol_and_not_one_before(epochs: int, s
 def test_who_has_done_no_less_has_spent_no_less(
     unit: str, amount: float, size: int, width: float, a: Progress, b: Progress
 ):
-    more = Progress(step=a.step + b.step, symbols=a.symbols + b.symbols, seconds=a.seconds + b.seconds)
+    more = Progress(**{key: value + getattr(b, key) for key, value in dataclasses.asdict(a).items()})
     budget = Amount(unit, amount, size, width)
     assert budget.times_spent(more) >= budget.times_spent(a)
 
@@ -88,7 +98,7 @@ def test_when_all_of_the_time_is_reserved_the_budget_is_used_up_with_the_first_s
     assert budget.times_spent(Progress(step=1, seconds=1e-3), amount * times) >= 1
 
 
-@given(st.sampled_from(["epochs", "steps", "characters"]), amounts, sizes, progresses, st.floats(0, 1e6))
+@given(st.sampled_from(UNITS[1:]), amounts, sizes, progresses, st.floats(0, 1e6))
 def test_reserved_seconds_change_no_other_budget(
     unit: str, amount: float, size: int, progress: Progress, reserved: float
 ):

@@ -63,10 +63,9 @@ def outcome(run: Path) -> dict[str, Any]:
     folder = RunFolder(run)
     rows = folder.read_metrics()
     tensors, info = folder.load_last() or ({}, {})
-    for part in (*rows, info["progress"]):
-        for key in ("seconds", "characters_per_second", "metrics_bytes"):
-            part.pop(key, None)
-    info["interval"].pop("seconds")
+    for part in (*rows, info["progress"], info["interval"]):
+        for key in [key for key in part if "second" in key or key == "metrics_bytes"]:
+            del part[key]
     files = (folder.config, folder.vocabulary, folder.model, folder.samples)
     last = {name: value.numpy().tobytes() for name, value in tensors.items()}
     return {"metrics": rows, "last": last, "info": info} | {file.name: file.read_bytes() for file in files}

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,8 @@ def run(
     parts = {"warmup": 0.0, "validate": None, "write_sample": lambda: "a sample"} | changes
     model.register_forward_pre_hook(lambda *_: clock.spend(clock.step))
     total, interval = (Amount(text.split()[1], float(text.split()[0]), len(IDS)) for text in (budget, every))
+    if interval.unit == "seconds":  # as the builder has it
+        interval = replace(interval, unit="training_seconds")
     trainer = Trainer(
         model, StreamBatches(IDS, B, T, seed=1), build_optimizer(model, optimizer, learning_rate=rate),
         budget=total, interval=interval, folder=folder, clock=clock, **parts,
@@ -198,10 +201,11 @@ def test_a_budget_of_time_includes_the_time_that_saving_takes(folder: RunFolder,
     assert clock.now <= 107  # a step and one round of saving too late at the most
 
 
-def test_evaluations_that_take_longer_than_their_interval_leave_time_to_train(folder: RunFolder):
-    clock = Clock()
-    recorder = run(folder, "100 seconds", "10 seconds", clock=clock, validate=clock.slow(lambda: 1.0, 12))
-    assert [metrics.step for metrics in recorder.evaluations[:3]] == [10, 20, 30]
+@pytest.mark.parametrize("evaluation", [9, 12, 19])
+def test_slow_evaluations_leave_time_to_train(folder: RunFolder, evaluation: float):
+    slow = (clock := Clock()).slow(lambda: 1.0, evaluation)
+    recorder = run(folder, "150 seconds", "10 training_seconds", clock=clock, validate=slow)
+    assert [metrics.step for metrics in recorder.evaluations[:4]] == [10, 20, 30, 40]
 
 
 @pytest.mark.parametrize(
@@ -217,8 +221,7 @@ def test_evaluations_come_at_their_interval_and_at_the_end(folder: RunFolder, ev
 
 
 def test_metrics_has_a_line_for_each_evaluation_with_just_the_documented_fields(folder: RunFolder):
-    losses = iter([2.5, 2.0, 1.5])
-    recorder = run(folder, "15 steps", "5 steps", validate=lambda: next(losses))
+    recorder = run(folder, "15 steps", "5 steps", validate=iter([2.5, 2.0, 1.5]).__next__)
     rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     assert rows == [dataclasses.asdict(metrics) for metrics in recorder.evaluations] == folder.read_metrics()
     assert list(rows[0]) == [
@@ -261,8 +264,8 @@ def test_without_a_validation_split_the_last_weights_are_kept(folder: RunFolder)
 def test_early_stopping_strikes_after_so_many_evaluations_without_a_better_loss(
     folder: RunFolder, patience: int | None, end: int
 ):
-    losses = iter([5.0, 4.0, 4.5, 4.0, 3.0, 2.0, 3.0, 2.0, 2.5, 9.0])
-    recorder = run(folder, "20 steps", "2 steps", validate=lambda: next(losses), early_stopping=patience)
+    validate = iter([5.0, 4.0, 4.5, 4.0, 3.0, 2.0, 3.0, 2.0, 2.5, 9.0]).__next__
+    recorder = run(folder, "20 steps", "2 steps", validate=validate, early_stopping=patience)
     assert recorder.evaluations[-1].step == end
 
 
@@ -292,8 +295,8 @@ def test_what_is_not_finite_stops_training_with_advice_and_keeps_what_was_saved(
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_validation_loss_that_is_not_finite_stops_before_anything_is_overwritten(folder: RunFolder, loss: float):
-    losses = iter([2.0, loss])
+    validate = iter([2.0, loss]).__next__
     with pytest.raises(TrainingError, match=f"^step 10: the validation loss is {loss}.*training.learning_rate"):
-        run(folder, "20 steps", "5 steps", validate=lambda: next(losses))
+        run(folder, "20 steps", "5 steps", validate=validate)
     assert [row["step"] for row in folder.read_metrics()] == [5]
     assert (folder.load_last() or [])[1]["progress"]["step"] == 5
