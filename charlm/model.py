@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.cells import State, find_cell
+from charlm.cells import State, find_cell, run_layer
 
 ModelState = list[State]  # one for each layer
 
@@ -76,19 +76,10 @@ class Recurrent(nn.Module):
         last: ModelState = []
         s = inputs
         for layer in range(self.num_layers):
-            u, b = self.parameter("weight_ih", layer), self.parameter("bias_ih", layer)
             if layer > 0:
                 s = F.dropout(s, self.dropout, self.training)
-            if s.is_floating_point():
-                x = F.linear(s, u, b)  # (T, B, G·H)
-            else:
-                # A one-hot vector picks a column of U: looked up, never multiplied.
-                x = F.embedding(s, u.t())  # (T, B, G·H)
-                if b is not None:
-                    x = x + b
-            s, state_l = self.cell.sequence(
-                x, state[layer], self.parameter("weight_hh", layer), self.parameter("bias_hh", layer)
-            )
+            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            s, state_l = run_layer(self.cell, s, state[layer], *(self.parameter(name, layer) for name in names))
             last.append(state_l)
         return s, last
 

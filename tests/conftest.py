@@ -1,10 +1,18 @@
 """What many tests share: a small text and two small runs trained on it. They are read; no test writes into them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+# Models this small gain nothing from threads, and threads that wait for each other on a busy machine take minutes.
+# Read when torch is loaded, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The models here are tiny: a second thread costs more than it brings, above all beside another busy program.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # No test here is about speed, and a busy machine must not fail one.
 settings.register_profile("charlm", deadline=None)

@@ -153,8 +153,7 @@ def test_the_state_goes_from_window_to_window_and_its_gradient_does_not(folder: 
     got = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     first, second = itertools.islice(StreamBatches(IDS, B, T, 1).epoch(0), 2)
     x, y = (torch.from_numpy(part).long().t() for part in (second.inputs, second.targets))
-    zero = model.initial_state(B)
-    _, carried = model(torch.from_numpy(first.inputs).t(), zero)
+    _, carried = model(torch.from_numpy(first.inputs).t(), zero := model.initial_state(B))
     detached = [tuple(part.detach() for part in layer) for layer in carried]
 
     def loss(state: Any) -> Tensor:
@@ -236,16 +235,15 @@ def test_metrics_has_a_line_for_each_evaluation_with_just_the_documented_fields(
 
 
 def test_samples_grow_by_one_at_each_evaluation(folder: RunFolder):
-    numbers = itertools.count(1)
-    run(folder, "15 steps", "5 steps", write_sample=lambda: f"sample {next(numbers)}")
+    run(folder, "15 steps", "5 steps", write_sample=iter(["sample 1", "sample 2", "sample 3"]).__next__)
     assert folder.samples.read_text().split("\n\n")[:-1] == [f"--- step {5 * n}\nsample {n}" for n in (1, 2, 3)]
 
 
 @given(order=st.permutations([1.0, 2.0, 3.0, 4.0, 5.0]))
 @settings(max_examples=10)
 def test_the_saved_model_is_the_best_one_not_the_last(tmp_path_factory: pytest.TempPathFactory, order: list[float]):
-    folder, losses = new_folder(tmp_path_factory.mktemp("best")), iter(order)
-    recorder = run(folder, "5 steps", "1 steps", validate=lambda: next(losses))
+    folder = new_folder(tmp_path_factory.mktemp("best"))
+    recorder = run(folder, "5 steps", "1 steps", validate=iter(order).__next__)
     saved = safetensors.torch.load(folder.model.read_bytes())
     chosen = [all(torch.equal(saved[name], weights[name]) for name in saved) for weights in recorder.weights]
     assert chosen == [loss == 1.0 for loss in order]
@@ -295,8 +293,7 @@ def test_what_is_not_finite_stops_training_with_advice_and_keeps_what_was_saved(
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_validation_loss_that_is_not_finite_stops_before_anything_is_overwritten(folder: RunFolder, loss: float):
-    validate = iter([2.0, loss]).__next__
     with pytest.raises(TrainingError, match=f"^step 10: the validation loss is {loss}.*training.learning_rate"):
-        run(folder, "20 steps", "5 steps", validate=validate)
+        run(folder, "20 steps", "5 steps", validate=iter([2.0, loss]).__next__)
     assert [row["step"] for row in folder.read_metrics()] == [5]
     assert (folder.load_last() or [])[1]["progress"]["step"] == 5
