@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(READY)
 
-demo: $(READY)  ## train the quickstart model (about 2 minutes), let it write, let it score
+demo: $(READY)  ## train the quickstart model (about 2 minutes with set-up), let it write, let it score
 	@rm -rf $(RUN)
 	$(BIN)/charlm train configs/quickstart.yaml --out $(RUN)
 	@echo

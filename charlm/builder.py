@@ -127,5 +127,13 @@ def build_trainer(config: Config, corpus: Corpus, model: CharacterModel, folder:
         warmup=t.warmup,
         clip_norm=t.clip_norm,
         early_stopping=t.early_stopping,
-        corpus_key=hashlib.sha256(corpus.vocabulary.to_json().encode() + corpus.train.ids.tobytes()).hexdigest(),
+        corpus_key=_corpus_key(corpus),
     )
+
+
+def _corpus_key(corpus: Corpus) -> str:
+    """Tells whether a run goes on with the text it began with."""
+    key = hashlib.sha256(corpus.vocabulary.to_json().encode())
+    for split in (corpus.train, corpus.validation):
+        key.update(split.ids.tobytes())
+    return key.hexdigest()

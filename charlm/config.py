@@ -147,7 +147,7 @@ class TrainingConfig(_Section):
     learning_rate: float = Field(4e-3, gt=0, le=1e3, description="the highest learning rate of the schedule")
     momentum: float = Field(0.0, ge=0, lt=1, description="for sgd and rmsprop; 0 is the plain textbook rule")
     beta2: float = Field(0.99, ge=0, lt=1, description="decay of the squared gradients (adam, adamw, rmsprop)")
-    weight_decay: float = Field(0.01, ge=0, description="adamw and sgd; biases are left alone")
+    weight_decay: float = Field(0.01, ge=0, description="of adamw, on matrices; biases are left alone")
     schedule: Literal["linear", "cosine", "constant", "step"] = Field(
         "linear", description="learning rate over the budget; all but constant come down by its end"
     )

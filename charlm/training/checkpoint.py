@@ -13,6 +13,7 @@ never code.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -201,13 +202,14 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise TrainingError(
             f"{path}: cannot be written: {error.strerror or error}; what was saved before is intact"
         ) from None
+    with contextlib.suppress(OSError):  # the content is safe; not every file system can sync a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
