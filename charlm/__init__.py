@@ -29,7 +29,8 @@ from charlm.errors import (
 if TYPE_CHECKING:
     from charlm.inference.evaluation import Evaluation
     from charlm.inference.scoring import CharacterScore, Score
-    from charlm.language_model import LanguageModel, load, train
+    from charlm.language_model import LanguageModel, load
+    from charlm.run import train
 
 __version__ = "0.1.0"
 
@@ -56,7 +57,7 @@ _LAZY = {
     "LanguageModel": "charlm.language_model",
     "Score": "charlm.inference.scoring",
     "load": "charlm.language_model",
-    "train": "charlm.language_model",
+    "train": "charlm.run",
 }
 
 

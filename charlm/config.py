@@ -316,7 +316,7 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
     def anchor(path: Any) -> Any:
         if not isinstance(path, str) or path in ("", "-") or path.startswith("corpus:"):
             return path
-        return str(folder / os.path.expanduser(path))
+        return os.path.normpath(folder / os.path.expanduser(path))
 
     corpus = data.get("corpus")
     if isinstance(corpus, dict) and "path" in corpus:

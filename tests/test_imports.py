@@ -11,9 +11,10 @@ import charlm
 ROOT = Path(charlm.__file__).parent
 # A module imports from its own group and from those before it.
 ORDER = [
-    "errors", "config", "text", "cells", "model", "inference", "training", "builder", "language_model", "cli",
+    "errors", "config", "text", "cells", "model", "inference", "training", "builder", "language_model", "run",
+    "cli",
 ]  # fmt: skip
-MAY_KNOW_THE_CONFIGURATION = {"config", "builder", "language_model", "cli"}
+MAY_KNOW_THE_CONFIGURATION = {"config", "builder", "language_model", "run", "cli"}
 MAY_NOT_IMPORT_TORCH = {"errors", "config", "text"}
 EXEMPT = {"__init__.py", "__main__.py"}  # the lazy public API, and `python -m charlm`
 
@@ -49,7 +50,7 @@ def groups_used_by(path: Path) -> set[str]:
     """The groups of charlm that a module imports from; a name of the package itself comes from the public API."""
     names = [name.split(".") for name in imported_by(path) if name.split(".")[0] == "charlm"]
     there = {group_of(other) for other in MODULES}
-    return {name[1] if len(name) > 1 and name[1] in there else "language_model" for name in names}
+    return {name[1] if len(name) > 1 and name[1] in there else "run" for name in names}
 
 
 @pytest.mark.parametrize(

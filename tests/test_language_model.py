@@ -11,14 +11,16 @@ import torch
 
 import charlm
 from charlm import language_model
+from charlm import run as run_module
 from charlm.builder import build_corpus
 from charlm.config import load_config
 from charlm.errors import ConfigError, CorpusError, InputError, RunError
 from charlm.inference.evaluation import evaluate
 from charlm.inference.sampling import Draw, write_texts
 from charlm.inference.scoring import score_sentences, score_together
-from charlm.language_model import LanguageModel, default_out, preflight, resolve_config
+from charlm.language_model import LanguageModel
 from charlm.model import parameter_count
+from charlm.run import default_out, preflight, resolve_config
 from charlm.text.corpus import load_held_out
 
 SENTENCES = ["the boat has bread.", "xyz!", "", "a miller sees the lamp.", "ÄÖ 我"]
@@ -274,7 +276,7 @@ def test_a_preflight_tells_what_the_run_will_be_and_leaves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_corpus: Path, framing: str
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(language_model, "_MEASURE_SECONDS", 0.05)
+    monkeypatch.setattr(run_module, "_MEASURE_SECONDS", 0.05)
     config = resolve_config(small(tiny_corpus, framing=framing, test=0.1), budget="1 epochs")
     state = torch.get_rng_state()
     told = preflight(config)
@@ -292,7 +294,7 @@ def test_a_preflight_tells_what_the_run_will_be_and_leaves_no_trace(
 
 
 def test_a_preflight_names_rare_and_unknown_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(language_model, "_MEASURE_SECONDS", 0.05)
+    monkeypatch.setattr(run_module, "_MEASURE_SECONDS", 0.05)
     (tmp_path / "text.txt").write_text("QXX" + "the text " * 100 + "Ω" * 100, encoding="utf-8")
     told = preflight(resolve_config(small(tmp_path / "text.txt")))
     assert dict(told.rare) == {"Q": 1, "X": 2}

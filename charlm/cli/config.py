@@ -55,7 +55,7 @@ def check(
     $ charlm config check configs/quickstart.yaml
     """
     from charlm.config import load_config
-    from charlm.language_model import preflight
+    from charlm.run import preflight
 
     p = preflight(load_config(config, _changes(assign, corpus, budget)))
     t = p.config.training

@@ -41,11 +41,11 @@ def train(
     runs/mine
     $ charlm train --resume --out runs/mine --set training.budget=10m
     """
-    from charlm import language_model
+    from charlm.run import train as start
 
     changes = options.assignments(assign)
     with _Display(quiet) as display:
-        run = language_model.train(
+        run = start(
             config,
             corpus=corpus,
             budget=budget,
