@@ -17,6 +17,8 @@ def list_() -> None:
 
     \b
     $ charlm corpus list
+    name                  size  licence                  sha256            what
+    english           158.8 kB  MIT, written for charlm  ...               ...
     """
     from charlm.text.library import known_corpora
 
@@ -46,6 +48,7 @@ def fetch(
 
     \b
     $ charlm corpus fetch tiny-shakespeare
+    /home/me/.cache/charlm/corpora/tiny-shakespeare.txt
     """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -78,6 +81,9 @@ def stats(
 
     \b
     $ charlm corpus stats data/english.txt
+    characters     158,837
+    bytes          158,837
+    ...
     """
     from charlm.text.corpus import read_text, statistics
 

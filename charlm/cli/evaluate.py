@@ -29,15 +29,15 @@ def evaluate(
     """Measure a model on text that it has not seen.
 
     \b
-    $ charlm eval runs/quickstart held_out.txt
-    characters                    15,884
-    bytes                         15,884
-    unknown                            0
-    nats_per_character            1.5402
-    bits_per_character            2.2220
-    bits_per_byte                 2.2220
-    perplexity                    4.6655
-    perplexity_excluding_unknown  4.6655
+    $ charlm eval runs/quickstart data/english.txt
+    characters                    158,837
+    bytes                         158,837
+    unknown                             0
+    nats_per_character             1.0637
+    bits_per_character             1.5346
+    bits_per_byte                  1.5346
+    perplexity                     2.8972
+    perplexity_excluding_unknown   2.8972
     """
     from charlm import load
 

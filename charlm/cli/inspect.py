@@ -14,6 +14,9 @@ def inspect(run: options.Run) -> None:
     LSTM, 1 layer of 256, one-hot input of 64, softmax over 64
     framing stream, character level, trained on data/english.txt
     ...
+    all                                   346,176
+    ...
+    best 1.3321 nats, last 1.3325, 46,090 characters/s
     """
     from charlm import load
     from charlm.language_model import load_metrics

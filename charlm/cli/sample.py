@@ -42,7 +42,7 @@ def sample(
 
     \b
     $ charlm sample runs/quickstart --prompt "The river " --length 60 --seed 2
-    The river was the boat and the bread of the boat and the boat
+    The river was the dust for a river and rain, hos have cotthness man. H
     $ charlm sample runs/quickstart --count 100 --format jsonl > samples.jsonl
     """
     from charlm import load

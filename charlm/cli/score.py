@@ -62,8 +62,8 @@ def score(
     \b
     $ charlm score runs/quickstart "The river was high." "The rievr was high."
       logprob     mean      ppl   bits     penlp     slor   unk  text
-       -28.19   -1.410     4.10  2.034     -9.00    1.770     0  The river was high.
-       -43.17   -2.158     8.66  3.114    -13.78    1.021     0  The rievr was high.
+       -23.52   -1.176     3.24  1.696     -7.51    2.030     0  The river was high.
+       -45.98   -2.299     9.97  3.317    -14.68    0.907     0  The rievr was high.
     """
     from charlm import load
     from charlm.errors import InputError
