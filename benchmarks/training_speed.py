@@ -1,0 +1,158 @@
+"""How fast does charlm train, beside plain torch.nn?
+
+Both make whole training steps (forward, backward, clipping, AdamW) on random characters, V = 65, alternately in one
+process; the middle of the rounds counts. The rival is written well: an embedding of width H, `nn.RNN/LSTM/GRU`, a
+linear layer, the state carried and detached; for the GRU with the reset gate before, which torch.nn lacks, a loop
+over steps with the input product made outside.
+
+    python benchmarks/training_speed.py [--rounds 3] [--seconds 1.0] [--only gru-512]
+
+Useful GFLOP/s count the recurrent, upper-layer and output products, forward and backward, and nothing that one-hot
+input saves; the share is that of the machine's matrix-multiply peak, measured at 1024³ first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from charlm.cells import find_cell
+from charlm.model import CharacterModel
+from charlm.training.optimization import build_optimizer
+
+V = 65
+# cell, H, layers, B, T, the floor that the ratio should reach
+SHAPES = [
+    ("gru", 512, 1, 64, 128, 2.0),
+    ("gru", 256, 1, 16, 64, 1.9),
+    ("lstm", 512, 1, 64, 128, 1.8),
+    ("lstm", 256, 1, 16, 64, 1.6),
+    ("rnn", 512, 1, 64, 128, 1.7),
+    ("gru", 128, 2, 50, 50, 1.6),
+    ("lstm", 128, 2, 50, 50, 1.2),
+    ("gru-before", 256, 1, 16, 64, 1.0),
+    ("lstm", 64, 1, 8, 64, 1.0),
+    ("gru", 64, 3, 8, 64, 1.0),
+    ("lstm", 1024, 1, 128, 32, 1.0),
+    ("gru", 1024, 1, 128, 32, 1.0),
+]
+GATES = {"rnn": 1, "gru": 3, "gru-before": 3, "lstm": 4}
+
+
+class Rival(nn.Module):
+    """What a good programmer writes with torch.nn."""
+
+    def __init__(self, cell: str, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(V, hidden)
+        kind = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}.get(cell)
+        self.layers = nn.GRU(hidden, hidden, layers) if kind is None else kind(hidden, hidden, layers)
+        self.by_steps = kind is None
+        self.output = nn.Linear(hidden, V)
+
+    def forward(self, ids: Tensor, state: object) -> tuple[Tensor, object]:
+        x = self.embedding(ids)
+        if not self.by_steps:
+            s, state = self.layers(x, state)
+            return self.output(s), state
+        step = find_cell("gru", "before").step
+        w = self.layers
+        x = F.linear(x, w.weight_ih_l0, w.bias_ih_l0)
+        s = x.new_zeros(x.shape[1], w.hidden_size) if state is None else state
+        out = []
+        for x_t in x.unbind():
+            (s,) = step(x_t, (s,), w.weight_hh_l0, w.bias_hh_l0)
+            out.append(s)
+        return self.output(torch.stack(out)), s
+
+
+def detached(state: object) -> object:
+    if isinstance(state, Tensor):
+        return state.detach()
+    return type(state)(map(detached, state))  # type: ignore[call-arg,call-overload]
+
+
+def stepper(model: nn.Module, state: object, batch: int, length: int) -> Callable[[], None]:
+    optimizer = build_optimizer(model, "adamw", learning_rate=1e-3)
+    ids = torch.randint(0, V, (length + 1, batch))
+
+    def step() -> None:
+        nonlocal state
+        optimizer.zero_grad(set_to_none=True)
+        logits, state = model(ids[:-1], state)
+        state = detached(state)
+        loss = F.cross_entropy(logits.flatten(0, 1), ids[1:].flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        loss.item()
+
+    return step
+
+
+def steps_per_second(step: Callable[[], None], seconds: float) -> float:
+    step()
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        step()
+        count += 1
+    return count / (time.perf_counter() - start)
+
+
+def peak() -> float:
+    """The machine's matrix-multiply peak in GFLOP/s."""
+    a, b, out = torch.randn(3, 1024, 1024)
+    return steps_per_second(lambda: torch.mm(a, b, out=out), 1.0) * 2 * 1024**3 / 1e9
+
+
+def useful_gflop(cell: str, hidden: int, layers: int) -> float:
+    """Multiplications and additions for one character, forward and backward."""
+    products = GATES[cell] * hidden**2 * (2 * layers - 1) + V * hidden
+    return 3 * 2 * products / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    top = peak()
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, matrix-multiply peak {top:.0f} GFLOP/s")
+    table = Table(
+        "cell, H, layers, B x T", "torch.nn char/s", "charlm char/s", "GFLOP/s", "of peak", "ratio", "floor"
+    )
+    for cell, hidden, layers, batch, length, floor in SHAPES:
+        if options.only not in f"{cell}-{hidden}":
+            continue
+        name, _, reset = cell.partition("-")
+        ours = CharacterModel(V, cell=name, reset=reset or "after", hidden_size=hidden, num_layers=layers)
+        rivals = stepper(Rival(cell, hidden, layers), None, batch, length)
+        own = stepper(ours, ours.initial_state(batch), batch, length)
+        speeds = [(steps_per_second(rivals, options.seconds), steps_per_second(own, options.seconds))
+                  for _ in range(options.rounds)]  # fmt: skip
+        theirs, mine = (statistics.median(column) * batch * length for column in zip(*speeds, strict=True))
+        gflops = mine * useful_gflop(cell, hidden, layers)
+        table.add_row(
+            f"{cell} {hidden}, {layers}, {batch} x {length}",
+            f"{theirs:,.0f}",
+            f"{mine:,.0f}",
+            f"{gflops:.0f}",
+            f"{gflops / top:.0%}",
+            f"{mine / theirs:.2f}",
+            f"{floor:.1f}",
+        )
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()
