@@ -3,7 +3,8 @@
 Both make whole training steps (forward, backward, clipping, AdamW) on random characters, V = 65, alternately in one
 process; the middle of the rounds counts. The rival is written well: an embedding of width H, `nn.RNN/LSTM/GRU`, a
 linear layer, the state carried and detached; for the GRU with the reset gate before, which torch.nn lacks, a loop
-over steps with the input product made outside.
+over steps with the input product made outside. charlm's allocator setting holds for the whole process, so the rival
+has its gain too.
 
     python benchmarks/training_speed.py [--rounds 3] [--seconds 1.0] [--only gru-512]
 
@@ -26,6 +27,7 @@ from torch.nn import functional as F
 
 from charlm.cells import find_cell
 from charlm.model import CharacterModel
+from charlm.training.allocator import keep_freed_memory
 from charlm.training.optimization import build_optimizer
 
 V = 65
@@ -125,6 +127,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--only", default="")
     options = parser.parse_args()
+    keep_freed_memory()
     torch.manual_seed(0)
     top = peak()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, matrix-multiply peak {top:.0f} GFLOP/s")

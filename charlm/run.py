@@ -17,6 +17,7 @@ from charlm.config import Config, load_config, to_yaml
 from charlm.errors import ConfigError, InputError, RunError
 from charlm.language_model import LanguageModel, PathLike, load_run_config, set_threads
 from charlm.model import parameter_count
+from charlm.training.allocator import keep_freed_memory
 from charlm.training.checkpoint import RunFolder
 from charlm.training.signals import catch_stop_signals
 from charlm.training.trainer import Metrics, Observer, StepReport
@@ -81,6 +82,7 @@ def train(
         )
     if resume:
         settings = _resumed_config(folder, settings)
+    keep_freed_memory()
     torch_device = build_device(settings.training.device)
     data = build_corpus(settings)
     vocabulary = data.vocabulary
@@ -211,6 +213,7 @@ def preflight(config: Config) -> Preflight:
         CorpusError: the corpus cannot be read or is too small.
         InputError: no such device.
     """
+    keep_freed_memory()
     data = build_corpus(config)
     vocabulary = data.vocabulary
     with torch.random.fork_rng(devices=[]):
