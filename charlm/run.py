@@ -81,7 +81,7 @@ def train(
             f"{folder.path}: already holds a run; go on with it by --resume, or name another folder by --out"
         )
     if resume:
-        settings = _resumed_config(folder, settings)
+        _check_resumable(folder, settings)
     keep_freed_memory()
     torch_device = build_device(settings.training.device)
     data = build_corpus(settings)
@@ -150,7 +150,7 @@ _MAY_CHANGE = (
 )
 
 
-def _resumed_config(folder: RunFolder, settings: Config) -> Config:
+def _check_resumable(folder: RunFolder, settings: Config) -> None:
     """Checks that a run may go on with these settings.
 
     Raises:
@@ -161,7 +161,6 @@ def _resumed_config(folder: RunFolder, settings: Config) -> Config:
     if differing:
         lines = "".join(f"\n  {key}: {old[key]!r} in the run, {new[key]!r} now" for key in differing)
         raise RunError(f"{folder.path}: cannot go on with another configuration:{lines}")
-    return settings
 
 
 def _flat(config: Config) -> dict[str, Any]:
