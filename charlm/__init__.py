@@ -28,7 +28,7 @@ from charlm.errors import (
 
 if TYPE_CHECKING:
     from charlm.inference.evaluation import Evaluation
-    from charlm.inference.scoring import CharacterScore, Score
+    from charlm.inference.measures import CharacterScore, Measure, Score
     from charlm.language_model import LanguageModel, load
     from charlm.run import train
 
@@ -43,6 +43,7 @@ __all__ = [
     "InputError",
     "Interrupted",
     "LanguageModel",
+    "Measure",
     "RunError",
     "Score",
     "TrainingError",
@@ -52,10 +53,11 @@ __all__ = [
 ]
 
 _LAZY = {
-    "CharacterScore": "charlm.inference.scoring",
+    "CharacterScore": "charlm.inference.measures",
     "Evaluation": "charlm.inference.evaluation",
     "LanguageModel": "charlm.language_model",
-    "Score": "charlm.inference.scoring",
+    "Measure": "charlm.inference.measures",
+    "Score": "charlm.inference.measures",
     "load": "charlm.language_model",
     "train": "charlm.run",
 }

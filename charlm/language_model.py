@@ -13,8 +13,9 @@ from charlm.builder import build_device, build_draw, build_model
 from charlm.config import Config, load_config
 from charlm.errors import ConfigError, InputError, RunError
 from charlm.inference.evaluation import Evaluation, evaluate
+from charlm.inference.measures import Score
 from charlm.inference.sampling import Draw, write, write_texts
-from charlm.inference.scoring import Score, score_sentences, score_together
+from charlm.inference.scoring import score_sentences, score_together
 from charlm.model import CharacterModel
 from charlm.text.corpus import load_held_out
 from charlm.text.vocabulary import Vocabulary

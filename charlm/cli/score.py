@@ -18,7 +18,7 @@ from charlm.cli.lines import batches_as_they_come
 from charlm.cli.render import console, json_line, legend, note, printable, shaded
 
 if TYPE_CHECKING:
-    from charlm.inference.scoring import Score
+    from charlm.inference.measures import Score
 
 
 class Format(StrEnum):

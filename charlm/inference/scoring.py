@@ -2,21 +2,20 @@
 
     log p(x_1 … x_n) = Σ_t log o_t[x_{t+1}],  the state zero before the boundary that opens a sentence
 
-All log-probabilities are natural, in nats.
+All log-probabilities are natural, in nats. What is made of a sentence's log-probabilities is in `measures`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from charlm.inference.measures import CharacterScore, Score
 from charlm.model import CharacterModel, ModelState
 from charlm.text.batches import IGNORE, pad_lines
 from charlm.text.vocabulary import END_OF_SENTENCE, Ids, Vocabulary, to_bytes
@@ -26,50 +25,6 @@ LogProbs = NDArray[np.float64]
 _MAX_LOGITS = 1 << 22  # numbers of T·B·V held at once
 _MAX_BATCH = 64
 _CHUNK = 1024  # sentences looked at together, sorted by length
-
-
-@dataclass(frozen=True)
-class CharacterScore:
-    """One character of a scored sentence.
-
-    Attributes:
-        char: the character; the end of the sentence is `</s>`.
-        logprob: its log-probability given all before it, in nats.
-        unknown: whether the model does not know the character; then `logprob` is that of `<unk>`.
-    """
-
-    char: str
-    logprob: float
-    unknown: bool
-
-
-@dataclass(frozen=True)
-class Score:
-    """The score of one sentence.
-
-    Attributes:
-        text: the sentence as given.
-        characters: how many characters it has, its end not counted.
-        unknown: how many of them the model does not know.
-        logprob: log-probability of the sentence and of its end, in nats.
-        mean_logprob: `logprob` / n, where n counts the characters and the end.
-        perplexity: exp(-mean_logprob).
-        bits_per_character: -mean_logprob / ln 2.
-        penlp: logprob / ((5 + n) / 6)^0.8, the length penalty of Wu et al. 2016 as used by Lau et al. 2020.
-        slor: (logprob - log-probability under the corpus's unigram frequencies) / n (Pauls and Klein 2012).
-        chars: each character and the end with its own log-probability; they add up to `logprob`.
-    """
-
-    text: str
-    characters: int
-    unknown: int
-    logprob: float
-    mean_logprob: float
-    perplexity: float
-    bits_per_character: float
-    penlp: float
-    slor: float
-    chars: tuple[CharacterScore, ...]
 
 
 def score_sentences(model: CharacterModel, vocabulary: Vocabulary, sentences: Iterable[str]) -> Iterator[Score]:
@@ -97,30 +52,21 @@ def score_together(model: CharacterModel, vocabulary: Vocabulary, sentences: Seq
 
 def _score(vocabulary: Vocabulary, sentence: str, text: str, ids: Ids, log_probs: LogProbs) -> Score:
     end = [END_OF_SENTENCE] if vocabulary.ends_sentences else []
-    n = len(text) + len(end)
-    logprob = float(log_probs.sum())
-    unigram = float(vocabulary.unigram_log_probs[ids].sum())
-    mean = logprob / n if n else 0.0
-    unknown = ids == vocabulary.unknown_id  # all False where nothing is unknown
     parts = log_probs
+    unknown = ids == vocabulary.unknown_id  # all False where nothing is unknown
     if vocabulary.level == "byte":  # the bytes of a character add up to its log-probability
         sizes = [len(to_bytes(char)) for char in text] + [1] * len(end)
         parts = np.add.reduceat(log_probs, np.cumsum([0, *sizes[:-1]])) if sizes else log_probs
-        unknown = np.zeros(n, np.bool_)
-    return Score(
-        text=sentence,
+        unknown = np.zeros(len(sizes), np.bool_)
+    chars = [
+        CharacterScore(char, float(p), bool(u)) for char, p, u in zip([*text, *end], parts, unknown, strict=True)
+    ]
+    return Score.of(
+        sentence,
+        chars,
         characters=len(text),
-        unknown=int(unknown.sum()),
-        logprob=logprob,
-        mean_logprob=mean,
-        perplexity=math.exp(-mean) if mean > -700 else math.inf,
-        bits_per_character=-mean / math.log(2),
-        penlp=logprob / ((5 + n) / 6) ** 0.8,
-        slor=(logprob - unigram) / n if n else 0.0,
-        chars=tuple(
-            CharacterScore(char, float(p), bool(u))
-            for char, p, u in zip([*text, *end], parts, unknown, strict=True)
-        ),
+        logprob=float(log_probs.sum()),
+        unigram=float(vocabulary.unigram_log_probs[ids].sum()),
     )
 
 

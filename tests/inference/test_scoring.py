@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from charlm.inference import scoring
 from charlm.inference.evaluation import evaluate
-from charlm.inference.scoring import Score, score_sentences, score_together
+from charlm.inference.measures import Score
+from charlm.inference.scoring import score_sentences, score_together
 from charlm.model import CharacterModel
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary

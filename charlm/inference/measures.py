@@ -1,0 +1,113 @@
+"""The numbers of one scored sentence, and the measures by which sentences are compared.
+
+    n      characters of the sentence, and one for its end where that is scored
+    LP     log p(x_1 … x_n)                        logprob
+    mean   LP / n                                  mean_logprob
+    PenLP  LP / ((5 + n) / 6)^0.8                  penlp
+    SLOR   (LP - LP_u) / n                         slor; LP_u by the corpus's character frequencies
+
+Where log-probabilities come from is `scoring`'s business. All are natural, in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from charlm.errors import InputError
+
+
+class Measure(StrEnum):
+    """A number by which sentences are compared; higher is better."""
+
+    LOGPROB = "logprob"
+    MEAN = "mean"
+    PENLP = "penlp"
+    SLOR = "slor"
+
+
+@dataclass(frozen=True)
+class CharacterScore:
+    """One character of a scored sentence.
+
+    Attributes:
+        char: the character; the end of the sentence is `</s>`.
+        logprob: its log-probability given all before it, in nats.
+        unknown: whether the model does not know the character; then `logprob` is that of `<unk>`.
+    """
+
+    char: str
+    logprob: float
+    unknown: bool
+
+
+@dataclass(frozen=True)
+class Score:
+    """The score of one sentence.
+
+    Attributes:
+        text: the sentence as given.
+        characters: how many characters it has, its end not counted.
+        unknown: how many of them the model does not know.
+        logprob: log-probability of the sentence and of its end, in nats.
+        mean_logprob: `logprob` / n, where n counts the characters and the end.
+        perplexity: exp(-mean_logprob).
+        bits_per_character: -mean_logprob / ln 2.
+        penlp: logprob / ((5 + n) / 6)^0.8, the length penalty of Wu et al. 2016 as used by Lau et al. 2020.
+        slor: (logprob - log-probability under the corpus's unigram frequencies) / n (Pauls and Klein 2012).
+        chars: each character and the end with its own log-probability; they add up to `logprob`.
+    """
+
+    text: str
+    characters: int
+    unknown: int
+    logprob: float
+    mean_logprob: float
+    perplexity: float
+    bits_per_character: float
+    penlp: float
+    slor: float
+    chars: tuple[CharacterScore, ...]
+
+    @classmethod
+    def of(
+        cls, text: str, chars: Sequence[CharacterScore], *, characters: int, logprob: float, unigram: float
+    ) -> Score:
+        """Draws all numbers from the log-probabilities of a sentence.
+
+        Args:
+            text: the sentence as given.
+            chars: its characters, and its end where that is scored.
+            characters: how many of `chars` are the sentence's own.
+            logprob: the sum over `chars`, in nats.
+            unigram: the same sum under the corpus's unigram frequencies.
+        """
+        n = len(chars)
+        mean = logprob / n if n else 0.0
+        return cls(
+            text=text,
+            characters=characters,
+            unknown=sum(char.unknown for char in chars),
+            logprob=logprob,
+            mean_logprob=mean,
+            perplexity=math.exp(-mean) if mean > -700 else math.inf,
+            bits_per_character=-mean / math.log(2),
+            penlp=logprob / ((5 + n) / 6) ** 0.8,
+            slor=(logprob - unigram) / n if n else 0.0,
+            chars=tuple(chars),
+        )
+
+    def measure(self, name: str) -> float:
+        """Returns one measure by its name: `logprob`, `mean`, `penlp` or `slor`; higher is better.
+
+        Raises:
+            InputError: there is no such measure.
+        """
+        try:
+            measure = Measure(name)
+        except ValueError:
+            raise InputError(f"measure {name!r}: must be one of {', '.join(Measure)}") from None
+        value: float = getattr(self, "mean_logprob" if measure is Measure.MEAN else measure.value)
+        return value
