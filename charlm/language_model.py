@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from charlm.builder import build_device, build_draw, build_model
+from charlm.builder import build_corpus, build_device, build_draw, build_model
 from charlm.config import Config, load_config
-from charlm.errors import ConfigError, InputError, RunError
-from charlm.inference.evaluation import Evaluation, evaluate
+from charlm.errors import ConfigError, CorpusError, InputError, RunError
+from charlm.inference.evaluation import Evaluation, evaluate, evaluate_baseline, ngram_model
 from charlm.inference.measures import Score
 from charlm.inference.sampling import Draw, write, write_texts
 from charlm.inference.scoring import score_sentences, score_together
 from charlm.model import CharacterModel
-from charlm.text.corpus import load_held_out
+from charlm.text.corpus import STDIN, Corpus, Split, load_held_out
 from charlm.text.vocabulary import Vocabulary
 from charlm.training.checkpoint import RunFolder
 
@@ -143,18 +144,54 @@ class LanguageModel:
             defaults.min_p if min_p is None else min_p,
         )
 
-    def evaluate(self, paths: PathLike | Iterable[PathLike]) -> Evaluation:
+    def evaluate(self, paths: PathLike | Iterable[PathLike] | None = None, *, baseline: bool = False) -> Evaluation:
         """Measures how well the model predicts held-out text.
 
         Args:
-            paths: files, folders, globs, `.gz` or `-`, read with the run's own framing and normalisation.
+            paths: files, folders, globs, `.gz` or `-`, read with the run's own framing and normalisation; None: the
+                validation split of the run's own corpus.
+            baseline: also measure an n-gram model that learnt from the run's own training split.
 
         Raises:
-            CorpusError: nothing to read, or not text.
+            CorpusError: nothing to read, or not text; or the run's own corpus is needed, and is gone or changed.
         """
+        split = self._validation() if paths is None else self._held_out(paths)
+        result = evaluate(self.model, self.vocabulary, split)
+        if baseline:
+            ngrams = ngram_model(self.vocabulary, self.corpus().train)
+            nats = evaluate_baseline(ngrams, self.vocabulary, split)
+            result = replace(result, baseline_nats_per_character=nats)
+        return result
+
+    def _held_out(self, paths: PathLike | Iterable[PathLike]) -> Split:
         names = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-        split = load_held_out([os.fspath(name) for name in names], self.vocabulary)
-        return evaluate(self.model, self.vocabulary, split)
+        return load_held_out([os.fspath(name) for name in names], self.vocabulary)
+
+    def _validation(self) -> Split:
+        split = self.corpus().validation
+        if not split.characters:
+            raise InputError(f"{self.folder}: trained without a validation split; name a text to evaluate")
+        return split
+
+    def corpus(self) -> Corpus:
+        """Reads the corpus that the model was trained on again, and splits it as then.
+
+        Raises:
+            CorpusError: it is gone, or it has changed since.
+        """
+        path = self.config.corpus.path
+        if STDIN in ([path] if isinstance(path, str) else path):
+            raise CorpusError(f"{self.folder}: trained on standard input, which cannot be read again")
+        try:
+            corpus = build_corpus(self.config)
+        except CorpusError as error:
+            raise CorpusError(
+                f"{self.folder}: the run's own corpus is needed, and cannot be read: {error}"
+            ) from None
+        if corpus.vocabulary.to_json() != self.vocabulary.to_json():  # its counts included
+            names = path if isinstance(path, str) else ", ".join(path)
+            raise CorpusError(f"{self.folder}: the run's own corpus has changed since the training: {names}")
+        return corpus
 
 
 def _several(sentences: Iterable[str]) -> Iterable[str]:

@@ -21,7 +21,14 @@ class Format(StrEnum):
 
 def evaluate(
     run: options.Run,
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, .gz, or -.")],
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATH", help="Files, folders, globs, .gz, or -; none: the validation split."),
+    ] = None,
+    baseline: Annotated[
+        bool,
+        typer.Option("--baseline", help="Also show a Kneser-Ney n-gram model of the same training text."),
+    ] = False,
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
     device: options.DeviceOption = None,
     threads: options.Threads = None,
@@ -38,10 +45,16 @@ def evaluate(
     bits_per_byte                  1.5346
     perplexity                     2.8972
     perplexity_excluding_unknown   2.8972
+    \b
+    $ charlm eval runs/shakespeare --baseline | grep nats
+    nats_per_character             1.5107
+    baseline_nats_per_character    1.5165
     """
     from charlm import load
 
-    result = dataclasses.asdict(load(run, device=device or "auto", threads=threads).evaluate(paths))
+    lm = load(run, device=device or "auto", threads=threads)
+    found = dataclasses.asdict(lm.evaluate(paths or None, baseline=baseline))
+    result = {name: value for name, value in found.items() if value is not None}
     if output is Format.JSON:
         print(json_line(result))
     else:

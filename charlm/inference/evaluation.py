@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from charlm.inference.ngram import NgramModel
 from charlm.inference.scoring import LogProbs, sequence_log_probs
 from charlm.model import CharacterModel
 from charlm.text.batches import line_spans
@@ -32,6 +33,7 @@ class Evaluation:
         bits_per_byte: total bits over bytes.
         perplexity: exp(nats_per_character).
         perplexity_excluding_unknown: the same, unknown characters left out of sum and count.
+        baseline_nats_per_character: of an n-gram model of the same training text; None: not asked for.
     """
 
     characters: int
@@ -42,6 +44,7 @@ class Evaluation:
     bits_per_byte: float
     perplexity: float
     perplexity_excluding_unknown: float
+    baseline_nats_per_character: float | None = None
 
 
 def evaluate(model: CharacterModel, vocabulary: Vocabulary, split: Split) -> Evaluation:
@@ -68,6 +71,25 @@ def _exp(nats: float) -> float:
     return math.exp(nats) if nats < 700 else math.inf
 
 
+def ngram_model(vocabulary: Vocabulary, train: Split) -> NgramModel:
+    """Counts a training split as the neural model reads it: line by line, or as one text."""
+    return NgramModel(sequences_of(vocabulary, train.ids), len(vocabulary), vocabulary.boundary_id)
+
+
+def evaluate_baseline(baseline: NgramModel, vocabulary: Vocabulary, split: Split) -> float:
+    """Returns the nats per character of an n-gram model over the very symbols that `evaluate` scores."""
+    log_probs = baseline.log_probs(sequences_of(vocabulary, split.ids))
+    return -float(np.concatenate(log_probs).sum()) / split.characters
+
+
+def sequences_of(vocabulary: Vocabulary, ids: Ids) -> list[Ids]:
+    """Cuts a text where the state starts from zero: into its lines in lines framing, else not at all."""
+    if vocabulary.framing == "stream":
+        return [ids]
+    starts, lengths = line_spans(ids, vocabulary.boundary_id)
+    return [ids[s : s + n] for s, n in zip(starts, lengths, strict=True)]
+
+
 def text_log_probs(model: CharacterModel, vocabulary: Vocabulary, ids: Ids) -> LogProbs:
     """Returns the log-probability (nats) of every symbol of a text, shape (N,).
 
@@ -76,8 +98,7 @@ def text_log_probs(model: CharacterModel, vocabulary: Vocabulary, ids: Ids) -> L
     pass by less than 0.001 nats a character.
     """
     if vocabulary.framing == "lines":
-        starts, lengths = line_spans(ids, vocabulary.boundary_id)
-        lines = [ids[s : s + n] for s, n in zip(starts, lengths, strict=True)]
+        lines = sequences_of(vocabulary, ids)
         parts = [
             part
             for i in range(0, len(lines), _LINES)
