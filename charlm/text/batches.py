@@ -7,14 +7,16 @@ nothing but the seed and the epoch's number, so a cursor of two integers is enou
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from charlm.errors import CorpusError
 from charlm.text.vocabulary import Ids
 
 IGNORE = -1  # the target of a place that holds no character
+_AT_ONCE = 1 << 22  # symbols searched for boundaries together
 
 
 class Window(NamedTuple):
@@ -38,8 +40,8 @@ class Batches(Protocol):
         int  # of the first epoch; lines are grouped anew each time, so later ones may differ a little
     )
 
-    def epoch(self, number: int) -> Iterator[Window]:
-        """Yields the windows of one epoch, the same ones each time it is asked for."""
+    def epoch(self, number: int, first: int = 0) -> Iterator[Window]:
+        """Yields the windows of one epoch from the `first` on, the same ones each time it is asked for."""
 
 
 class StreamBatches:
@@ -72,24 +74,22 @@ class StreamBatches:
         self._row_length = -(-len(ids) // batch_size)  # S = ceil(N / B)
         self.windows_per_epoch = -(-self._row_length // sequence_length)
 
-    def epoch(self, number: int) -> Iterator[Window]:
+    def epoch(self, number: int, first: int = 0) -> Iterator[Window]:
         """Yields ceil(S / T) windows, the state carried from each to the next."""
         N, B, S, T = len(self._ids), self._batch_size, self._row_length, self._sequence_length
-        offset = int(np.random.default_rng((self._seed, number)).integers(N))
-        text = np.roll(self._ids, -offset)
-        before = np.roll(text, 1)  # the character before each
-        short = B * S - N  # so many rows lack their last character
-        lengths = np.full(B, S)
-        lengths[B - short :] -= 1
-        starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
-        places = starts[:, None] + np.arange(S)  # (B, S)
-        missing = np.arange(S) >= lengths[:, None]
-        places[missing] = 0
-        inputs, targets = before[places], text[places]
-        targets[missing] = IGNORE
-        for start in range(0, S, T):
-            stop = start + T
-            yield Window(inputs[:, start:stop], targets[:, start:stop], carry=start > 0)
+        entry = int(np.random.default_rng((self._seed, number)).integers(N))
+        full = B - (B * S - N)  # so many rows have S characters, those below them S - 1
+        row = np.arange(B)
+        starts = entry + row * S - np.maximum(row - full, 0)  # (B,)
+        for start in range(first * T, S, T):
+            stop = min(start + T, S)
+            places = starts[:, None] + np.arange(start - 1, stop)  # (B, T + 1), from the character before
+            places %= N
+            symbols = self._ids[places].astype(np.int32)
+            inputs, targets = symbols[:, :-1], symbols[:, 1:].copy()
+            if stop == S:
+                targets[full:, -1] = IGNORE
+            yield Window(inputs, targets, carry=start > 0)
 
 
 class LineBatches:
@@ -114,43 +114,68 @@ class LineBatches:
         self._batch_size = batch_size
         self._sequence_length = sequence_length
         self._seed = seed
-        self._starts, self._lengths = line_spans(ids, boundary_id)
-        if len(self._starts) < batch_size:
+        self._bounds = line_bounds(ids, boundary_id)
+        lines = len(self._bounds) - 1
+        if lines < batch_size:
             raise CorpusError(
-                f"the training text has {len(self._starts)} lines, too few for training.batch_size: "
+                f"the training text has {lines} lines, too few for training.batch_size: "
                 f"{batch_size}; lower training.batch_size or bring more text"
             )
-        self.windows_per_epoch = sum(
-            -(-int(self._lengths[batch].max()) // sequence_length) for batch in self._plan(0)
-        )
+        self.windows_per_epoch = int(self._plan(0).windows.sum())
 
-    def _plan(self, number: int) -> list[np.ndarray]:
-        """Returns the lines of each batch: shuffled, then sorted by length inside pools of 64 batches."""
+    def _plan(self, number: int) -> _Plan:
+        """Shuffles the lines, sorts them by length inside pools of 64 batches, and shuffles the batches."""
         rng = np.random.default_rng((self._seed, number))
-        order = rng.permutation(len(self._starts))
         B = self._batch_size
-        pools = [order[i : i + 64 * B] for i in range(0, len(order), 64 * B)]
-        ordered = np.concatenate([pool[np.argsort(self._lengths[pool], kind="stable")] for pool in pools])
-        batches = [ordered[i : i + B] for i in range(0, len(ordered), B)]
-        return [batches[i] for i in rng.permutation(len(batches))]
+        order = np.arange(len(self._bounds) - 1, dtype=self._bounds.dtype)
+        rng.shuffle(order)
+        longest = []
+        for start in range(0, len(order), 64 * B):
+            pool = order[start : start + 64 * B]  # a view: sorted in its place
+            lengths = self._bounds[pool + 1] - self._bounds[pool]
+            by_length = np.argsort(lengths, kind="stable")
+            pool[:] = pool[by_length]
+            longest.append(np.maximum.reduceat(lengths[by_length], np.arange(0, len(pool), B)))
+        windows = -(-np.concatenate(longest).astype(np.int64) // self._sequence_length)
+        return _Plan(order, rng.permutation(len(windows)), windows)
 
-    def epoch(self, number: int) -> Iterator[Window]:
+    def epoch(self, number: int, first: int = 0) -> Iterator[Window]:
         """Yields the windows of every line once."""
-        T = self._sequence_length
-        for batch in self._plan(number):
-            inputs, targets = pad_lines(
-                [self._ids[s : s + n] for s, n in zip(self._starts[batch], self._lengths[batch], strict=True)],
-                self._boundary_id,
-            )
-            for start in range(0, inputs.shape[1], T):
+        plan, B, T = self._plan(number), self._batch_size, self._sequence_length
+        ends = np.cumsum(plan.windows[plan.batches])
+        skipped = int(np.searchsorted(ends, first, side="right"))  # batches that lie before `first` as a whole
+        window = int(ends[skipped - 1]) if skipped else 0
+        for batch in plan.batches[skipped:].tolist():
+            lines = plan.order[batch * B : (batch + 1) * B]
+            spans = zip(self._bounds[lines].tolist(), self._bounds[lines + 1].tolist(), strict=True)
+            inputs, targets = pad_lines([self._ids[a:b] for a, b in spans], self._boundary_id)
+            for start in range(max(first - window, 0) * T, inputs.shape[1], T):
                 yield Window(inputs[:, start : start + T], targets[:, start : start + T], carry=start > 0)
+            window += int(plan.windows[batch])
 
 
-def line_spans(ids: Ids, boundary_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the start and the length, boundary included, of each line that ends with the boundary."""
-    ends = np.flatnonzero(ids == boundary_id) + 1
-    starts = np.concatenate(([0], ends))[:-1].astype(np.int64)
-    return starts, ends - starts
+class _Plan(NamedTuple):
+    """One epoch of lines.
+
+    Attributes:
+        order: all lines; those of batch i are at i · B to (i + 1) · B.
+        batches: the batches in the order in which they are read.
+        windows: how many windows each batch has.
+    """
+
+    order: NDArray[Any]
+    batches: NDArray[np.int64]
+    windows: NDArray[np.int64]
+
+
+def line_bounds(ids: Ids, boundary_id: int) -> NDArray[Any]:
+    """Returns where lines that end with the boundary begin: line i is `ids[bounds[i] : bounds[i + 1]]`."""
+    dtype = np.uint32 if len(ids) < 1 << 32 else np.int64
+    parts = [np.zeros(1, dtype)]
+    for start in range(0, len(ids), _AT_ONCE):
+        found = np.flatnonzero(ids[start : start + _AT_ONCE] == boundary_id)
+        parts.append((found + (start + 1)).astype(dtype))
+    return np.concatenate(parts)
 
 
 def pad_lines(lines: list[Ids], first_id: int) -> tuple[Ids, Ids]:
@@ -159,10 +184,10 @@ def pad_lines(lines: list[Ids], first_id: int) -> tuple[Ids, Ids]:
     A row of `inputs` is `first_id` and the sequence without its last symbol, a row of `targets` the sequence;
     what is behind its end is `first_id` and `IGNORE`.
     """
-    longest = max(map(len, lines))
-    inputs = np.full((len(lines), longest), first_id, np.int32)
-    targets = np.full((len(lines), longest), IGNORE, np.int32)
-    for row, line in enumerate(lines):
-        inputs[row, 1 : len(line)] = line[:-1]
-        targets[row, : len(line)] = line
+    lengths = np.fromiter(map(len, lines), np.int64, len(lines))
+    real = np.arange(lengths.max()) < lengths[:, None]  # (B, longest)
+    targets = np.full(real.shape, IGNORE, np.int32)
+    targets[real] = np.concatenate(lines)
+    inputs = np.full(real.shape, first_id, np.int32)
+    inputs[:, 1:] = np.where(real[:, 1:], targets[:, :-1], first_id)
     return inputs, targets

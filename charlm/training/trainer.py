@@ -7,7 +7,6 @@ It reads windows, makes steps, evaluates, saves, and can stop and go on at any s
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
 import time
@@ -219,7 +218,7 @@ class Trainer:
     def _windows(self) -> Iterator[Window]:
         progress = self.progress
         while True:
-            yield from itertools.islice(self._batches.epoch(progress.epoch), progress.window, None)
+            yield from self._batches.epoch(progress.epoch, progress.window)
             progress.epoch += 1
             progress.window = 0
 

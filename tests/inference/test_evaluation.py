@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlm.inference import evaluation
-from charlm.inference.evaluation import Evaluation, evaluate, text_log_probs
+from charlm.inference.evaluation import Evaluation, evaluate
 from charlm.inference.scoring import score_together
 from charlm.model import CharacterModel
 from charlm.text.corpus import Split
@@ -50,6 +50,16 @@ def single_pass(model: CharacterModel, vocabulary: Vocabulary, ids: np.ndarray) 
     return log_probs[torch.arange(len(ids)), torch.from_numpy(ids).long()].numpy()
 
 
+def text_log_probs(model: CharacterModel, vocabulary: Vocabulary, ids: np.ndarray) -> np.ndarray:
+    """The pieces that an evaluation reads, put together again: each symbol must stand in exactly one."""
+    result = np.full(len(ids), np.nan)
+    for start, piece in evaluation.text_log_probs(model, vocabulary, ids):
+        assert np.isnan(result[start : start + len(piece)]).all()
+        result[start : start + len(piece)] = piece
+    assert not np.isnan(result).any()
+    return result
+
+
 def random_ids(vocabulary: Vocabulary, n: int) -> np.ndarray:
     return np.random.default_rng(0).integers(len(vocabulary), size=n).astype(np.int32)
 
@@ -82,8 +92,10 @@ def test_a_short_stream_is_read_in_a_single_pass(n: int) -> None:
 
 
 @few
-@given(n=st.integers(1, 400), rows=st.integers(1, 9), warm_up=st.integers(0, 60))
-def test_rows_give_each_character_its_own_number_wherever_they_are_cut(n: int, rows: int, warm_up: int) -> None:
+@given(n=st.integers(1, 400), rows=st.integers(1, 9), warm_up=st.integers(0, 60), window=st.integers(1, 99))
+def test_rows_give_each_character_its_own_number_wherever_they_are_cut(
+    n: int, rows: int, warm_up: int, window: int
+) -> None:
     vocabulary = vocabulary_of()
     model, ids = model_of(vocabulary), random_ids(vocabulary, n)
     # Without memory, a character depends on the one before it alone: one symbol of warm-up is then enough.
@@ -93,6 +105,7 @@ def test_rows_give_each_character_its_own_number_wherever_they_are_cut(n: int, r
         patch.setattr(evaluation, "_MIN_ROW", max(1, n // rows))
         patch.setattr(evaluation, "_MAX_ROWS", rows)
         patch.setattr(evaluation, "_WARM_UP", warm_up + 1)
+        patch.setattr(evaluation, "_WINDOW", window)
         in_rows = text_log_probs(model, vocabulary, ids)
     np.testing.assert_allclose(in_rows, single_pass(model, vocabulary, ids), rtol=0, atol=1e-9)
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.errors import CorpusError
-from charlm.text.batches import IGNORE, LineBatches, StreamBatches, Window, line_spans, pad_lines
+from charlm.text import batches as batches_module
+from charlm.text.batches import IGNORE, LineBatches, StreamBatches, Window, line_bounds, pad_lines
 
 BOUNDARY = 1
 
@@ -16,6 +17,13 @@ BOUNDARY = 1
 def all_of(windows: list[Window]) -> tuple[np.ndarray, np.ndarray]:
     """The windows of one batch side by side again: inputs and targets, each (B, S)."""
     return np.hstack([w.inputs for w in windows]), np.hstack([w.targets for w in windows])
+
+
+def assert_same(windows: list[Window], expected: list[Window]) -> None:
+    for window, other in zip(windows, expected, strict=True):
+        assert (window.inputs == other.inputs).all()
+        assert (window.targets == other.targets).all()
+        assert window.carry == other.carry
 
 
 # --- Streams
@@ -84,11 +92,22 @@ def test_the_same_seed_and_epoch_give_the_same_windows_whatever_was_read_before(
     batches = StreamBatches(np.arange(N, dtype=np.int32), B, T, seed)
     for _ in batches.epoch(epoch + 1):
         break
-    again = list(batches.epoch(epoch))
-    for old, new in zip(stream_windows(*drawn), again, strict=True):
-        assert (old.inputs == new.inputs).all()
-        assert (old.targets == new.targets).all()
-        assert old.carry == new.carry
+    assert_same(list(batches.epoch(epoch)), stream_windows(*drawn))
+
+
+@given(streams(), st.integers(0, 50))
+def test_an_epoch_can_be_entered_at_any_window(drawn: tuple[int, ...], first: int) -> None:
+    N, B, T, seed, epoch = drawn
+    batches = StreamBatches(np.arange(N, dtype=np.int32), B, T, seed)
+    assert_same(list(batches.epoch(epoch, first)), list(batches.epoch(epoch))[first:])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+def test_ids_are_read_in_whatever_size_they_are_stored(dtype: type) -> None:
+    ids = np.arange(120, dtype=np.int32)
+    assert_same(
+        list(StreamBatches(ids.astype(dtype), 7, 5, 1).epoch(0)), list(StreamBatches(ids, 7, 5, 1).epoch(0))
+    )
 
 
 def test_other_epochs_and_other_seeds_enter_the_text_elsewhere() -> None:
@@ -206,12 +225,16 @@ def test_the_same_seed_and_epoch_give_the_same_lines_whatever_was_read_before(
     batches = LineBatches(encode(lines), BOUNDARY, min(B, len(lines)), T, seed)
     for _ in batches.epoch(epoch + 1):
         break
-    again = [window for batch in line_batches(batches, epoch) for window in batch]
     once = [window for batch in cut(lines, B, T, seed, epoch) for window in batch]
-    for old, new in zip(once, again, strict=True):
-        assert (old.inputs == new.inputs).all()
-        assert (old.targets == new.targets).all()
-        assert old.carry == new.carry
+    assert_same(list(batches.epoch(epoch)), once)
+
+
+@given(texts, widths, st.integers(1, 3), numbers, numbers, st.integers(0, 60))
+def test_an_epoch_of_lines_can_be_entered_at_any_window_also_within_a_batch(
+    lines: list[list[int]], B: int, T: int, seed: int, epoch: int, first: int
+) -> None:
+    batches = LineBatches(encode(lines).astype(np.uint8), BOUNDARY, min(B, len(lines)), T, seed)
+    assert_same(list(batches.epoch(epoch, first)), list(batches.epoch(epoch))[first:])
 
 
 def test_other_epochs_and_other_seeds_read_the_lines_in_another_order() -> None:
@@ -262,9 +285,11 @@ def test_a_text_without_lines_is_refused(B: int) -> None:
 # --- Helpers that scoring shares
 
 
-def test_the_spans_of_lines_include_their_boundary() -> None:
-    starts, lengths = line_spans(encode([[5, 6], [], [7]]), BOUNDARY)
-    assert (starts.tolist(), lengths.tolist()) == ([0, 3, 4], [3, 1, 2])
+@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
+def test_lines_begin_behind_the_boundary_before(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(batches_module, "_AT_ONCE", at_once)
+    assert line_bounds(encode([[5, 6], [], [7]]), BOUNDARY).tolist() == [0, 3, 4, 6]
+    assert line_bounds(encode([]), BOUNDARY).tolist() == [0]
 
 
 def test_sequences_are_padded_to_the_longest() -> None:
