@@ -6,8 +6,8 @@ below. Nothing here imports torch. What the values *do* is left to the builders,
 
 from __future__ import annotations
 
-import codecs
 import difflib
+import itertools
 import math
 import os.path
 import re
@@ -23,6 +23,9 @@ from pydantic.fields import FieldInfo
 from charlm.errors import ConfigError
 
 MAX_CONFIG_BYTES = 1_000_000
+MAX_VALUE_LENGTH = 10_000  # no path is as long
+
+_MOST_PROBLEMS = 50  # named in one message
 
 # ----------------------------------------------------------------------------------------------------------
 # Amounts: "90s", "1h30m", "20 epochs", "5000 steps", "10M characters", and for intervals also "10%"
@@ -191,14 +194,23 @@ class Config(_Section):
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 4e-3 as a number (as YAML 1.2 does) and refuses aliases, which can explode."""
+    """SafeLoader that reads 4e-3 as a number, as YAML 1.2 does, and refuses what a configuration has no use for.
+
+    Aliases can explode, tags (`!!int x`) crash PyYAML's own conversions, and a long enough `1:1:1` is a number to
+    base 60 that takes for ever.
+    """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(
-                problem="aliases (*name) are not used here; write the value out",
-                problem_mark=self.peek_event().start_mark,  # type: ignore[no-untyped-call]
-            )
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        problem = None
+        if isinstance(event, yaml.AliasEvent):
+            problem = "aliases (*name) are not used here; write the value out"
+        elif getattr(event, "tag", None) is not None:
+            problem = f"the tag {event.tag} is not used here"
+        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_VALUE_LENGTH:
+            problem = f"a value of {len(event.value):,} characters; at most {MAX_VALUE_LENGTH:,} are read"
+        if problem:
+            raise yaml.composer.ComposerError(problem=problem, problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
 
@@ -210,6 +222,8 @@ _Loader.add_implicit_resolver(
 def load_config(
     source: str | Path | Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    *,
+    content: str | None = None,
 ) -> Config:
     """Reads and validates a configuration.
 
@@ -217,6 +231,7 @@ def load_config(
         source: a YAML file; or the same as nested dictionaries; or None for defaults.
         overrides: values by dotted key, such as `{"model.hidden_size": 128}`; they win over `source`. A relative
             `corpus.path` in a file is relative to the file, in an override to the working folder.
+        content: what stands in the YAML file, from a caller who has read it already.
 
     Returns:
         The valid configuration, `corpus.path` absolute.
@@ -232,7 +247,8 @@ def load_config(
         _anchor_paths(data, Path.cwd())
     elif source is not None:
         name = str(source)
-        data = _read_yaml(Path(source), lines)
+        path = Path(source)
+        data = _parse_yaml(path, _read_text(path) if content is None else content, lines)
         _anchor_paths(data, Path(source).resolve().parent)
     for key, value in (overrides or {}).items():
         lines.pop(key, None)
@@ -241,8 +257,10 @@ def load_config(
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        problems = list(_problems(error, lines))
+        problems = list(itertools.islice(_problems(error, lines), _MOST_PROBLEMS + 1))
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        if len(problems) > _MOST_PROBLEMS:
+            count, problems[-1] = f"more than {_MOST_PROBLEMS} problems", "..."
         raise ConfigError(f"{name}: {count}\n  " + "\n  ".join(problems)) from None
 
 
@@ -257,34 +275,39 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text}: write --set section.key=value")
     try:
         return key.strip(), yaml.load(value, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"--set {text[:100]}: the value is not valid YAML: {error}") from None
 
 
-def _read_yaml(path: Path, lines: dict[str, int]) -> dict[str, Any]:
-    """Returns the mapping in a YAML file and notes the line of each dotted key in `lines`."""
+def _read_text(path: Path) -> str:
     try:
-        raw = path.read_bytes()[: MAX_CONFIG_BYTES + 1]
+        with open(path, "rb") as file:
+            raw = file.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration: {error.strerror or error}") from None
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path}: larger than a configuration can be ({MAX_CONFIG_BYTES} bytes)")
     try:
-        loader = _Loader(raw.removeprefix(codecs.BOM_UTF8).decode("utf-8"))
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
+def _parse_yaml(path: Path, text: str, lines: dict[str, int]) -> dict[str, Any]:
+    """Returns the mapping in a YAML text and notes the line of each dotted key in `lines`."""
+    try:
+        loader = _Loader(text.removeprefix("\ufeff"))
         node = loader.get_single_node()
         if node is None:
             return {}
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{path}: not a configuration; it should begin like `corpus:` and `model:`")
         return dict(_mapping(loader, node, "", lines, path))
-    except UnicodeDecodeError as error:
-        offset = error.start + (len(codecs.BOM_UTF8) if raw.startswith(codecs.BOM_UTF8) else 0)
-        raise ConfigError(f"{path}: not UTF-8 text (byte {offset})") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise ConfigError(f"{path}: YAML: {str(error).splitlines()[0]}") from None
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply") from None
@@ -293,8 +316,6 @@ def _read_yaml(path: Path, lines: dict[str, int]) -> dict[str, Any]:
 def _mapping(
     loader: _Loader, node: yaml.MappingNode, prefix: str, lines: dict[str, int], path: Path
 ) -> Iterator[tuple[str, Any]]:
-    if node.tag != "tag:yaml.org,2002:map":
-        raise ConfigError(f"{path}, line {node.start_mark.line + 1}: YAML: the tag {node.tag} is not used here")
     seen: set[str] = set()
     for key_node, value_node in node.value:
         key = prefix + str(key_node.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from charlm.model import CharacterModel
 from charlm.text.corpus import STDIN, Corpus, Split, load_held_out
 from charlm.text.vocabulary import Vocabulary
 from charlm.training.checkpoint import RunFolder
+from charlm.training.trainer import Metrics
 
 PathLike = str | os.PathLike[str]
 _MAX_THREADS = 1024
@@ -215,10 +217,21 @@ def load(run: PathLike, *, device: str = "auto", threads: int | None = None) -> 
     folder = RunFolder(Path(run))
     vocabulary = Vocabulary.from_json(folder.read_text(folder.vocabulary), str(folder.vocabulary))
     config = load_run_config(folder)
-    with torch.random.fork_rng(devices=[]):
+    _check_vocabulary(vocabulary, config, folder)
+    with torch.device("meta"):  # shapes alone: memory is taken once the file has been found to fit them
         model = build_model(config.model, len(vocabulary))
     folder.load_model(model)
     return LanguageModel(model.to(build_device(device)), vocabulary, config, folder.path)
+
+
+def _check_vocabulary(vocabulary: Vocabulary, config: Config, folder: RunFolder) -> None:
+    for key in ("framing", "level", "normalization", "lowercase"):
+        theirs, ours = getattr(vocabulary, key), getattr(config.corpus, key)
+        if theirs != ours:
+            raise RunError(
+                f"{folder.path}: damaged run: {key} is {theirs!r} in {folder.vocabulary.name}, "
+                f"{ours!r} in {folder.config.name}"
+            )
 
 
 def load_run_config(folder: RunFolder) -> Config:
@@ -227,9 +240,9 @@ def load_run_config(folder: RunFolder) -> Config:
     Raises:
         RunError: it is missing or damaged.
     """
-    folder.read_text(folder.config)
+    content = folder.read_text(folder.config)
     try:
-        return load_config(folder.config)
+        return load_config(folder.config, content=content)
     except ConfigError as error:
         raise RunError(f"{folder.path}: damaged configuration: {error}") from None
 
@@ -238,9 +251,21 @@ def load_metrics(run: PathLike) -> list[dict[str, Any]]:
     """Reads the training curve of a run: the rows of metrics.jsonl.
 
     Raises:
-        RunError: the run is missing or damaged.
+        RunError: the run is missing, or a row lacks a field of `Metrics` or has something else than a number there.
     """
-    return RunFolder(Path(run)).read_metrics()
+    folder = RunFolder(Path(run))
+    rows = folder.read_metrics()
+    for number, row in enumerate(rows, 1):
+        for field in dataclasses.fields(Metrics):
+            if not _is_number(row.get(field.name), or_null=field.name == "validation_loss"):
+                raise RunError(f"{folder.metrics}, line {number}: {field.name} is missing or not a number")
+    return rows
+
+
+def _is_number(value: Any, or_null: bool) -> bool:
+    if value is None:
+        return or_null
+    return type(value) in (int, float) and abs(value) < 1e300  # a bool is an int to isinstance
 
 
 def set_threads(threads: int | None) -> None:

@@ -1,6 +1,11 @@
 """What many tests share: a small text and two small runs trained on it. They are read; no test writes into them."""
 
 import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +76,32 @@ def _train(corpus: Path, out: Path, framing: str, model: dict[str, Any]) -> Path
     }
     charlm.train(config, out=out)
     return out
+
+
+SECONDS = 30  # far more than any of it takes on a busy machine, and less than for ever
+MEMORY = 1 << 30  # bytes beyond what the process has
+
+
+@pytest.fixture(scope="session")
+def bounds() -> Callable[[], AbstractContextManager[None]]:
+    """A context that fails what hangs in it, or takes much memory."""
+    return _bounds
+
+
+@contextmanager
+def _bounds() -> Iterator[None]:
+    def too_long(*_: Any) -> None:
+        raise TimeoutError(f"not refused within {SECONDS} seconds")
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    before = signal.signal(signal.SIGALRM, too_long)
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

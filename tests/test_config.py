@@ -73,6 +73,12 @@ def test_every_problem_is_reported_at_once_with_its_key_line_value_and_what_is_a
     }
 
 
+def test_a_file_of_nothing_but_problems_is_refused_without_naming_them_all(write: Write) -> None:
+    head, *problems = refused(write("".join(f"key{i}: 1\n" for i in range(5000)))).splitlines()
+    assert head.endswith("more than 50 problems")
+    assert len(problems) == 51
+
+
 NEAR_MISSES = """model.hiden_size>model.hidden_size training.optimiser>training.optimizer modle>model
     hidden_size>model.hidden_size training.hidden_size>model.hidden_size training.droput>model.dropout
     sampling.seed>training.seed model.zzzz> training.epochs> corpus.files>"""
@@ -111,8 +117,11 @@ FAULTS_OF_YAML: dict[str, tuple[str | bytes, str]] = {
     "syntax": ("corpus: {path: x\nmodel: 3\n", "line 2, column 6: YAML: "),
     "key twice": ("model:\n  cell: a\n  cell: b\n", "line 3: model.cell stands twice (before in line 2)"),
     "alias": ("corpus: &c {path: x}\nmodel: *c\n", "line 2, column 8: YAML: aliases (*name) are not used here"),
-    "python tag": ("corpus: {path: !!python/name:os.system }\n", "line 1, column 16: YAML: could not determine"),
+    "python tag": ("corpus: {path: !!python/name:os.system }\n", "line 1, column 16: YAML: the tag"),
     "python tag on a section": ("corpus: {path: x}\nmodel: !!python/object/new:dict {cell: rnn}\n", "line 2"),
+    "a tag that PyYAML cannot read": ("training: {seed: !!int ''}\n", "line 1, column 18: YAML: the tag"),
+    "a number to base 60": ("training: {seed: 1" + ":1" * 5000 + "}\n", "a value of 10,001 characters"),
+    "a number to base 60 with a point": ("training: {seed: 1" + ":1" * 400 + ".5}\n", "int too large"),
     "deep nesting": ("corpus: " + "{a: " * 9999, "nested too deeply"),
     "not UTF-8": (b"corpus: caf\xe9\n", "not UTF-8 text (byte 11)"),
     "not UTF-8 behind a byte order mark": (b"\xef\xbb\xbfcorpus: caf\xe9\n", "not UTF-8 text (byte 14)"),

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from charlm import __version__
-from charlm.cli import config, corpus, evaluate, inspect, sample, score, train
+from charlm.cli import config, corpus, evaluate, inspect, render, sample, score, train
 from charlm.errors import CharlmError
 
 
@@ -29,7 +29,8 @@ class _Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except CharlmError as error:
-            typer.echo(f"charlm: {error}", err=True)
+            # What is quoted from a file must not speak to the terminal.
+            typer.echo(render.tame(f"charlm: {error}"), err=True)
             raise typer.Exit(error.exit_code) from None
         return result
 

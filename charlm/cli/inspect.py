@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from charlm.cli import options
-from charlm.cli.render import columns, curve, duration
+from charlm.cli.render import columns, curve, duration, printable
 
 
 def inspect(run: options.Run) -> None:
@@ -29,7 +29,7 @@ def inspect(run: options.Run) -> None:
     given = f"embedding of {m.embedding_size}" if m.embedding_size else f"one-hot input of {v}"
     print(f"{m.cell.upper()}{form}, {layers} of {m.hidden_size}, {given}, softmax over {v}")
     path = c.path if isinstance(c.path, str) else ", ".join(c.path)
-    print(f"framing {c.framing}, {c.level} level, trained on {path}\n")
+    print(f"framing {c.framing}, {c.level} level, trained on {printable(path)}\n")
     rows = [(name, str(tuple(p.shape)), f"{p.numel():,}") for name, p in lm.model.named_parameters()]
     rows.append(("all", "", f"{parameter_count(lm.model):,}"))
     print("\n".join(columns(rows, "<<>")))

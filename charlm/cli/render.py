@@ -28,9 +28,14 @@ def note(message: str) -> None:
 
 
 def json_line(row: Mapping[str, Any]) -> str:
-    """Writes JSON that any reader takes: no NaN or Infinity (null instead), lone surrogates escaped."""
+    """Writes JSON that any reader takes: no NaN or Infinity (null instead), lone surrogates escaped.
+
+    On a terminal everything is escaped that it would obey or hide.
+    """
     row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
     text = json.dumps(row, ensure_ascii=False)
+    if sys.stdout.isatty():
+        return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -43,11 +48,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def for_terminal(text: str) -> str:
-    """As `printable`, but leaves newlines and tabs; only where standard output is a terminal."""
-    if not sys.stdout.isatty():
-        return text
+def tame(text: str) -> str:
+    """As `printable`, but leaves newlines and tabs."""
     return "".join(c if c in "\n\t" else printable(c) for c in text)
+
+
+def for_terminal(text: str) -> str:
+    """As `tame`; only where standard output is a terminal."""
+    return tame(text) if sys.stdout.isatty() else text
 
 
 def columns(rows: Iterable[Sequence[str]], align: str) -> list[str]:

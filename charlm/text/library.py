@@ -26,6 +26,7 @@ from charlm.errors import CorpusError
 Progress = Callable[[int, int | None], None]
 
 _CHUNK = 1 << 16  # bytes
+_ZIP_HEADERS = 1 << 16  # bytes by which an archive may be larger than the one text wanted from it
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
 
 
@@ -298,8 +299,8 @@ def _download(corpus: KnownCorpus, url: str, path: Path, report: Progress, timeo
     part = path.with_name(f"{path.name}.part")
     if not (part.is_file() and _sha256(part) == corpus.sha256):
         try:
-            _transfer(url, part, report, timeout)
-        except (OSError, HTTPException, ValueError) as error:  # ValueError: not an address
+            _transfer(url, part, report, timeout, limit=(corpus.size_bytes or 0) + _ZIP_HEADERS)
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: not an address, or too much
             reason = error.reason if type(error) is URLError else error
             raise CorpusError(
                 f"corpus {corpus.name!r} cannot be downloaded ({reason}): run again when the "
@@ -315,8 +316,11 @@ def _download(corpus: KnownCorpus, url: str, path: Path, report: Progress, timeo
     part.replace(path)
 
 
-def _transfer(url: str, part: Path, report: Progress, timeout: float) -> None:
-    """Download `url` into `part`, going on from the bytes already in it (RFC 9110, 14.2)."""
+def _transfer(url: str, part: Path, report: Progress, timeout: float, limit: int) -> None:
+    """Download `url` into `part`, going on from the bytes already in it (RFC 9110, 14.2).
+
+    A server that sends more than `limit` bytes does not have the corpus, and must not fill the disk.
+    """
     done = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": "charlm"}  # some hosts refuse urllib's own
     if done:
@@ -328,7 +332,7 @@ def _transfer(url: str, part: Path, report: Progress, timeout: float) -> None:
         if error.code != 416 or not done:
             raise
         part.unlink()  # 416: the server's file ends before ours does, so ours is of another one
-        _transfer(url, part, report, timeout)
+        _transfer(url, part, report, timeout, limit)
         return
     with response:
         resumed = response.status == 206  # 200: the server ignores Range and sends it all
@@ -337,8 +341,11 @@ def _transfer(url: str, part: Path, report: Progress, timeout: float) -> None:
         total = done + int(length) if length else None
         with part.open("ab" if resumed else "wb") as file:
             while chunk := response.read(_CHUNK):
-                file.write(chunk)
                 done += len(chunk)
+                if done > limit:
+                    part.unlink()
+                    raise ValueError(f"more than the {limit:,} bytes it can have; the download was deleted")
+                file.write(chunk)
                 report(done, total)
             file.flush()
             os.fsync(file.fileno())

@@ -12,14 +12,16 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import InputError, RunError
+from charlm.files import parse_json
 
 Ids = NDArray[np.int32]
+T = TypeVar("T")
 
 UNKNOWN = "<unk>"
 END_OF_SENTENCE = "</s>"  # what the boundary is called where scores are shown
@@ -87,7 +89,7 @@ class Vocabulary:
             problem = "a symbol stands twice"
         elif self.boundary not in known:
             problem = "the boundary is not one of the symbols"
-        elif len(self.counts) != len(self.symbols) or min(self.counts) < 0:
+        elif len(self.counts) != len(self.symbols) or not all(0 <= n < 2**63 for n in self.counts):
             problem = "counts do not match the symbols"
         if problem:
             raise InputError(f"vocabulary: {problem}")
@@ -222,22 +224,41 @@ class Vocabulary:
             RunError: it is not such a text, or a newer charlm wrote it.
         """
         try:
-            data: dict[str, Any] = json.loads(text)
-            if data["format"] > FORMAT:
-                raise RunError(
-                    f"{name}: written by a newer charlm (format {data['format']}); install the newest charlm"
+            data = _read_object(text)
+            if (form := _typed(data, "format", int)) <= FORMAT:
+                return cls(
+                    _list_of(data, "characters", str),
+                    _list_of(data, "counts", int),
+                    lowercase=_typed(data, "lowercase", bool),
+                    **{key: _typed(data, key, str) for key in ("boundary", "framing", "level", "normalization")},
                 )
-            if not isinstance(data["lowercase"], bool):
-                raise InputError(f"lowercase {data['lowercase']!r} is neither true nor false")
-            return cls(
-                list(map(str, data["characters"])),
-                list(map(int, data["counts"])),
-                **{key: data[key] for key in ("boundary", "framing", "level", "normalization", "lowercase")},
-            )
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, InputError) as error:
-            if isinstance(error, RunError):
-                raise
-            raise RunError(f"{name}: not a vocabulary of charlm ({type(error).__name__}: {error})") from None
+            problem = f"written by a newer charlm (format {form}); install the newest charlm"
+        except (ValueError, InputError) as error:
+            problem = f"not a vocabulary of charlm ({error})"
+        raise RunError(f"{name}: {problem}")
+
+
+def _read_object(text: str) -> dict[str, Any]:
+    # One object, two lists, and both brackets as symbols: what nests more would fill the memory when it is read.
+    if text.count("{") > 2 or text.count("[") > 3:
+        raise ValueError("nested too deeply")
+    data = parse_json(text)
+    if not isinstance(data, dict):
+        raise ValueError("not an object")
+    return data
+
+
+def _typed(data: dict[str, Any], key: str, kind: type[T]) -> T:
+    if type(value := data.get(key)) is not kind:  # isinstance would take true for an integer
+        raise ValueError(f"{key} is missing or not of type {kind.__name__}")
+    return value
+
+
+def _list_of(data: dict[str, Any], key: str, kind: type[T]) -> list[T]:
+    values = _typed(data, key, list)
+    if not all(type(value) is kind for value in values):
+        raise ValueError(f"{key} holds something else than type {kind.__name__}")
+    return values
 
 
 class Decoder:

@@ -20,13 +20,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
 from charlm.errors import InputError, RunError, TrainingError
+from charlm.files import parse_json, read_regular
+from charlm.training.weights import FORMAT, load_weights, read_tensors
 
-FORMAT = 1
+_MAX_BYTES = {  # of what is read as text: no run of ours writes more
+    "config.yaml": 1_000_000,
+    "vocabulary.json": 1 << 25,  # every character that Unicode has room for, with its count
+    "metrics.jsonl": 1 << 26,  # a quarter of a million evaluations
+}
 
 
 class RunFolder:
@@ -48,7 +53,7 @@ class RunFolder:
     @property
     def holds_run(self) -> bool:
         """Whether a training was ever started here."""
-        return self.config.exists() or self.model.exists()
+        return os.path.exists(self.config) or os.path.exists(self.model)
 
     def create(self, config: str, vocabulary: str) -> None:
         """Makes the folder and writes what does not change during training.
@@ -69,15 +74,15 @@ class RunFolder:
         Raises:
             RunError: the folder or the file is missing, or not text.
         """
-        if not self.path.is_dir():
+        if not os.path.isdir(self.path):
             raise RunError(f"{self.path}: no such run folder; `charlm train` makes one")
         if not self.holds_run:
             raise RunError(f"{self.path}: not a run folder (it has no {self.config.name})")
         try:
-            return path.read_text(encoding="utf-8")
+            return read_regular(path, _MAX_BYTES[path.name]).decode()
         except FileNotFoundError:
             raise RunError(f"{self.path}: incomplete run: {path.name} is missing") from None
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise RunError(f"{path}: cannot be read: {error}") from None
 
     def save_model(self, model: nn.Module) -> None:
@@ -86,7 +91,7 @@ class RunFolder:
         write_atomically(self.model, safetensors.torch.save(tensors, {"charlm_format": str(FORMAT)}))
 
     def load_model(self, model: nn.Module) -> None:
-        """Loads the best weights into a model of the right shape.
+        """Loads the best weights into a model of the right shape, see `load_weights`.
 
         Raises:
             RunError: they are missing, damaged or do not fit the configuration.
@@ -96,7 +101,7 @@ class RunFolder:
                 f"{self.path}: incomplete run: training has not reached its first evaluation; "
                 "go on with `charlm train --resume`"
             )
-        tensors, _ = _read_tensors(self.model)
+        tensors, _ = read_tensors(self.model)
         load_weights(model, tensors, self.model)
 
     def save_last(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
@@ -113,9 +118,9 @@ class RunFolder:
         """
         if not self.last.exists():
             return None
-        tensors, header = _read_tensors(self.last)
+        tensors, header = read_tensors(self.last)
         try:
-            info = dict(json.loads(header["info"]))
+            info = dict(parse_json(header["info"]))
             missing = set(info.pop("tensors")) - set(tensors)
         except (KeyError, ValueError, TypeError):
             raise RunError(f"{self.last}: not a checkpoint of charlm") from None
@@ -134,7 +139,7 @@ class RunFolder:
         rows: list[dict[str, Any]] = []
         for number, line in enumerate(self.read_text(self.metrics).splitlines(), 1):
             try:
-                rows.append(dict(json.loads(line)))
+                rows.append(dict(parse_json(line)))
             except (ValueError, TypeError):
                 raise RunError(f"{self.metrics}, line {number}: not a JSON object") from None
         return rows
@@ -150,43 +155,6 @@ class RunFolder:
         content = (path.read_bytes()[:kept] if path.exists() else b"") + text.encode(errors="surrogateescape")
         write_atomically(path, content)
         return len(content)
-
-
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Copies tensors into a model after comparing every name and shape.
-
-    Raises:
-        RunError: a tensor is missing, superfluous or of another shape.
-    """
-    own = model.state_dict()
-    for name, value in own.items():
-        if name not in tensors:
-            raise RunError(f"{source}: the tensor {name} is missing")
-        if tensors[name].shape != value.shape or tensors[name].dtype != value.dtype:
-            raise RunError(
-                f"{source}: {name} is {_describe(tensors[name])}, the configuration asks for {_describe(value)}"
-            )
-    if extra := sorted(set(tensors) - set(own)):
-        raise RunError(f"{source}: holds tensors that this model does not have: {', '.join(extra[:5])}")
-    model.load_state_dict(dict(tensors))
-
-
-def _describe(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-
-
-def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = dict(file.metadata() or {})
-            form = header.get("charlm_format", "")
-            if not form.isdecimal():
-                raise RunError(f"{path}: not written by charlm")
-            if int(form) > FORMAT:
-                raise RunError(f"{path}: written by a newer charlm (format {form}); install the newest charlm")
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise RunError(f"{path}: damaged or not a safetensors file: {error}") from None
 
 
 def write_atomically(path: Path, content: bytes) -> None:

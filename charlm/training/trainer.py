@@ -22,9 +22,10 @@ from charlm.errors import Interrupted, RunError, TrainingError
 from charlm.model import CharacterModel, ModelState
 from charlm.text.batches import IGNORE, Batches, Window
 from charlm.training.budget import Amount, Progress
-from charlm.training.checkpoint import RunFolder, load_weights
+from charlm.training.checkpoint import RunFolder
 from charlm.training.optimization import schedule_factor
 from charlm.training.signals import StopRequest
+from charlm.training.weights import load_weights, unusable
 
 _SAVE_SECONDS = 60.0  # between evaluations, what a kill can lose
 
@@ -241,10 +242,9 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm or math.inf)
         total, self._gradient_norm = float(loss.detach()), float(norm)
         if not (math.isfinite(total) and math.isfinite(self._gradient_norm)):
-            raise TrainingError(
+            raise self._diverged(
                 f"step {self.progress.step + 1}: the loss is {total / symbols:g}, the gradient norm "
-                f"{self._gradient_norm:g}: training has diverged; the last good state is kept in "
-                f"{self._folder.path}; lower training.learning_rate, or set training.clip_norm"
+                f"{self._gradient_norm:g}"
             )
         self._optimizer.step()
         # Truncated BPTT: the state goes on, its gradient does not. Its own memory, since where a tensor begins can
@@ -315,14 +315,12 @@ class Trainer:
     def _evaluate(self, observer: Observer, started: float) -> None:
         """Validates, writes a sample and saves everything; `started` is when."""
         progress = self.progress
+        self._check_weights()
         train_loss = self._train_loss()
         validation = self._validate() if self._validate else None
         loss = train_loss if validation is None else validation
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"step {progress.step}: the validation loss is {loss:g}: training has diverged; the last good "
-                f"state is kept in {self._folder.path}; lower training.learning_rate"
-            )
+            raise self._diverged(f"step {progress.step}: the validation loss is {loss:g}")
         is_best = validation is None or validation < progress.best_loss
         if is_best:
             progress.best_loss = loss
@@ -354,7 +352,21 @@ class Trainer:
         progress.seconds += progress.evaluation_seconds - counted  # the time that saving took
         observer.on_evaluation(metrics, sample, is_best)
 
+    def _check_weights(self) -> None:
+        """Weights that could never be loaded again take the place of none that can."""
+        if name := unusable(self.model.state_dict()):
+            raise self._diverged(
+                f"step {self.progress.step}: {name} has numbers that are not finite or beyond all use"
+            )
+
+    def _diverged(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{what}: training has diverged; the last good state is kept in {self._folder.path}; "
+            "lower training.learning_rate, or set training.clip_norm"
+        )
+
     def _save_last(self) -> None:
+        self._check_weights()
         tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for index, values in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": v for k, v in values.items() if torch.is_tensor(v)}

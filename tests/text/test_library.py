@@ -218,6 +218,17 @@ def test_a_wrong_checksum_names_both_and_keeps_nothing(sample: Server, folder: P
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("begun", [0, 1000])
+def test_a_server_that_sends_too_much_is_cut_off_and_nothing_is_kept(sample: Server, folder: Path, begun: int):
+    (folder / "sample.txt.part").write_bytes(TEXT[:begun])
+    sample.files["/sample"] = TEXT + bytes(1 << 17)
+    told: list[int] = []
+    with pytest.raises(CorpusError, match=f"more than the {len(TEXT) + 65536:,} bytes it can have"):
+        fetch("sample", progress=lambda done, total: told.append(done))
+    assert max(told) <= len(TEXT) + 65536
+    assert list(folder.iterdir()) == []
+
+
 def test_an_http_error_is_named(sample: Server, folder: Path):
     sample.files = {}
     with pytest.raises(CorpusError, match="404"):

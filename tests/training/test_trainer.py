@@ -297,3 +297,21 @@ def test_a_validation_loss_that_is_not_finite_stops_before_anything_is_overwritt
         run(folder, "20 steps", "5 steps", validate=iter([2.0, loss]).__next__)
     assert [row["step"] for row in folder.read_metrics()] == [5]
     assert (folder.load_last() or [])[1]["progress"]["step"] == 5
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_step_that_goes_beyond_all_numbers_is_never_saved(folder: RunFolder, optimizer: str, steps: int):
+    run(folder, "5 steps", "5 steps")
+    files = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    with pytest.raises(TrainingError, match=r"training has diverged; .*lower training.learning_rate"):
+        run(
+            folder,
+            f"{steps} steps",
+            f"{steps} steps",
+            optimizer=optimizer,
+            rate=1e30,
+            schedule="constant",
+            clip_norm=None,
+        )
+    assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == files

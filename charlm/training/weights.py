@@ -1,0 +1,109 @@
+"""Weights from a file to a model: safetensors, checked before memory is taken and before a number is used.
+
+The file may come from a stranger. Its header is bounded and read as strict JSON; the safetensors library maps the
+file into memory and compares the header's offsets with its size; names, shapes and dtypes are compared with the
+model's; and only then is memory taken, which is therefore never more than the file is large.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import torch
+from torch import Tensor, nn
+
+from charlm.errors import RunError
+from charlm.files import open_regular, parse_json
+
+FORMAT = 1
+
+# Weights beyond this have diverged. Below it nothing that the model computes can overflow float32: the largest sum
+# is that of an embedding's product, 16384 · 1e15 · 1e15 < 3.4e38, and every state lies between -1 and 1 or, in the
+# cell of the LSTM, grows by at most 1 a step. So a model that was loaded never gives NaN.
+LARGEST_WEIGHT = 1e15
+_MAX_HEADER = 1 << 22  # bytes; 16 layers, an optimiser and its counters take less than a hundredth
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Maps the tensors of a file into memory, which takes none yet.
+
+    Returns:
+        The tensors by name, and the texts that stand beside them in the header.
+
+    Raises:
+        RunError: the file is missing, damaged, not ours or from a newer charlm.
+    """
+    try:
+        _check_header(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = dict(file.metadata() or {})
+            form = header.get("charlm_format", "")
+            if not (form.isascii() and form.isdecimal() and len(form) < 10):
+                raise RunError(f"{path}: not written by charlm")
+            if int(form) > FORMAT:
+                raise RunError(f"{path}: written by a newer charlm (format {form}); install the newest charlm")
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise RunError(f"{path}: damaged or not a safetensors file: {error}") from None
+
+
+def _check_header(path: Path) -> None:
+    """Bounds what the library will parse, and refuses what it would take in one of two ways."""
+    with open_regular(path) as file:
+        # Holes cost a file nothing: one that claims terabytes can be had by mail.
+        if (there := os.fstat(file.fileno()).st_size) > (memory := _physical_memory()):
+            raise ValueError(f"it has {there / 1e9:,.0f} GB, this machine {memory / 1e9:,.0f} GB of memory")
+        size = int.from_bytes(file.read(8), "little")
+        if size > _MAX_HEADER:
+            raise ValueError(f"a header of {size:,} bytes, at most {_MAX_HEADER:,} are read")
+        if not isinstance(parse_json(file.read(size).decode()), dict):
+            raise ValueError("the header is not an object")
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Copies tensors into a model after comparing every name, shape and dtype and looking at every number.
+
+    A model on the meta device, which has shapes and no memory, is given memory on the CPU once all is well.
+
+    Raises:
+        RunError: a tensor is missing, superfluous, of another shape or dtype, or has numbers that no model can
+            use. The model is as before.
+    """
+    own = model.state_dict()
+    for name, value in own.items():
+        if name not in tensors:
+            raise RunError(f"{source}: the tensor {name} is missing")
+        if tensors[name].shape != value.shape or tensors[name].dtype != value.dtype:
+            raise RunError(
+                f"{source}: {name} is {_describe(tensors[name])}, the configuration asks for {_describe(value)}"
+            )
+    if extra := sorted(set(tensors) - set(own)):
+        raise RunError(f"{source}: holds tensors that this model does not have: {', '.join(extra[:5])}")
+    if bad := unusable(tensors):
+        raise RunError(
+            f"{source}: {bad} holds numbers that are not finite or larger than {LARGEST_WEIGHT:g}: "
+            "these weights have diverged or are damaged"
+        )
+    if any(value.is_meta for value in own.values()):
+        model.to_empty(device="cpu")
+    model.load_state_dict(dict(tensors))
+
+
+def unusable(tensors: Mapping[str, Tensor]) -> str | None:
+    """Returns the name of a tensor with NaN, infinite or absurdly large numbers; None if there is none."""
+    for name, value in tensors.items():
+        low, high = torch.aminmax(value)  # NaN where there is one, and no copy is made
+        if not (low >= -LARGEST_WEIGHT and high <= LARGEST_WEIGHT):
+            return name
+    return None
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
