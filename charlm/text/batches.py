@@ -147,11 +147,25 @@ class LineBatches:
         window = int(ends[skipped - 1]) if skipped else 0
         for batch in plan.batches[skipped:].tolist():
             lines = plan.order[batch * B : (batch + 1) * B]
-            spans = zip(self._bounds[lines].tolist(), self._bounds[lines + 1].tolist(), strict=True)
-            inputs, targets = pad_lines([self._ids[a:b] for a, b in spans], self._boundary_id)
-            for start in range(max(first - window, 0) * T, inputs.shape[1], T):
-                yield Window(inputs[:, start : start + T], targets[:, start : start + T], carry=start > 0)
-            window += int(plan.windows[batch])
+            windows = int(plan.windows[batch])
+            for i in range(max(first - window, 0), windows):
+                yield self._window(lines, i * T)
+            window += windows
+
+    def _window(self, lines: NDArray[Any], start: int) -> Window:
+        """Lays the T symbols from `start` of each line side by side: an endless line must not widen the others."""
+        begins = self._bounds[lines].astype(np.int64) + start
+        lengths = np.minimum(self._bounds[lines + 1] - begins, self._sequence_length)
+        shape = (len(lines), int(lengths.max()))
+        inputs = np.full(shape, self._boundary_id, np.int32)
+        targets = np.full(shape, IGNORE, np.int32)
+        for row, (begin, length) in enumerate(zip(begins.tolist(), lengths.tolist(), strict=True)):
+            if length > 0:
+                targets[row, :length] = self._ids[begin : begin + length]
+                inputs[row, 1:length] = self._ids[begin : begin + length - 1]
+                if start:
+                    inputs[row, 0] = self._ids[begin - 1]
+        return Window(inputs, targets, carry=start > 0)
 
 
 class _Plan(NamedTuple):

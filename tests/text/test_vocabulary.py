@@ -2,6 +2,9 @@
 
 import json
 import math
+import unicodedata
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 from charlm.errors import InputError, RunError
 from charlm.text.vocabulary import UNKNOWN, Vocabulary, normalize
 
+Bounds = Callable[[], AbstractContextManager[None]]
 any_text = st.text(max_size=60)  # every plane of Unicode
 some_text = st.text(min_size=1, max_size=60)
 framings = st.sampled_from(["stream", "lines"])
@@ -250,3 +254,18 @@ def test_text_is_normalised_as_the_model_was_trained(
     vocabulary = Vocabulary.build("a\n", normalization=normalization, lowercase=lowercase)
     assert vocabulary.normalize(text) == expected
     assert Vocabulary.from_json(vocabulary.to_json()).normalize(text) == expected
+
+
+@given(st.text(max_size=100))
+@pytest.mark.parametrize("form", ["nfc", "nfkc"])
+def test_text_is_normalised_as_unicode_says(form: str, text: str) -> None:
+    beside = "…" * 1500  # many characters that could be marks and are none
+    for whole in (text, beside + text + "\u0338" + beside):
+        assert normalize(whole, form) == unicodedata.normalize(form.upper(), whole)
+
+
+@pytest.mark.parametrize("marks", ["\u0315\u0300", "\u0300\uff9e"])
+def test_a_pile_of_marks_is_normalised_in_time(marks: str, bounds: Bounds) -> None:
+    pile = "a" + marks * 500_000  # as one piece, a quarter of an hour
+    with bounds():
+        assert len(normalize(pile, "nfkc")) in (len(pile), len(pile) - 1)
