@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from charlm.builder import build_corpus, build_device, build_draw, build_model
+from charlm.builder import build_batches, build_corpus, build_device, build_draw, build_model
 from charlm.config import Config, load_config
 from charlm.errors import ConfigError, CorpusError, InputError, RunError
+from charlm.inference.dynamic import evaluate_dynamic
 from charlm.inference.evaluation import Evaluation, evaluate, evaluate_baseline, ngram_model
 from charlm.inference.measures import Score
 from charlm.inference.sampling import Draw, write, write_texts
@@ -146,34 +147,67 @@ class LanguageModel:
             defaults.min_p if min_p is None else min_p,
         )
 
-    def evaluate(self, paths: PathLike | Iterable[PathLike] | None = None, *, baseline: bool = False) -> Evaluation:
+    def evaluate(
+        self,
+        paths: PathLike | Iterable[PathLike] | None = None,
+        *,
+        dynamic: bool = False,
+        learning_rate: float | None = None,
+        decay: float | None = None,
+        baseline: bool = False,
+    ) -> Evaluation:
         """Measures how well the model predicts held-out text.
 
         Args:
             paths: files, folders, globs, `.gz` or `-`, read with the run's own framing and normalisation; None: the
                 validation split of the run's own corpus.
+            dynamic: also measure a copy of the model that goes on learning from the text as it reads it; see
+                `charlm.inference.dynamic`.
+            learning_rate: of the dynamic evaluation; None: tuned on the beginning of the run's validation split.
+            decay: of the dynamic evaluation, back to the trained weights; None: tuned as well.
             baseline: also measure an n-gram model that learnt from the run's own training split.
 
         Raises:
             CorpusError: nothing to read, or not text; or the run's own corpus is needed, and is gone or changed.
+            InputError: a rate is out of range, or given though `dynamic` is not.
         """
-        split = self._validation() if paths is None else self._held_out(paths)
+        if not dynamic and (learning_rate, decay) != (None, None):
+            raise InputError("a learning rate and a decay belong to dynamic evaluation; ask for it (--dynamic)")
+        for name, rate in (("learning rate", learning_rate), ("decay", decay)):
+            if rate is not None and not 0 <= rate <= 1:
+                raise InputError(f"{name} {rate:g}: must be from 0 to 1")
+        corpus = self.corpus() if dynamic or baseline or paths is None else None
+        split = self._split(paths, corpus)
         result = evaluate(self.model, self.vocabulary, split)
-        if baseline:
-            ngrams = ngram_model(self.vocabulary, self.corpus().train)
-            nats = evaluate_baseline(ngrams, self.vocabulary, split)
+        if corpus and dynamic:
+            nats, rates = evaluate_dynamic(
+                self.model,
+                self.vocabulary,
+                split,
+                training=build_batches(self.config, corpus).epoch(0),
+                validation=corpus.validation,
+                learning_rate=learning_rate,
+                decay=decay,
+            )
+            result = replace(
+                result,
+                dynamic_nats_per_character=nats,
+                dynamic_learning_rate=rates.learning_rate,
+                dynamic_decay=rates.decay,
+            )
+        if corpus and baseline:
+            nats = evaluate_baseline(ngram_model(self.vocabulary, corpus.train), self.vocabulary, split)
             result = replace(result, baseline_nats_per_character=nats)
         return result
 
-    def _held_out(self, paths: PathLike | Iterable[PathLike]) -> Split:
-        names = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    def _split(self, paths: PathLike | Iterable[PathLike] | None, corpus: Corpus | None) -> Split:
+        """Reads the text to be measured; without paths it is the validation split of the corpus."""
+        if paths is None and corpus is not None:
+            if not corpus.validation.characters:
+                raise InputError(f"{self.folder}: trained without a validation split; name a text to evaluate")
+            return corpus.validation
+        names = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths or ())
         return load_held_out([os.fspath(name) for name in names], self.vocabulary)
-
-    def _validation(self) -> Split:
-        split = self.corpus().validation
-        if not split.characters:
-            raise InputError(f"{self.folder}: trained without a validation split; name a text to evaluate")
-        return split
 
     def corpus(self) -> Corpus:
         """Reads the corpus that the model was trained on again, and splits it as then.

@@ -25,6 +25,15 @@ def evaluate(
         list[str] | None,
         typer.Argument(metavar="PATH", help="Files, folders, globs, .gz, or -; none: the validation split."),
     ] = None,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="Also let a copy of the model go on learning as it reads the text.")
+    ] = False,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", metavar="X", help="Of --dynamic; else tuned on validation.")
+    ] = None,
+    decay: Annotated[
+        float | None, typer.Option("--decay", metavar="X", help="Of --dynamic, to the trained weights; else tuned.")
+    ] = None,
     baseline: Annotated[
         bool,
         typer.Option("--baseline", help="Also show a Kneser-Ney n-gram model of the same training text."),
@@ -46,17 +55,23 @@ def evaluate(
     perplexity                     2.8972
     perplexity_excluding_unknown   2.8972
     \b
-    $ charlm eval runs/shakespeare --baseline | grep nats
+    $ charlm eval runs/shakespeare --dynamic --baseline | grep nats
     nats_per_character             1.5107
+    dynamic_nats_per_character     1.3650
     baseline_nats_per_character    1.5165
     """
     from charlm import load
 
     lm = load(run, device=device or "auto", threads=threads)
-    found = dataclasses.asdict(lm.evaluate(paths or None, baseline=baseline))
-    result = {name: value for name, value in found.items() if value is not None}
+    found = lm.evaluate(paths or None, dynamic=dynamic, learning_rate=learning_rate, decay=decay, baseline=baseline)
+    result = {name: value for name, value in dataclasses.asdict(found).items() if value is not None}
     if output is Format.JSON:
         print(json_line(result))
     else:
-        rows = [(name, f"{n:,}" if isinstance(n, int) else f"{n:.4f}") for name, n in result.items()]
-        print("\n".join(columns(rows, "<>")))
+        print("\n".join(columns(((name, _shown(name, n)) for name, n in result.items()), "<>")))
+
+
+def _shown(name: str, number: float) -> str:
+    if isinstance(number, int):
+        return f"{number:,}"
+    return f"{number:g}" if name in ("dynamic_learning_rate", "dynamic_decay") else f"{number:.4f}"

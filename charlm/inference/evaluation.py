@@ -36,6 +36,9 @@ class Evaluation:
         bits_per_byte: total bits over bytes.
         perplexity: exp(nats_per_character).
         perplexity_excluding_unknown: the same, unknown characters left out of sum and count.
+        dynamic_nats_per_character: of the model that adapts to the text as it reads; None: not asked for.
+        dynamic_learning_rate: with which it did so.
+        dynamic_decay: and this decay.
         baseline_nats_per_character: of an n-gram model of the same training text; None: not asked for.
     """
 
@@ -47,6 +50,9 @@ class Evaluation:
     bits_per_byte: float
     perplexity: float
     perplexity_excluding_unknown: float
+    dynamic_nats_per_character: float | None = None
+    dynamic_learning_rate: float | None = None
+    dynamic_decay: float | None = None
     baseline_nats_per_character: float | None = None
 
 

@@ -167,6 +167,29 @@ def lines_of(ids: np.ndarray) -> list[np.ndarray]:
     return np.split(ids, np.flatnonzero(ids == 1) + 1)[:-1]
 
 
+@pytest.mark.parametrize("framing", ["tiny_run", "tiny_lines_run"])
+def test_dynamic_evaluation_stands_beside_the_static_figure(
+    framing: str, held_out: Path, request: pytest.FixtureRequest
+) -> None:
+    run = request.getfixturevalue(framing)
+    plain = strict_json(output("eval", run, held_out, "--format", "json"))
+    found = strict_json(output("eval", run, held_out, "--dynamic", "--format", "json"))
+    assert list(found) == [*FIELDS, "dynamic_nats_per_character", "dynamic_learning_rate", "dynamic_decay"]
+    assert {name: found[name] for name in FIELDS} == plain
+    rates = ["--learning-rate", found["dynamic_learning_rate"], "--decay", found["dynamic_decay"]]
+    assert strict_json(output("eval", run, held_out, "--dynamic", *rates, "--format", "json")) == found
+    table = output("eval", run, held_out, "--dynamic", "--learning-rate", "0", "--decay", "0.00001")
+    nats = re.findall(r"nats_per_character +([\d.]+)", table)
+    assert nats == [f"{plain['nats_per_character']:.4f}"] * 2
+    assert re.search(r"^dynamic_decay +1e-05$", table, re.MULTILINE)
+
+
+def test_rates_belong_to_dynamic_evaluation_and_have_bounds(tiny_run: Path) -> None:
+    assert "--dynamic" in refused("eval", tiny_run, "--decay", "0.1")
+    assert "learning rate 2: must be from 0 to 1" in refused("eval", tiny_run, "--dynamic", "--learning-rate", "2")
+    assert "decay nan: must be" in refused("eval", tiny_run, "--dynamic", "--decay", "nan")
+
+
 def test_the_run_s_own_corpus_is_asked_for_only_where_it_is_needed(
     tmp_path: Path, tiny_text: str, held_out: Path
 ) -> None:
@@ -177,7 +200,7 @@ def test_the_run_s_own_corpus_is_asked_for_only_where_it_is_needed(
     corpus.write_text(tiny_text.replace("boat", "coat"))
     assert f"has changed since the training: {corpus}" in refused("eval", tmp_path / "run")
     corpus.unlink()
-    for arguments in ([], [held_out, "--baseline"]):
+    for arguments in ([], [held_out, "--baseline"], [held_out, "--dynamic"]):
         message = refused("eval", tmp_path / "run", *arguments)
         assert f"corpus is needed, and cannot be read: {corpus}: no such file" in message
     assert output("eval", tmp_path / "run", held_out)
