@@ -27,16 +27,21 @@ from charlm.errors import (
 )
 
 if TYPE_CHECKING:
+    from charlm.inference.alternatives import Alternative
+    from charlm.inference.conditions import Conditions, Unknown
     from charlm.inference.evaluation import Evaluation
-    from charlm.inference.measures import CharacterScore, Measure, Score
+    from charlm.inference.measures import CharacterScore, Measure, Ranked, Score
+    from charlm.inference.summary import Summary
     from charlm.language_model import LanguageModel, load
     from charlm.run import train
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Alternative",
     "CharacterScore",
     "CharlmError",
+    "Conditions",
     "ConfigError",
     "CorpusError",
     "Evaluation",
@@ -44,20 +49,28 @@ __all__ = [
     "Interrupted",
     "LanguageModel",
     "Measure",
+    "Ranked",
     "RunError",
     "Score",
+    "Summary",
     "TrainingError",
+    "Unknown",
     "__version__",
     "load",
     "train",
 ]
 
 _LAZY = {
+    "Alternative": "charlm.inference.alternatives",
     "CharacterScore": "charlm.inference.measures",
+    "Conditions": "charlm.inference.conditions",
     "Evaluation": "charlm.inference.evaluation",
     "LanguageModel": "charlm.language_model",
     "Measure": "charlm.inference.measures",
+    "Ranked": "charlm.inference.measures",
     "Score": "charlm.inference.measures",
+    "Summary": "charlm.inference.summary",
+    "Unknown": "charlm.inference.conditions",
     "load": "charlm.language_model",
     "train": "charlm.run",
 }

@@ -14,9 +14,11 @@ import torch
 from charlm.builder import build_batches, build_corpus, build_device, build_draw, build_model
 from charlm.config import Config, load_config
 from charlm.errors import ConfigError, CorpusError, InputError, RunError
+from charlm.inference.alternatives import Alternative, alternatives
+from charlm.inference.conditions import Conditions
 from charlm.inference.dynamic import evaluate_dynamic
 from charlm.inference.evaluation import Evaluation, evaluate, evaluate_baseline, ngram_model
-from charlm.inference.measures import Score
+from charlm.inference.measures import Ranked, Score, rank
 from charlm.inference.sampling import Draw, write, write_texts
 from charlm.inference.scoring import score_sentences, score_together
 from charlm.model import CharacterModel
@@ -45,20 +47,90 @@ class LanguageModel:
         self.config = config
         self.folder = folder
 
-    def score(self, sentences: Iterable[str]) -> list[Score]:
+    def score(
+        self,
+        sentences: Iterable[str],
+        *,
+        context: str = "",
+        bos: bool = True,
+        eos: bool = True,
+        unknown: str = "spread",
+    ) -> list[Score]:
         """Scores sentences; log-probabilities are in nats.
 
-        A sentence's score does not depend on the others. Unknown characters are counted, not refused.
+        A sentence's score does not depend on the others.
+
+        Args:
+            sentences: one string each.
+            context: text that stands before each sentence; it is read, not scored.
+            bos: whether a boundary opens the sentence, or its context.
+            eos: whether the end of the sentence is scored, where the corpus marks ends.
+            unknown: what a character counts that the model has never seen: `spread` (an equal share of the
+                probability of `<unk>`), `skip` (nothing) or `error`.
+
+        Raises:
+            InputError: a bad argument, or with `error` an unknown character.
         """
-        return list(self.score_stream(_several(sentences)))
+        return list(self.score_stream(sentences, context=context, bos=bos, eos=eos, unknown=unknown))
 
-    def score_stream(self, sentences: Iterable[str]) -> Iterator[Score]:
-        """Scores any number of sentences in bounded memory, in their order."""
-        return score_sentences(self.model, self.vocabulary, sentences)
+    def score_stream(
+        self,
+        sentences: Iterable[str],
+        *,
+        context: str = "",
+        bos: bool = True,
+        eos: bool = True,
+        unknown: str = "spread",
+    ) -> Iterator[Score]:
+        """Scores any number of sentences in bounded memory, in their order; arguments as in `score`."""
+        conditions = Conditions(context, bos, eos, unknown)
+        return score_sentences(self.model, self.vocabulary, _several(sentences), conditions)
 
-    def score_batch(self, sentences: Sequence[str]) -> list[Score]:
+    def score_batch(self, sentences: Sequence[str], conditions: Conditions | None = None) -> list[Score]:
         """Scores sentences that are all at hand at once, for callers that batch by themselves."""
-        return score_together(self.model, self.vocabulary, sentences)
+        return score_together(self.model, self.vocabulary, sentences, conditions or Conditions())
+
+    def rank(
+        self,
+        sentences: Iterable[str],
+        measure: str = "mean",
+        *,
+        context: str = "",
+        bos: bool = True,
+        eos: bool = True,
+        unknown: str = "spread",
+    ) -> list[Ranked]:
+        """Scores sentences and sorts them, best first; equal ones share a rank. Arguments as in `score`.
+
+        Args:
+            sentences: one string each.
+            measure: what decides: `logprob`, `mean`, `penlp` or `slor`.
+            context: see `score`.
+            bos: see `score`.
+            eos: see `score`.
+            unknown: see `score`.
+
+        Raises:
+            InputError: a bad argument, or with `error` an unknown character.
+        """
+        return rank(self.score(sentences, context=context, bos=bos, eos=eos, unknown=unknown), measure)
+
+    def alternatives(
+        self, sentence: str, k: int = 5, *, context: str = "", bos: bool = True, eos: bool = True
+    ) -> list[tuple[Alternative, ...]]:
+        """Returns, for each of `Score.chars`, the k likeliest other characters there, likeliest first.
+
+        Args:
+            sentence: one string.
+            k: how many.
+            context: see `score`.
+            bos: see `score`.
+            eos: see `score`.
+
+        Raises:
+            InputError: k is below 1.
+        """
+        return alternatives(self.model, self.vocabulary, sentence, k, Conditions(context, bos, eos))
 
     def sample(
         self,

@@ -15,6 +15,7 @@ from rich.text import Text
 # Surprisal in nats up to which a character gets each background; darker is more surprising.
 SHADES = ((1.0, ""), (2.5, "on grey30"), (4.5, "black on yellow"), (7.0, "black on dark_orange"))
 WORST = "white on red"
+UNKNOWN = "underline white on red"
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -72,24 +73,25 @@ def columns(rows: Iterable[Sequence[str]], align: str) -> list[str]:
     return lines
 
 
-def shaded(chars: Iterable[tuple[str, float]]) -> Text:
-    """Colours each character by its surprisal."""
+def shaded(chars: Iterable[tuple[str, float, bool]]) -> Text:
+    """Colours each character (its text, its log-probability in nats, whether it is unknown) by its surprisal."""
     text = Text()
-    for char, logprob in chars:
+    for char, logprob, unknown in chars:
         shown = "⏎" if char == "</s>" else printable(char)
         style = next((style for most, style in SHADES if -logprob <= most), WORST)
-        text.append(shown, style)
+        text.append(shown, UNKNOWN if unknown else style)
     return text
 
 
-def legend() -> Text:
-    """Says what the colours of `shaded` mean."""
-    text = Text("surprisal in nats: ", "dim")
-    low = 0.0
+def legend(unit: str = "nats", nats: float = 1.0) -> Text:
+    """Says what the colours of `shaded` mean, in a unit of so many nats."""
+    text = Text(f"surprisal in {unit}: ", "dim")
+    low = "0"
     for most, style in SHADES:
-        text.append(f" {low:g}-{most:g} ", style).append(" ")
-        low = most
-    return text.append(f" over {low:g} ", WORST)
+        bound = f"{most / nats:.3g}"
+        text.append(f" {low}-{bound} ", style).append(" ")
+        low = bound
+    return text.append(f" over {low} ", WORST).append(" ").append(" unknown ", UNKNOWN)
 
 
 def size(number: float) -> str:

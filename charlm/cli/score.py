@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from charlm.cli import options
 from charlm.cli.lines import batches_as_they_come
-from charlm.cli.render import console, json_line, legend, note, printable, shaded
+from charlm.cli.render import columns, note
+from charlm.cli.score_formats import Item, Jsonl, Kenlm, LogBase, Printer, Srilm, Tsv, View
+from charlm.cli.score_summary import summary_lines, unknown_report
+from charlm.cli.score_table import Table
+from charlm.inference.conditions import Unknown
+from charlm.inference.measures import Measure
 
 if TYPE_CHECKING:
     from charlm.inference.measures import Score
+    from charlm.inference.summary import Summary
+    from charlm.language_model import LanguageModel
 
 
 class Format(StrEnum):
@@ -27,19 +31,8 @@ class Format(StrEnum):
     TABLE = "table"
     TSV = "tsv"
     JSONL = "jsonl"
-
-
-FIELDS = (
-    "text",
-    "characters",
-    "unknown",
-    "logprob",
-    "mean_logprob",
-    "perplexity",
-    "bits_per_character",
-    "penlp",
-    "slor",
-)
+    KENLM = "kenlm"
+    SRILM = "srilm"
 
 
 def score(
@@ -49,15 +42,45 @@ def score(
         Path | None,
         typer.Option("--file", "-f", metavar="FILE|-", help="One sentence a line; - is standard input."),
     ] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    output: Annotated[
+        Format, typer.Option("--format", help="How to print; kenlm and srilm: as those tools do, base 10.")
+    ] = Format.TABLE,
     per_char: Annotated[bool, typer.Option("--per-char", help="Show each character's surprisal.")] = False,
+    alternatives: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="K",
+            help="Show the K likeliest other characters: in the table at the worst places, else at each.",
+        ),
+    ] = None,
+    measure: Annotated[
+        Measure | None, typer.Option(help="What --rank goes by (else mean); tsv and jsonl show it as `score`.")
+    ] = None,
+    rank: Annotated[bool, typer.Option("--rank", help="Best first; equal ones share a rank.")] = False,
+    log_base: Annotated[LogBase | None, typer.Option(help="Of all log-probabilities; else e.")] = None,
+    context: Annotated[
+        str, typer.Option(metavar="TEXT", help="Stands before each sentence: read, but not scored.")
+    ] = "",
+    no_bos: Annotated[
+        bool, typer.Option("--no-bos", help="A sentence does not begin at a boundary: it may stand anywhere.")
+    ] = False,
+    no_eos: Annotated[bool, typer.Option("--no-eos", help="Do not score the end of a sentence.")] = False,
+    unknown: Annotated[
+        Unknown | None,
+        typer.Option(
+            help="Characters never seen: spread <unk>'s probability evenly over all there are (the default), skip "
+            "them, or error.",
+        ),
+    ] = None,
     device: options.DeviceOption = None,
     threads: options.Threads = None,
 ) -> None:
     """Score sentences: log-probabilities in nats, higher is better.
 
     Sentences come from the command line, a file, or standard input, and are answered in order as they come. The
-    end of the sentence is scored too. Unknown characters count as <unk> and are listed at the end.
+    end of the sentence is scored too. Unknown characters are named at the end, with the lines they stand in;
+    a file's figures follow its sentences: perplexities, bits per character and byte.
 
     \b
     $ charlm score runs/quickstart "The river was high." "The rievr was high."
@@ -67,115 +90,126 @@ def score(
     """
     from charlm import load
     from charlm.errors import InputError
+    from charlm.inference.conditions import Conditions
 
     if sentences and file is not None:
         raise InputError("give sentences or --file, not both")
     if not sentences and file is None and sys.stdin.isatty():
         raise InputError("nothing to score: give sentences, or --file (- for standard input)")
+    if output in (Format.KENLM, Format.SRILM):
+        _refuse(
+            output,
+            {
+                "--rank": rank,
+                "--measure": measure,
+                "--alternatives": alternatives,
+                f"--log-base {log_base}": log_base and log_base is not LogBase.TEN,
+                f"--unknown {unknown}": unknown is (Unknown.SKIP if output is Format.KENLM else Unknown.SPREAD),
+            },
+        )
     model = load(run, device=device or "auto", threads=threads)
+    source = None if sentences else "-" if file is None else str(file)
     if sentences:
-        batches: Iterator[list[str]] = iter([sentences])
+        batches: Iterable[list[str]] = [sentences]
     else:
-        batches = batches_as_they_come(None if file is None or str(file) == "-" else file, model.vocabulary.level)
-    printer = _PRINTERS[output](per_char)
-    unknown: Counter[str] = Counter()
-    for number, batch in enumerate(batches):
+        batches = batches_as_they_come(None if source == "-" else file, model.vocabulary.level)
+    treatment = unknown or (Unknown.SKIP if output is Format.SRILM else Unknown.SPREAD)
+    view = View(
+        vocabulary=model.vocabulary,
+        conditions=Conditions(context, not no_bos, not no_eos, treatment),
+        source=source,
+        base=log_base or LogBase.E,
+        measure=measure or (Measure.MEAN if rank else None),
+        ranked=rank,
+        per_char=per_char or alternatives is not None,
+    )
+    _print_scores(model, batches, view, output, alternatives)
+
+
+def _refuse(output: Format, given: dict[str, object]) -> None:
+    """Refuses what the form of another tool has no place for."""
+    from charlm.errors import InputError
+
+    for option, value in given.items():
+        if value:
+            raise InputError(f"--format {output} has no place for {option}; take --format tsv or jsonl")
+
+
+def _print_scores(
+    model: LanguageModel, batches: Iterable[list[str]], view: View, output: Format, alternatives: int | None
+) -> None:
+    from charlm.inference.measures import rank
+    from charlm.inference.summary import Summary
+
+    printer = _PRINTERS[output](view)
+    summary = Summary()
+
+    def show(score: Score, place: int | None = None) -> None:
+        c, others = view.conditions, None
+        if alternatives:
+            others = model.alternatives(score.text, alternatives, context=c.context, bos=c.bos, eos=c.eos)
+        printer.show(Item(score, place, others))
+
+    kept: list[Score] = []
+    for number, scores in enumerate(_scores(model, batches, view, summary)):
         if number == 0:
             printer.begin()
-        for result in model.score_batch(batch):
-            unknown.update(char.char for char in result.chars if char.unknown)
-            printer.show(result)
+        if view.ranked:
+            kept += scores
+            continue
+        for score in scores:
+            show(score)
         sys.stdout.flush()
-    printer.end()
-    if unknown:
-        shown = ", ".join(
-            f"'{printable(char)}' (U+{ord(char):04X}) {n} times" for char, n in unknown.most_common(20)
-        )
-        note(f"unknown characters: {shown}{', ...' if len(unknown) > 20 else ''}")
+    if view.ranked:
+        for one in rank(kept, view.measure or Measure.MEAN):
+            show(one.score, one.rank)
+    printer.end(summary)
+    if output is not Format.TABLE:  # the table says it among its results
+        if output in (Format.TSV, Format.JSONL) and view.source is not None and summary.sentences:
+            note("\n".join(columns(summary_lines(summary, view), "<>")))
+        if report := unknown_report(summary, view):
+            note("\n".join(report))
 
 
-class _Jsonl:
-    """One JSON object a line."""
-
-    def __init__(self, per_char: bool) -> None:
-        self._per_char = per_char
-
-    def begin(self) -> None:
-        """Nothing comes before the first line."""
-
-    def show(self, result: Score) -> None:
-        row: dict[str, Any] = {name: getattr(result, name) for name in FIELDS}
-        if self._per_char:
-            row["chars"] = _chars(result)
-        print(json_line(row))
-
-    def end(self) -> None:
-        """Nothing follows the last line."""
+def _scores(
+    model: LanguageModel, batches: Iterable[list[str]], view: View, summary: Summary
+) -> Iterator[list[Score]]:
+    """Yields the scores of each batch, and takes each into the summary before it."""
+    if view.conditions.unknown == Unknown.ERROR:
+        batches = _known(batches, view)
+    for batch in batches:
+        scores = model.score_batch(batch, view.conditions)
+        for score in scores:
+            summary.add(score)
+        yield scores
 
 
-def _chars(result: Score) -> list[dict[str, Any]]:
-    return [dataclasses.asdict(char) for char in result.chars]
+def _known(batches: Iterable[list[str]], view: View) -> Iterator[list[str]]:
+    """Passes sentences on until one has an unknown character.
+
+    Raises:
+        InputError: which sentence, and which characters.
+    """
+    from charlm.errors import InputError
+    from charlm.inference.conditions import name_characters
+
+    number = 0
+    for batch in batches:
+        for i, sentence in enumerate(batch):
+            number += 1
+            if unknown := view.vocabulary.unknown_in(view.vocabulary.normalize(sentence)):
+                if i:
+                    yield batch[:i]
+                place = {None: f"sentence {number}", "-": f"standard input, line {number}"}
+                where = place.get(view.source, f"{view.source}, line {number}")
+                raise InputError(f"{where}: the model has never seen {name_characters(unknown)}")
+        yield batch
 
 
-class _Tsv:
-    """A header and a line a sentence; tabs, newlines and backslashes in the text are escaped."""
-
-    def __init__(self, per_char: bool) -> None:
-        self._per_char = per_char
-
-    def begin(self) -> None:
-        print("\t".join((*FIELDS, "chars") if self._per_char else FIELDS))
-
-    def show(self, result: Score) -> None:
-        text = result.text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-        cells = [
-            text.encode("utf-8", "backslashreplace").decode(),
-            *(str(getattr(result, name)) for name in FIELDS[1:]),
-        ]
-        if self._per_char:
-            cells.append(json.dumps(_chars(result)))
-        print("\t".join(cells))
-
-    def end(self) -> None:
-        """Nothing follows the last line."""
-
-
-class _Table:
-    """Columns for people; with `--per-char` each sentence shaded, or in a pipe spelt out."""
-
-    def __init__(self, per_char: bool) -> None:
-        self._per_char = per_char
-        self._console = console()
-        self._colours = self._console.color_system is not None and not self._console.no_color
-
-    def begin(self) -> None:
-        print("  logprob     mean      ppl   bits     penlp     slor   unk  text")
-
-    def show(self, r: Score) -> None:
-        ppl = f"{r.perplexity:8.2f}" if r.perplexity < 1e5 else f"{r.perplexity:8.1e}"
-        numbers = (
-            f"{r.logprob:9.2f} {r.mean_logprob:8.3f} {ppl} {r.bits_per_character:6.3f} "
-            f"{r.penlp:9.2f} {r.slor:8.3f} {r.unknown:5d}  "
-        )
-        if not self._per_char:
-            print(numbers + printable(r.text))
-        elif self._colours:
-            self._console.print(shaded((c.char, c.logprob) for c in r.chars), end="\n")
-            print(numbers)
-        else:
-            print(numbers + printable(r.text))
-            print(
-                "    "
-                + "  ".join(f"{printable(c.char)}{'?' if c.unknown else ''} {c.logprob:.2f}" for c in r.chars)
-            )
-
-    def end(self) -> None:
-        if self._per_char and self._colours:
-            self._console.print(legend())
-
-
-_PRINTERS: dict[Format, type[_Jsonl] | type[_Tsv] | type[_Table]] = {
-    Format.JSONL: _Jsonl,
-    Format.TSV: _Tsv,
-    Format.TABLE: _Table,
+_PRINTERS: dict[Format, type[Printer]] = {
+    Format.TABLE: Table,
+    Format.TSV: Tsv,
+    Format.JSONL: Jsonl,
+    Format.KENLM: Kenlm,
+    Format.SRILM: Srilm,
 }

@@ -1,6 +1,6 @@
 """The numbers of one scored sentence, and the measures by which sentences are compared.
 
-    n      characters of the sentence, and one for its end where that is scored
+    n      characters of the sentence, and one for its end where that is scored; skipped ones do not count
     LP     log p(x_1 … x_n)                        logprob
     mean   LP / n                                  mean_logprob
     PenLP  LP / ((5 + n) / 6)^0.8                  penlp
@@ -12,11 +12,13 @@ Where log-probabilities come from is `scoring`'s business. All are natural, in n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from charlm.errors import InputError
+
+_TIE = 1e-5  # of the value: what is scored beside a sentence may change its last digits
 
 
 class Measure(StrEnum):
@@ -35,7 +37,8 @@ class CharacterScore:
     Attributes:
         char: the character; the end of the sentence is `</s>`.
         logprob: its log-probability given all before it, in nats.
-        unknown: whether the model does not know the character; then `logprob` is that of `<unk>`.
+        unknown: whether the model does not know the character; then `logprob` is its share of `<unk>`, or 0 where
+            unknown characters are skipped.
     """
 
     char: str
@@ -52,7 +55,8 @@ class Score:
         characters: how many characters it has, its end not counted.
         unknown: how many of them the model does not know.
         logprob: log-probability of the sentence and of its end, in nats.
-        mean_logprob: `logprob` / n, where n counts the characters and the end.
+        n: how many of its characters `logprob` is over, its end counted where it is scored.
+        mean_logprob: `logprob` / n.
         perplexity: exp(-mean_logprob).
         bits_per_character: -mean_logprob / ln 2.
         penlp: logprob / ((5 + n) / 6)^0.8, the length penalty of Wu et al. 2016 as used by Lau et al. 2020.
@@ -63,6 +67,7 @@ class Score:
     text: str
     characters: int
     unknown: int
+    n: int
     logprob: float
     mean_logprob: float
     perplexity: float
@@ -73,7 +78,14 @@ class Score:
 
     @classmethod
     def of(
-        cls, text: str, chars: Sequence[CharacterScore], *, characters: int, logprob: float, unigram: float
+        cls,
+        text: str,
+        chars: Sequence[CharacterScore],
+        *,
+        characters: int,
+        n: int,
+        logprob: float,
+        unigram: float,
     ) -> Score:
         """Draws all numbers from the log-probabilities of a sentence.
 
@@ -81,15 +93,16 @@ class Score:
             text: the sentence as given.
             chars: its characters, and its end where that is scored.
             characters: how many of `chars` are the sentence's own.
+            n: how many of `chars` count.
             logprob: the sum over `chars`, in nats.
             unigram: the same sum under the corpus's unigram frequencies.
         """
-        n = len(chars)
         mean = logprob / n if n else 0.0
         return cls(
             text=text,
             characters=characters,
             unknown=sum(char.unknown for char in chars),
+            n=n,
             logprob=logprob,
             mean_logprob=mean,
             perplexity=math.exp(-mean) if mean > -700 else math.inf,
@@ -111,3 +124,34 @@ class Score:
             raise InputError(f"measure {name!r}: must be one of {', '.join(Measure)}") from None
         value: float = getattr(self, "mean_logprob" if measure is Measure.MEAN else measure.value)
         return value
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A sentence in its place among others.
+
+    Attributes:
+        rank: 1 for the best; sentences that tie share the rank of the first of them.
+        value: the measure that ranked it.
+        score: all its numbers.
+    """
+
+    rank: int
+    value: float
+    score: Score
+
+
+def rank(scores: Iterable[Score], measure: str) -> list[Ranked]:
+    """Sorts sentences by a measure, best first; those that tie stay in their order.
+
+    Values that differ by less than rounding can make them tie.
+
+    Raises:
+        InputError: there is no such measure.
+    """
+    ordered = sorted(((score.measure(measure), score) for score in scores), key=lambda pair: -pair[0])
+    ranked: list[Ranked] = []
+    for place, (value, score) in enumerate(ordered, 1):
+        tied = ranked and math.isclose(value, ordered[ranked[-1].rank - 1][0], rel_tol=_TIE, abs_tol=_TIE)
+        ranked.append(Ranked(ranked[-1].rank if tied else place, value, score))
+    return ranked

@@ -7,6 +7,7 @@ All log-probabilities are natural, in nats. What is made of a sentence's log-pro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from charlm.errors import InputError
+from charlm.inference.conditions import Conditions, Unknown, name_characters
 from charlm.inference.measures import CharacterScore, Score
 from charlm.model import CharacterModel, ModelState
 from charlm.text.batches import IGNORE, pad_lines
@@ -22,12 +25,19 @@ from charlm.text.vocabulary import END_OF_SENTENCE, Ids, Vocabulary, to_bytes
 
 LogProbs = NDArray[np.float64]
 
+DEFAULT = Conditions()
+
 _MAX_LOGITS = 1 << 22  # numbers of T·B·V held at once
 _MAX_BATCH = 64
 _CHUNK = 1024  # sentences looked at together, sorted by length
 
 
-def score_sentences(model: CharacterModel, vocabulary: Vocabulary, sentences: Iterable[str]) -> Iterator[Score]:
+def score_sentences(
+    model: CharacterModel,
+    vocabulary: Vocabulary,
+    sentences: Iterable[str],
+    conditions: Conditions = DEFAULT,
+) -> Iterator[Score]:
     """Scores sentences of any number and length in their order, in bounded memory.
 
     A sentence's score does not depend on what is scored beside it (beyond rounding, below 1e-5 nats a character).
@@ -36,24 +46,47 @@ def score_sentences(model: CharacterModel, vocabulary: Vocabulary, sentences: It
     for sentence in sentences:
         chunk.append(sentence)
         if len(chunk) == _CHUNK:
-            yield from score_together(model, vocabulary, chunk)
+            yield from score_together(model, vocabulary, chunk, conditions)
             chunk = []
-    yield from score_together(model, vocabulary, chunk)
+    yield from score_together(model, vocabulary, chunk, conditions)
 
 
-def score_together(model: CharacterModel, vocabulary: Vocabulary, sentences: Sequence[str]) -> list[Score]:
-    """Scores sentences that are all at hand, in their order."""
+def score_together(
+    model: CharacterModel,
+    vocabulary: Vocabulary,
+    sentences: Sequence[str],
+    conditions: Conditions = DEFAULT,
+) -> list[Score]:
+    """Scores sentences that are all at hand, in their order.
+
+    Raises:
+        InputError: unknown characters, where the conditions refuse them.
+    """
     texts = [vocabulary.normalize(sentence) for sentence in sentences]
-    end = [vocabulary.boundary_id] if vocabulary.ends_sentences else []
+    if conditions.unknown == Unknown.ERROR:
+        for text in (vocabulary.normalize(conditions.context), *texts):
+            if unknown := vocabulary.unknown_in(text):
+                raise InputError(f"the model has never seen {name_characters(unknown)}, in {text[:80]!r}")
+    end = [vocabulary.boundary_id] if conditions.eos and vocabulary.ends_sentences else []
     ids = [np.append(vocabulary.encode_sentence(text), np.array(end, np.int32)) for text in texts]
-    log_probs = sequence_log_probs(model, ids, vocabulary.boundary_id)
-    return [_score(vocabulary, *item) for item in zip(sentences, texts, ids, log_probs, strict=True)]
+    log_probs = conditional_log_probs(model, vocabulary, ids, conditions)
+    return [_score(vocabulary, conditions, *item) for item in zip(sentences, texts, ids, log_probs, strict=True)]
 
 
-def _score(vocabulary: Vocabulary, sentence: str, text: str, ids: Ids, log_probs: LogProbs) -> Score:
-    end = [END_OF_SENTENCE] if vocabulary.ends_sentences else []
-    parts = log_probs
+def _score(
+    vocabulary: Vocabulary, conditions: Conditions, sentence: str, text: str, ids: Ids, log_probs: LogProbs
+) -> Score:
+    end = [END_OF_SENTENCE] if conditions.eos and vocabulary.ends_sentences else []
+    unigram = vocabulary.unigram_log_probs[ids]
     unknown = ids == vocabulary.unknown_id  # all False where nothing is unknown
+    skipped = 0
+    if conditions.unknown == Unknown.SKIP:
+        log_probs, unigram = np.where(unknown, 0.0, log_probs), np.where(unknown, 0.0, unigram)
+        skipped = int(unknown.sum())
+    elif unknown.any():
+        share = unknown * math.log(vocabulary.unseen_characters)
+        log_probs, unigram = log_probs - share, unigram - share
+    parts = log_probs
     if vocabulary.level == "byte":  # the bytes of a character add up to its log-probability
         sizes = [len(to_bytes(char)) for char in text] + [1] * len(end)
         parts = np.add.reduceat(log_probs, np.cumsum([0, *sizes[:-1]])) if sizes else log_probs
@@ -66,30 +99,84 @@ def _score(vocabulary: Vocabulary, sentence: str, text: str, ids: Ids, log_probs
         chars,
         characters=len(text),
         logprob=float(log_probs.sum()),
-        unigram=float(vocabulary.unigram_log_probs[ids].sum()),
+        unigram=float(unigram.sum()),
+        n=len(chars) - skipped,
     )
 
 
-def sequence_log_probs(model: CharacterModel, sequences: Sequence[Ids], first_id: int) -> list[LogProbs]:
+def start(model: CharacterModel, vocabulary: Vocabulary, conditions: Conditions) -> tuple[int | None, ModelState]:
+    """Returns where a sentence begins: the symbol that is read before its first, and the state before that.
+
+    The symbol is None where neither a boundary nor a context stands before the sentence.
+
+    Raises:
+        InputError: the context holds a newline, and the model is one of lines.
+    """
+    if vocabulary.framing == "lines" and "\n" in conditions.context:
+        raise InputError(
+            "the context holds a newline, but this model reads each line by itself, from its beginning"
+        )
+    context = vocabulary.encode_sentence(vocabulary.normalize(conditions.context))
+    if conditions.bos:
+        context = np.append(np.array([vocabulary.boundary_id], np.int32), context)
+    state = model.initial_state(1)
+    if len(context) > 1:
+        with reading(model):
+            _, state = model.features(torch.from_numpy(context[:-1, None]).to(model.device), state)
+    return int(context[-1]) if len(context) else None, state
+
+
+def conditional_log_probs(
+    model: CharacterModel, vocabulary: Vocabulary, sequences: Sequence[Ids], conditions: Conditions
+) -> list[LogProbs]:
+    """Returns the log-probability (nats) of each symbol of each sentence, shapes (n_i,), where `start` says."""
+    first, state = start(model, vocabulary, conditions)
+    if first is not None:
+        return sequence_log_probs(model, sequences, first, state)
+    results: list[LogProbs] = [np.zeros(0)] * len(sequences)
+    same_first: dict[int, list[int]] = {}
+    for i, ids in enumerate(sequences):
+        if len(ids):
+            same_first.setdefault(int(ids[0]), []).append(i)
+    for first, members in same_first.items():
+        by_frequency = vocabulary.unigram_log_probs[[first]]
+        rest = sequence_log_probs(model, [sequences[i][1:] for i in members], first)
+        for i, log_probs in zip(members, rest, strict=True):
+            results[i] = np.concatenate((by_frequency, log_probs))
+    return results
+
+
+def sequence_log_probs(
+    model: CharacterModel, sequences: Sequence[Ids], first_id: int, state: ModelState | None = None
+) -> list[LogProbs]:
     """Returns the log-probability (nats) of each symbol of each sequence, shapes (n_i,).
 
-    Each sequence starts from the zero state with `first_id` as the symbol before it. Sequences of like length go
-    through the model side by side; long ones in windows, so memory is bounded whatever their number and length.
+    Each sequence starts from the zero state, or the given one, with `first_id` as the symbol before it. Sequences
+    of like length go through the model side by side; long ones in windows, so memory is bounded whatever their
+    number and length.
 
     Args:
         model: in evaluation mode or not; dropout is not applied.
         sequences: ids, shape (n_i,).
         first_id: the symbol read before the first of each sequence.
+        state: before `first_id`, for one sequence; None: zero.
     """
     results: list[LogProbs] = [np.zeros(0)] * len(sequences)
     order = sorted((i for i in range(len(sequences)) if len(sequences[i])), key=lambda i: len(sequences[i]))
     for start in range(0, len(order), _MAX_BATCH):
         batch = order[start : start + _MAX_BATCH]
         inputs, targets = pad_lines([sequences[i] for i in batch], first_id)
-        log_probs, _ = window_log_probs(model, inputs, targets, model.initial_state(len(batch)))
+        B = len(batch)
+        before = model.initial_state(B) if state is None else _repeated(state, B)
+        log_probs, _ = window_log_probs(model, inputs, targets, before)
         for row, i in enumerate(batch):
             results[i] = log_probs[row, : len(sequences[i])]
     return results
+
+
+def _repeated(state: ModelState, B: int) -> ModelState:
+    """Returns the state of one sequence, (1, H) each, as that of B, (B, H) each."""
+    return [tuple(part.expand(B, -1).contiguous() for part in layer) for layer in state]
 
 
 @contextmanager

@@ -186,6 +186,11 @@ class Vocabulary:
         ids = self.encode_sentence(text)
         return list(dict.fromkeys(text[i] for i in np.flatnonzero(ids == self.unknown_id)))
 
+    @property
+    def unseen_characters(self) -> int:
+        """How many characters of Unicode's 1,114,112 the model does not know; 0 at byte level."""
+        return 0 if self.unknown_id is None else _CODE_POINTS - (len(self) - 1)
+
     def decode(self, ids: Iterable[int]) -> str:
         """Turns ids back into text; `<unk>` becomes U+FFFD, as do bytes that are not UTF-8."""
         decoder = self.decoder()

@@ -135,7 +135,7 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
 
 def test_each_character_is_coloured_by_its_surprisal() -> None:
     surprisals = [0.5 * most for most, _ in SHADES[:1]] + [most + 0.1 for most, _ in SHADES]
-    text = shaded((char, -surprisal) for char, surprisal in zip("abcde", surprisals, strict=True))
+    text = shaded((char, -surprisal, False) for char, surprisal in zip("abcde", surprisals, strict=True))
     assert text.plain == "abcde"
     styles = {text.plain[span.start]: str(span.style) for span in text.spans}
     expected = [style for _, style in SHADES] + [WORST]
@@ -143,7 +143,7 @@ def test_each_character_is_coloured_by_its_surprisal() -> None:
 
 
 def test_the_end_of_a_sentence_and_control_characters_are_shown() -> None:
-    assert shaded([("\x1b", -1.0), ("</s>", -2.0)]).plain == r"\x1b⏎"
+    assert shaded([("\x1b", -1.0, True), ("</s>", -2.0, False)]).plain == r"\x1b⏎"
 
 
 def test_the_legend_names_every_bound() -> None:
@@ -151,6 +151,20 @@ def test_the_legend_names_every_bound() -> None:
     for most, _ in SHADES:
         assert f"-{most:g} " in said
     assert f"over {SHADES[-1][0]:g}" in said
+
+
+def test_the_legend_counts_in_the_unit_that_is_asked_for() -> None:
+    said = legend("bits", math.log(2)).plain
+    assert said.startswith("surprisal in bits")
+    assert f"over {SHADES[-1][0] / math.log(2):.3g}" in said
+
+
+def test_an_unknown_character_has_a_style_of_its_own_that_the_legend_shows() -> None:
+    styles = {str(span.style) for span in shaded([("x", -0.1, True)]).spans}
+    explained = legend()
+    assert styles == {
+        str(span.style) for span in explained.spans if "unknown" in explained.plain[span.start : span.end]
+    }
 
 
 def test_a_console_neither_wraps_nor_reads_marks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -126,7 +127,9 @@ def test_tsv_escapes_so_that_the_text_can_be_had_back(tiny_run: Path) -> None:
 
 def test_table_is_aligned_and_without_colour_in_a_pipe(tiny_run: Path) -> None:
     lines = run_score(tiny_run, *SENTENCES, "x" * 200).stdout.splitlines()
-    assert len(lines) == len(SENTENCES) + 2
+    report = lines[len(SENTENCES) + 2 :]
+    assert report[0].startswith("unknown characters: ")
+    lines = lines[: -len(report)]
     header = lines[0]
     assert header.split() == ["logprob", "mean", "ppl", "bits", "penlp", "slor", "unk", "text"]
     ends = [match.end() for match in re.finditer(r"\S+", header)][:-1]
@@ -149,12 +152,48 @@ def test_wide_characters_do_not_move_the_columns(tiny_run: Path) -> None:
     assert len(starts) == 1
 
 
-def test_per_char_in_a_pipe_spells_out_every_character_without_colour(tiny_run: Path) -> None:
-    output = run_score(tiny_run, "boat河", "--per-char").stdout
-    chars = jsonl(tiny_run, "boat河", "--per-char")[0]["chars"]
+def numbered(lines: Sequence[str]) -> list[tuple[str, float]]:
+    """Reads pairs of lines back, labels above their surprisals."""
+    pairs = []
+    for labels, numbers in zip(lines[::2], lines[1::2], strict=True):
+        assert cell_len(labels) == cell_len(numbers)
+        pairs += list(zip(labels.split(), map(float, numbers.split()), strict=True))
+    return pairs
+
+
+def test_per_char_in_a_pipe_sets_each_characters_surprisal_below_it_without_colour(tiny_run: Path) -> None:
+    output = run_score(tiny_run, "the boat河", "--per-char").stdout
+    chars = jsonl(tiny_run, "the boat河", "--per-char")[0]["chars"]
     assert "\x1b" not in output
-    spelt = [f"{c['char']}{'?' if c['unknown'] else ''} {c['logprob']:.2f}" for c in chars]
-    assert output.splitlines()[2].split("  ") == ["", "", *spelt]
+    expected = [
+        (c["char"].replace(" ", "␣") + "?" * c["unknown"], pytest.approx(-c["logprob"], abs=0.006)) for c in chars
+    ]
+    assert numbered(output.splitlines()[2:4]) == expected
+
+
+@pytest.mark.parametrize("text", ["the boat " * 20, "河边的船很安静。" * 12], ids=["narrow", "wide"])
+def test_per_char_is_wrapped_to_the_width_of_the_terminal(text: str, tiny_run: Path) -> None:
+    lines = run_score(tiny_run, text, "--per-char", env={"COLUMNS": "60"}).stdout.splitlines()
+    rows = [line for line in lines[2:] if line.startswith("   ") and "nats" not in line]
+    assert max(map(cell_len, rows)) <= 60
+    assert "".join(label.rstrip("?") for label, _ in numbered(rows)) == text.replace(" ", "␣") + "</s>"
+
+
+def test_the_worst_places_are_named_with_their_surroundings_and_what_was_likelier(tiny_run: Path) -> None:
+    text = "the boat sees the rixer."
+    (row,) = jsonl(tiny_run, text, "--alternatives", "2")
+    worst = sorted(range(len(row["chars"])), key=lambda i: row["chars"][i]["logprob"])[:3]
+    spots = [
+        line for line in run_score(tiny_run, text, "--alternatives", "2").stdout.splitlines() if "nats  " in line
+    ]
+    assert len(spots) == 3
+    for spot, i in zip(spots, worst, strict=True):
+        char = row["chars"][i]
+        assert f"{-char['logprob']:.2f} nats" in spot
+        assert f"[{char['char']}]" in spot
+        assert text[max(0, i - 12) : i] in spot
+        for other in char["alternatives"]:
+            assert f"{other['char'].replace(' ', '␣')} {100 * math.exp(other['logprob']):.2g}%" in spot
 
 
 def test_per_char_on_a_terminal_is_coloured_and_explained(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,8 +214,10 @@ def test_a_terminal_without_colour_still_gets_each_characters_number(
 ) -> None:
     shown = on_a_terminal(monkeypatch, [tiny_run, "boat", "--per-char"], **environment)
     assert not re.search(r"\x1b\[[0-9;]*[34][0-9;]*m", shown)
-    for char in jsonl(tiny_run, "boat", "--per-char")[0]["chars"]:
-        assert f"{char['char']} {char['logprob']:.2f}" in shown
+    chars = jsonl(tiny_run, "boat", "--per-char")[0]["chars"]
+    assert numbered(shown.splitlines()[2:4]) == [
+        (c["char"], pytest.approx(-c["logprob"], abs=0.006)) for c in chars
+    ]
 
 
 @pytest.mark.parametrize("options", [[], ["--per-char"]], ids=["plain", "per-char"])
@@ -234,10 +275,50 @@ def test_an_argument_that_begins_with_a_dash_is_scored_after_two_dashes(tiny_run
 
 def test_unknown_characters_are_listed_on_standard_error_by_their_number(tiny_run: Path) -> None:
     result = run_score(tiny_run, "船 船 the", "船\x1b", "--format", "jsonl")
-    assert "'船' (U+8239) 3 times" in result.stderr
-    assert r"'\x1b' (U+001B) 1 times" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.splitlines()[:3] == [
+        "unknown characters: 4 of 9",
+        "  '船' (U+8239) 3 times, in sentences 1, 2",
+        r"  '\x1b' (U+001B) 1 time, in sentence 2",
+    ]
     assert run_score(tiny_run, "the boat").stderr == ""
+
+
+@pytest.mark.parametrize("source", ["file", "stdin"])
+def test_unknown_characters_of_a_file_are_named_with_their_lines(
+    source: str, tiny_run: Path, tmp_path: Path
+) -> None:
+    text = "".join(("船\n" if number in (3, 1500) else "boat\n") for number in range(1, 2001))
+    (tmp_path / "lines.txt").write_text(text, encoding="utf-8")
+    more = ["--file", tmp_path / "lines.txt"] if source == "file" else []
+    result = run_score(tiny_run, *more, "--format", "tsv", input=text)
+    assert "  '船' (U+8239) 2 times, in lines 3, 1500\n" in result.stderr
+    assert "船" in run_score(tiny_run, *more, input=text).stdout.rpartition("unknown characters: 2 of")[2]
+
+
+def test_the_report_says_what_unknown_characters_count(tiny_run: Path) -> None:
+    known = len(json.loads((tiny_run / "vocabulary.json").read_text(encoding="utf-8"))["characters"]) - 1
+    assert f"1/{0x110000 - known:,} of the probability of <unk>" in run_score(tiny_run, "船").stdout
+    skipped = run_score(tiny_run, "a 船", "--unknown", "skip", "--format", "jsonl")
+    assert "count nothing" in skipped.stderr
+    row, score = json.loads(skipped.stdout), charlm.load(tiny_run).score(["a 船"], unknown="skip")[0]
+    assert (row["unknown"], row["logprob"]) == (1, pytest.approx(score.logprob))
+
+
+@pytest.mark.parametrize(("source", "name"), [("file", None), ("stdin", "standard input"), ("words", "sentence 3")])
+def test_the_first_unknown_character_can_end_it_and_those_before_are_answered(
+    source: str, name: str | None, tiny_run: Path, tmp_path: Path
+) -> None:
+    lines = ["boat", "heron", "b船at", "miller"]
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    more = {"file": ["--file", str(path)], "stdin": [], "words": lines}[source]
+    result = CliRunner().invoke(
+        app, ["score", str(tiny_run), *more, "--format", "jsonl", "--unknown", "error"], input=path.read_bytes()
+    )
+    assert result.exit_code == 2
+    where = f"{name or path}{'' if source == 'words' else ', line 3'}"
+    assert result.stderr == f"charlm: {where}: the model has never seen '船' (U+8239)\n"
+    assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == ["boat", "heron"]
 
 
 @pytest.mark.parametrize("output", ["jsonl", "tsv", "table"])
@@ -252,7 +333,119 @@ def test_bytes_that_are_no_text_are_answered_by_a_byte_model(
     charlm.train(config, out=tmp_path / "bytes")
     (tmp_path / "lines.bin").write_bytes(b"b\xe9d\nboat\n")
     result = run_score(tmp_path / "bytes", "--file", tmp_path / "lines.bin", "--format", output)
-    lines = result.stdout.splitlines()[0 if output == "jsonl" else 1 :]
+    lines = result.stdout.partition("\n\n")[0].splitlines()[0 if output == "jsonl" else 1 :]
     assert len(lines) == 2
     if output == "jsonl":
         assert [json.loads(line)["text"] for line in lines] == ["b\udce9d", "boat"]
+
+
+# ------------------------------------------------------------------------------------ measures, ranks, conditions
+
+
+def test_the_best_sentence_comes_first_and_equal_ones_share_a_rank(tiny_run: Path) -> None:
+    sentences = ["rxvxr", "the boat sees", "a miller", "the boat sees", "boat"]
+    rows = jsonl(tiny_run, *sentences, "--rank", "--measure", "slor")
+    assert [list(row) for row in rows] == [[*FIELDS, "score", "rank"]] * 5
+    ranked = charlm.load(tiny_run).rank(sentences, "slor")
+    assert [(row["rank"], row["text"]) for row in rows] == [(one.rank, one.score.text) for one in ranked]
+    assert sorted((row["score"] for row in rows), reverse=True) == [row["score"] for row in rows]
+    assert len({row["rank"] for row in rows if row["text"] == "the boat sees"}) == 1
+    assert [row["rank"] for row in jsonl(tiny_run, *sentences, "--rank")] == [
+        one.rank for one in charlm.load(tiny_run).rank(sentences, "mean")
+    ]
+
+
+def test_the_table_shows_the_rank_and_marks_its_measure(tiny_run: Path) -> None:
+    lines = run_score(tiny_run, "rxvxr", "the boat", "--rank", "--measure", "penlp").stdout.splitlines()
+    assert lines[0].split()[:1] + [name for name in lines[0].split() if "*" in name] == ["rank", "penlp*"]
+    assert [line.split()[0] for line in lines[1:3]] == ["1", "2"]
+    assert lines[1].endswith("the boat")
+
+
+@pytest.mark.parametrize(
+    ("measure", "field"), [("logprob", "logprob"), ("mean", "mean_logprob"), ("penlp", "penlp"), ("slor", "slor")]
+)
+def test_the_measure_that_is_asked_for_is_shown_as_score(measure: str, field: str, tiny_run: Path) -> None:
+    (row,) = jsonl(tiny_run, "the boat", "--measure", measure)
+    assert row["score"] == row[field]
+    header, cells = tsv(tiny_run, "the boat", "--measure", measure, "--per-char")
+    assert header == [*FIELDS, "score", "chars"]
+    assert float(cells[-2]) == pytest.approx(row[field])
+
+
+@pytest.mark.parametrize(("base", "nats"), [("e", 1.0), ("2", math.log(2)), ("10", math.log(10))])
+def test_the_base_turns_every_logarithm_and_nothing_else(base: str, nats: float, tiny_run: Path) -> None:
+    options = ["--per-char", "--alternatives", "2", "--measure", "penlp"]
+    (row,) = jsonl(tiny_run, "boat", *options, "--log-base", base)
+    (natural,) = jsonl(tiny_run, "boat", *options)
+    for name in ("logprob", "mean_logprob", "penlp", "slor", "score"):
+        assert row[name] == pytest.approx(natural[name] / nats)
+    for name in ("perplexity", "bits_per_character"):
+        assert row[name] == natural[name]
+    for char, same in zip(row["chars"], natural["chars"], strict=True):
+        assert char["logprob"] == pytest.approx(same["logprob"] / nats)
+        assert [a["logprob"] * nats for a in char["alternatives"]] == pytest.approx(
+            [a["logprob"] for a in same["alternatives"]]
+        )
+
+
+def test_context_and_boundaries_are_those_of_the_python_interface(tiny_run: Path) -> None:
+    lm = charlm.load(tiny_run)
+    for options, conditions in (
+        (["--context", "the boat "], {"context": "the boat "}),
+        (["--no-bos"], {"bos": False}),
+        (["--no-eos", "--context", "a "], {"eos": False, "context": "a "}),
+    ):
+        (row,) = jsonl(tiny_run, "sees", "--alternatives", "2", *options)
+        (score,) = lm.score(["sees"], **conditions)  # type: ignore[arg-type]
+        assert row["logprob"] == pytest.approx(score.logprob)
+        others = lm.alternatives("sees", 2, **conditions)  # type: ignore[arg-type]
+        assert len(row["chars"]) == len(score.chars) == len(others)
+        for char, expected in zip(row["chars"], others, strict=True):
+            assert [a["char"] for a in char["alternatives"]] == [a.char for a in expected]
+
+
+@pytest.mark.parametrize("run", ["tiny_run", "tiny_lines_run"])
+def test_a_sentence_has_the_same_score_on_the_command_line_and_in_a_file(
+    run: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder = request.getfixturevalue(run)
+    sentences = ["the boat sees the river.", "a miller", "boat", "a miller likes bread. the heron"]
+    path = tmp_path / "file.txt"
+    path.write_text("\n".join(sentences), encoding="utf-8")
+    inside = jsonl(folder, "--file", path)
+    for sentence, row in zip(sentences, inside, strict=True):
+        assert row["logprob"] == pytest.approx(jsonl(folder, sentence)[0]["logprob"], abs=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------------ summary
+
+
+def test_a_files_figures_follow_its_sentences_in_the_table_and_go_to_standard_error_else(tiny_run: Path) -> None:
+    text = "the boat sees\na miller\n"
+    rows = jsonl(tiny_run, input=text)
+    total, n = sum(row["logprob"] for row in rows), sum(row["characters"] + 1 for row in rows)
+    expected = {
+        "sentences": "2",
+        "characters": "21",
+        "words": "5",
+        "unknown": "0",
+        "logprob": f"{total:,.4f}",
+        "perplexity": f"{math.exp(-total / n):,.4f}",
+        "perplexity_excluding_unknown": f"{math.exp(-total / n):,.4f}",
+        "perplexity_per_word": f"{math.exp(-total / 7):,.4f}",
+        "bits_per_character": f"{-total / n / math.log(2):,.4f}",
+        "bits_per_byte": f"{-total / n / math.log(2):,.4f}",
+    }
+    shown = run_score(tiny_run, input=text).stdout.partition("\n\n")[2]
+    for said in (shown, run_score(tiny_run, "--format", "tsv", input=text).stderr):
+        assert dict(line.split() for line in said.splitlines()) == expected
+
+
+def test_a_text_without_spaces_has_no_perplexity_per_word(tiny_run: Path) -> None:
+    assert "word" not in run_score(tiny_run, input="boat\nheron\n").stdout
+
+
+def test_the_figures_are_not_shown_for_sentences_of_the_command_line_or_for_nothing(tiny_run: Path) -> None:
+    assert "bits_per_byte" not in run_score(tiny_run, "the boat sees").output
+    assert run_score(tiny_run, input="").output == ""

@@ -5,15 +5,14 @@ import math
 import pytest
 
 from charlm.errors import InputError
-from charlm.inference.measures import CharacterScore, Measure, Score
+from charlm.inference.measures import CharacterScore, Measure, Score, rank
 
 
 def score_of(*log_probs: float, unigram: float = -10.0) -> Score:
     """The score of a sentence whose last log-probability is that of its end."""
     chars = [CharacterScore("x", p, False) for p in log_probs[:-1]] + [CharacterScore("</s>", log_probs[-1], False)]
-    return Score.of(
-        "x" * (len(chars) - 1), chars, characters=len(chars) - 1, logprob=sum(log_probs), unigram=unigram
-    )
+    n = len(chars)
+    return Score.of("x" * (n - 1), chars, characters=n - 1, n=n, logprob=sum(log_probs), unigram=unigram)
 
 
 def test_the_measures_are_the_fields_of_a_score() -> None:
@@ -39,3 +38,26 @@ def test_each_measure_is_its_formula() -> None:
 def test_an_unknown_measure_is_refused_with_the_names_there_are(name: str) -> None:
     with pytest.raises(InputError, match=f"'{name}'.*logprob, mean, penlp, slor"):
         score_of(-1.0).measure(name)
+
+
+# --------------------------------------------------------------------------------------------------------- rank
+
+
+def test_the_best_come_first_and_those_that_tie_share_a_rank_in_their_order() -> None:
+    scores = [score_of(p) for p in (-3.0, -1.0, -2.0, -1.0 - 1e-9, -2.0, -2.0, -5.0)]
+    ranked = rank(scores, "logprob")
+    assert [one.rank for one in ranked] == [1, 1, 3, 3, 3, 6, 7]
+    assert [scores.index(one.score) for one in ranked] == [1, 3, 2, 2, 2, 0, 6]
+    assert [one.value for one in ranked] == [one.score.logprob for one in ranked]
+
+
+def test_a_chain_of_near_ties_is_no_tie_of_its_ends() -> None:
+    scores = [score_of(-1.0 - step * 0.8e-5) for step in range(4)]
+    assert [one.rank for one in rank(scores, "logprob")] == [1, 1, 3, 3]
+
+
+def test_the_measure_decides_the_order() -> None:
+    short, long = score_of(-2.0, -2.0), score_of(*[-1.0] * 6)
+    assert [one.score for one in rank([long, short], "logprob")] == [short, long]
+    assert [one.score for one in rank([short, long], "mean")] == [long, short]
+    assert rank([], "mean") == []

@@ -19,6 +19,7 @@ from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary
 
 TRAINED_ON = "我在画画。\n他画了一只猫，没画老虎。\nthe cat sat on the mat\nzz top\n"
+UNSEEN = math.log(0x110000 - len(set(TRAINED_ON)))  # <unk> stands for each of these
 KNOWN = sorted(set(TRAINED_ON) - {"\n"})
 FRAMINGS = ["stream", "lines"]
 LEVELS = ["character", "byte"]
@@ -70,7 +71,10 @@ def test_a_score_is_what_the_model_says_step_by_step(framing: str, level: str, c
     else:
         index = {symbol: i for i, symbol in enumerate(vocabulary.symbols) if symbol != "\n" or framing == "stream"}
         ids = [*(index.get(char, 0) for char in text), vocabulary.symbols.index("\n")]
-    expected = naive(model, vocabulary, ids)
+    expected = [
+        p - (UNSEEN if level == "character" and i == 0 else 0)
+        for p, i in zip(naive(model, vocabulary, ids), ids, strict=True)
+    ]
 
     result = score(model, vocabulary, text)
 
@@ -109,7 +113,8 @@ def test_penlp_and_slor_follow_their_papers(level: str, text: str) -> None:
     counts: Counter[object] = Counter(TRAINED_ON.encode() if level == "byte" else TRAINED_ON)
     symbols = list((text + "\n").encode() if level == "byte" else text + "\n")
     V, N = (256 if level == "byte" else len(counts) + 1), sum(counts.values())
-    unigram = sum(math.log((counts[symbol] + 1) / (N + V)) for symbol in symbols)
+    unseen = sum(symbol not in counts for symbol in symbols) if level == "character" else 0
+    unigram = sum(math.log((counts[symbol] + 1) / (N + V)) for symbol in symbols) - unseen * UNSEEN
     assert result.slor == pytest.approx((result.logprob - unigram) / n)
 
 
@@ -141,7 +146,7 @@ def test_scores_come_in_the_order_of_their_sentences(texts: list[str]) -> None:
         assert result.logprob == pytest.approx(score(model, vocabulary, result.text).logprob, abs=1e-9)
 
 
-def test_an_unknown_character_is_counted_marked_and_scored_as_unk() -> None:
+def test_an_unknown_character_is_counted_marked_and_has_an_equal_share_of_unk() -> None:
     vocabulary = vocabulary_of()
     model = model_of(vocabulary)
     result = score(model, vocabulary, "我是画家是")
@@ -150,7 +155,8 @@ def test_an_unknown_character_is_counted_marked_and_scored_as_unk() -> None:
     assert [char.char for char in result.chars if char.unknown] == ["是", "家", "是"]
     assert vocabulary.unknown_in("我是画家是") == ["是", "家"]
     ids = [0 if char in "是家" else vocabulary.symbols.index(char) for char in "我是画家是\n"]
-    assert [char.logprob for char in result.chars] == pytest.approx(naive(model, vocabulary, ids), abs=1e-9)
+    expected = [p - UNSEEN * (i == 0) for p, i in zip(naive(model, vocabulary, ids), ids, strict=True)]
+    assert [char.logprob for char in result.chars] == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_newline_inside_a_sentence_is_unknown_to_a_model_of_lines_and_ordinary_to_one_of_a_stream() -> None:

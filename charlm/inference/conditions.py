@@ -1,0 +1,49 @@
+"""Under which conditions a sentence is scored: what stands before it, what of it counts, what unknown means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from charlm.errors import InputError
+
+
+class Unknown(StrEnum):
+    """What a character that the model has never seen counts for."""
+
+    SPREAD = "spread"
+    SKIP = "skip"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under which conditions a sentence is scored.
+
+    Attributes:
+        context: text that stands before the sentence; it is read, not scored.
+        bos: whether a boundary opens the sentence (or its context). Without it and without a context, the first
+            character is scored by its frequency in the training corpus, as KenLM scores it from the null context.
+        eos: whether the end of the sentence is scored, where the corpus marks ends at all.
+        unknown: `spread`: an unknown character has an equal share of the probability of `<unk>`, which is divided
+            among all characters of Unicode that the model does not know; `skip`: it is read, but counts nothing, as
+            SRILM has it; `error`: it is refused. Byte models know every character.
+
+    Raises:
+        InputError: there is no such treatment of unknown characters.
+    """
+
+    context: str = ""
+    bos: bool = True
+    eos: bool = True
+    unknown: str = Unknown.SPREAD
+
+    def __post_init__(self) -> None:
+        if self.unknown not in list(Unknown):
+            raise InputError(f"unknown {self.unknown!r}: must be one of {', '.join(Unknown)}")
+
+
+def name_characters(chars: list[str]) -> str:
+    """Names characters for a message: `'船' (U+8239), 'ß' (U+00DF)`; of more than ten, the first ten."""
+    names = ", ".join(f"{char!r} (U+{ord(char):04X})" for char in chars[:10])
+    return f"{names}, ..." if len(chars) > 10 else names
