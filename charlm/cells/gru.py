@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from charlm.cells.steps import blocks, earlier_gradients, previous, recurrent_product, tanh_
+
 GATES = 3
 STATES = 1
 State = tuple[Tensor]
@@ -77,50 +79,54 @@ class GRUBeforeFunction(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, s0: Tensor, weight_hh: Tensor, bias_hh: Tensor | None) -> Tensor:
         """Returns s_1 … s_T, shape (T, B, H)."""
         T, B, H = x.shape[0], x.shape[1], weight_hh.shape[1]
-        a = x if bias_hh is None else x + bias_hh  # (T, B, 3H)
-        gates = torch.empty_like(a, memory_format=torch.contiguous_format)  # (T, B, 3H): r, z, h
+        b_rz, b_n = (None, None) if bias_hh is None else bias_hh.split((2 * H, H))
+        product_rz = recurrent_product(weight_hh[: 2 * H], B, b_rz)
+        product_n = recurrent_product(weight_hh[2 * H :], B, b_n)
+        gates = x.new_empty(T, B, 2 * H)  # r, z
         states: Tensor = x.new_empty(T, B, H)
-        products: Tensor = x.new_empty(T, B, H)  # q
-        w_rz, w_n = weight_hh[: 2 * H].t(), weight_hh[2 * H :].t()
+        candidates, products = x.new_empty(2, T, B, H)  # h, q, each (T, B, H)
+        x_rz, x_n = x.split((2 * H, H), 2)
+        views = (x_rz, x_n, gates, *gates.chunk(2, 2), products, candidates, states)
         s = s0
-        for a_t, gates_t, q_t, s_t in zip(
-            a.unbind(), gates.unbind(), products.unbind(), states.unbind(), strict=True
-        ):
-            rz, h = gates_t[:, : 2 * H], gates_t[:, 2 * H :]
-            torch.addmm(a_t[:, : 2 * H], s, w_rz, out=rz)
-            r, z = rz.sigmoid_().chunk(2, dim=1)
-            torch.addmm(a_t[:, 2 * H :], torch.mul(r, s, out=q_t), w_n, out=h)
-            s = torch.lerp(h.tanh_(), s, z, out=s_t)
-        ctx.save_for_backward(gates, states, products, s0, weight_hh)
+        for x_rz_t, x_n_t, rz, r, z, q, h, s_t in zip(*(view.unbind() for view in views), strict=True):
+            product_rz(s, x_rz_t, out=rz).sigmoid_()
+            tanh_(product_n(torch.mul(r, s, out=q), x_n_t, out=h))
+            s = torch.lerp(h, s, z, out=s_t)
+        ctx.save_for_backward(gates, candidates, states, products, s0, weight_hh)
         return states
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradients of x, s0, weight_hh and bias_hh."""
-        gates, states, products, s0, weight_hh = ctx.saved_tensors
-        r, z, h = gates.chunk(3, dim=2)  # each (T, B, H)
-        T, _, H = h.shape
-        w_rz, w_n = weight_hh[: 2 * H], weight_hh[2 * H :]
-        previous = torch.cat((s0[None], states[:-1]))  # (T, B, H)
-        to_r = previous * r * (1 - r)
-        to_z = (previous - h) * z * (1 - z)
-        to_n = (1 - z) * (1 - h * h)
-        da = torch.empty_like(gates)  # (T, B, 3H)
-        da_r, da_z, da_n = da.chunk(3, dim=2)
-        ds = torch.zeros_like(s0)
-        dq = torch.empty_like(s0)
-        for t in range(T - 1, -1, -1):
-            ds.add_(grad[t])
-            torch.mul(ds, to_z[t], out=da_z[t])
-            torch.mul(ds, to_n[t], out=da_n[t])
-            torch.mm(da_n[t], w_n, out=dq)
-            torch.mul(dq, to_r[t], out=da_r[t])
-            ds.mul_(z[t]).addcmul_(dq, r[t]).addmm_(da[t, :, : 2 * H], w_rz)
-        flat = da.flatten(0, 1)  # (T·B, 3H)
-        dw = torch.cat(
-            (flat[:, : 2 * H].t() @ previous.flatten(0, 1), flat[:, 2 * H :].t() @ products.flatten(0, 1))
-        )  # (3H, H)
-        return da, ds, dw, flat.sum(0) if ctx.needs_input_grad[3] else None
+        gates, candidates, states, products, s0, weight_hh = ctx.saved_tensors
+        T, B, H = states.shape
+        product_rz = recurrent_product(weight_hh[: 2 * H].t(), B)
+        product_n = recurrent_product(weight_hh[2 * H :].t(), B)
+        earlier = earlier_gradients(grad)
+        zero, dq, part = states.new_zeros(3, B, H).unbind()
+        da = states.new_empty(T, B, 3 * H)
+        dw = torch.zeros_like(weight_hh)
+        ds = grad[-1].clone()
+        for block in blocks(T, B * H):
+            r, z = gates[block].chunk(2, 2)  # each (K, B, H)
+            h, before = candidates[block], previous(s0, states, block)
+            to_r = (r - r * r).mul_(before)
+            to_z = (z - z * z).mul_(before - h)
+            to_n = (1 - h * h).mul_(1 - z)
+            da_rz, da_n = da[block].split((2 * H, H), 2)
+            views = (r, z, to_r, to_z, to_n, da_rz, *da[block].chunk(3, 2))
+            steps = zip(earlier[block], *(view.unbind() for view in views), strict=True)
+            for earlier_t, r_t, z_t, to_r_t, to_z_t, to_n_t, da_rz_t, da_r_t, da_z_t, da_n_t in reversed(
+                list(steps)
+            ):
+                product_n(torch.mul(ds, to_n_t, out=da_n_t), zero, out=dq)
+                torch.mul(dq, to_r_t, out=da_r_t)
+                torch.mul(ds, to_z_t, out=da_z_t)
+                torch.addcmul(earlier_t, ds, z_t, out=part).addcmul_(dq, r_t)
+                product_rz(da_rz_t, part, out=ds)
+            dw[: 2 * H].addmm_(da_rz.flatten(0, 1).t(), before.flatten(0, 1))
+            dw[2 * H :].addmm_(da_n.flatten(0, 1).t(), products[block].flatten(0, 1))
+        return da, ds, dw, da.sum((0, 1)) if ctx.needs_input_grad[3] else None
 
 
 class GRUAfterFunction(torch.autograd.Function):
@@ -138,41 +144,51 @@ class GRUAfterFunction(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, s0: Tensor, weight_hh: Tensor, bias_hh: Tensor | None) -> Tensor:
         """Returns s_1 … s_T, shape (T, B, H)."""
         T, B, H = x.shape[0], x.shape[1], weight_hh.shape[1]
-        products = x.new_empty(T, B, 3 * H)  # W s + b' in; r, z, m out
+        product = recurrent_product(weight_hh, B, bias_hh)
+        gates = x.new_empty(T, B, 3 * H)  # r, z and x_n + m
         states: Tensor = x.new_empty(T, B, H)
         candidates: Tensor = x.new_empty(T, B, H)  # h
-        w = weight_hh.t()
+        views = (x, x[:, :, 2 * H :], gates, gates[:, :, : 2 * H], *gates.chunk(3, 2), candidates, states)
         s = s0
-        for x_t, product, h, s_t in zip(
-            x.unbind(), products.unbind(), candidates.unbind(), states.unbind(), strict=True
-        ):
-            if bias_hh is None:
-                torch.mm(s, w, out=product)
-            else:
-                torch.addmm(bias_hh, s, w, out=product)
-            r, z = product[:, : 2 * H].add_(x_t[:, : 2 * H]).sigmoid_().chunk(2, dim=1)
-            torch.addcmul(x_t[:, 2 * H :], r, product[:, 2 * H :], out=h)
-            s = torch.lerp(h.tanh_(), s, z, out=s_t)
-        ctx.save_for_backward(products, candidates, states, s0, weight_hh)
+        for x_t, x_n, a, rz, r, z, a_n, h, s_t in zip(*(view.unbind() for view in views), strict=True):
+            product(s, x_t, out=a)
+            rz.sigmoid_()
+            tanh_(torch.lerp(x_n, a_n, r, out=h))  # x_n + r ∘ m
+            s = torch.lerp(h, s, z, out=s_t)
+        ctx.save_for_backward(x, gates, candidates, states, s0, weight_hh)
         return states
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradients of x, s0, weight_hh and bias_hh."""
-        products, h, states, s0, weight_hh = ctx.saved_tensors
-        r, z, m = products.chunk(3, dim=2)  # each (T, B, H)
-        previous = torch.cat((s0[None], states[:-1]))  # (T, B, H)
-        to_n = (1 - z) * (1 - h * h)
-        # What multiplies ds_t in da_r, da_z and dm: (T, B, 3, H)
-        factors = torch.stack((to_n * m * r * (1 - r), (previous - h) * z * (1 - z), to_n * r), 2)
-        T, B, _, H = factors.shape
-        dp = torch.empty_like(products)  # (T, B, 3H): the gradient of W s + b'
-        total = torch.empty_like(states)  # ds_t with all its parts, (T, B, H)
-        ds = torch.zeros_like(s0)
-        for t in range(T - 1, -1, -1):
-            ds_t = torch.add(ds, grad[t], out=total[t])
-            torch.mul(factors[t], ds_t[:, None], out=dp[t].view(B, 3, H))
-            torch.addmm(torch.mul(ds_t, z[t], out=ds), dp[t], weight_hh, out=ds)
-        dw = dp.flatten(0, 1).t() @ previous.flatten(0, 1)  # (3H, H)
-        dx = torch.cat((dp[:, :, : 2 * H], total * to_n), 2)  # (T, B, 3H)
-        return dx, ds, dw, dp.sum((0, 1)) if ctx.needs_input_grad[3] else None
+        x, gates, candidates, states, s0, weight_hh = ctx.saved_tensors
+        T, B, H = states.shape
+        product = recurrent_product(weight_hh.t(), B)
+        earlier = earlier_gradients(grad)
+        dx = torch.empty_like(gates)
+        ds = states.new_empty(T + 1, B, H)  # of s_0 … s_T, with all its parts
+        part = torch.empty_like(s0)
+        dw = torch.zeros_like(weight_hh)
+        db = states.new_zeros(3 * H)
+        ds[T] = grad[-1]
+        for block in blocks(T, B * H):
+            r, z, a_n = gates[block].chunk(3, 2)  # each (K, B, H)
+            h, before = candidates[block], previous(s0, states, block)
+            to_n = (1 - h * h).mul_(1 - z)
+            to_m = to_n * r
+            to_r = (a_n - x[block, :, 2 * H :]).mul_(to_m).mul_(1 - r)
+            # (K, B, 3, H): what multiplies ds_t in da_r, da_z and dm
+            factors = torch.stack((to_r, (z - z * z).mul_(before - h), to_m), 2)
+            dp = torch.empty_like(factors)  # the gradient of W s + b'
+            ds_block = ds[block.start + 1 : block.stop + 1]
+            views = (ds_block, ds[block], factors, z, dp, dp.flatten(2))
+            steps = zip(earlier[block], *(view.unbind() for view in views), strict=True)
+            for earlier_t, ds_t, ds_before, factors_t, z_t, dp_t, dp_flat in reversed(list(steps)):
+                torch.mul(factors_t, ds_t[:, None], out=dp_t)
+                product(dp_flat, torch.addcmul(earlier_t, ds_t, z_t, out=part), out=ds_before)
+            flat = dp.view(-1, 3 * H)  # (K·B, 3H)
+            dw.addmm_(flat.t(), before.flatten(0, 1))
+            db += flat.sum(0)
+            dx[block, :, : 2 * H] = dp[:, :, :2].flatten(2)
+            torch.mul(ds_block, to_n, out=dx[block, :, 2 * H :])
+        return dx, ds[0], dw, db if ctx.needs_input_grad[3] else None

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from charlm.cells.steps import blocks, earlier_gradients, previous, recurrent_product, tanh_
+
 GATES = 4
 STATES = 2
 State = tuple[Tensor, Tensor]
@@ -57,7 +59,7 @@ class LSTMFunction(torch.autograd.Function):
         dc_{t-1}  = dc_t ∘ f               ds_{t-1} += Wᵀ da_t
         dx_t   = da_t,   dW = Σ_t da_t s_{t-1}ᵀ,   db = Σ_t da_t
 
-    All that multiplies ds_t and dc_t is known after the forward pass, and is made for the whole window at once.
+    All that multiplies ds_t and dc_t is known after the forward pass, and is made for a block of steps at once.
     """
 
     @staticmethod
@@ -66,21 +68,20 @@ class LSTMFunction(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         """Returns s_1 … s_T, shape (T, B, H), and c_T, shape (B, H)."""
         T, B, H = x.shape[0], x.shape[1], weight_hh.shape[1]
-        a = x if bias_hh is None else x + bias_hh  # (T, B, 4H)
-        gates = torch.empty_like(a, memory_format=torch.contiguous_format)  # (T, B, 4H)
+        product = recurrent_product(weight_hh, B, bias_hh)
+        gates = torch.empty_like(x, memory_format=torch.contiguous_format)  # (T, B, 4H)
         states, cells, tanh_cells = x.new_empty(3, T, B, H)  # each (T, B, H)
-        w = weight_hh.t()
+        views = (gates, gates[:, :, : 2 * H], *gates.chunk(4, 2), states, cells, tanh_cells)
         s, c = s0, c0
-        for a_t, gates_t, s_t, c_t, tanh_c_t in zip(
-            a.unbind(), gates.unbind(), states.unbind(), cells.unbind(), tanh_cells.unbind(), strict=True
+        for x_t, a, i_and_f, i, f, g, o, s_t, c_t, tanh_c in zip(
+            x.unbind(), *(view.unbind() for view in views), strict=True
         ):
-            torch.addmm(a_t, s, w, out=gates_t)
-            gates_t[:, : 2 * H].sigmoid_()
-            gates_t[:, 2 * H : 3 * H].tanh_()
-            gates_t[:, 3 * H :].sigmoid_()
-            i, f, g, o = gates_t.chunk(4, dim=1)
+            product(s, x_t, out=a)
+            i_and_f.sigmoid_()
+            tanh_(g)
+            o.sigmoid_()
             c = torch.mul(f, c, out=c_t).addcmul_(i, g)
-            s = torch.mul(o, torch.tanh(c, out=tanh_c_t), out=s_t)
+            s = torch.mul(o, tanh_(tanh_c.copy_(c)), out=s_t)
         ctx.save_for_backward(gates, states, cells, tanh_cells, s0, c0, weight_hh)
         return states, c.clone()
 
@@ -88,21 +89,29 @@ class LSTMFunction(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, grad_c: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradients of x, s0, c0, weight_hh and bias_hh."""
         gates, states, cells, tanh_cells, s0, c0, weight_hh = ctx.saved_tensors
-        i, f, g, o = gates.chunk(4, dim=2)  # each (T, B, H)
-        previous_c = torch.cat((c0[None], cells[:-1]))  # (T, B, H)
-        by_dc = torch.stack((g * i * (1 - i), previous_c * f * (1 - f), i * (1 - g * g)), 2)  # (T, B, 3, H)
-        by_ds = tanh_cells * o * (1 - o)  # (T, B, H)
-        slope = o * (1 - tanh_cells * tanh_cells)  # (T, B, H)
+        T, B, H = states.shape
+        product = recurrent_product(weight_hh.t(), B)
+        earlier = earlier_gradients(grad)
         da = torch.empty_like(gates)  # (T, B, 4H)
-        T, B, H = slope.shape
-        ds, dc = torch.zeros_like(s0), grad_c.clone()
-        for t in range(T - 1, -1, -1):
-            ds.add_(grad[t])
-            dc.addcmul_(ds, slope[t])
-            torch.mul(by_dc[t], dc[:, None], out=da[t, :, : 3 * H].view(B, 3, H))
-            torch.mul(by_ds[t], ds, out=da[t, :, 3 * H :])
-            dc.mul_(f[t])
-            torch.mm(da[t], weight_hh, out=ds)
-        previous = torch.cat((s0[None], states[:-1]))  # (T, B, H)
-        dw = da.flatten(0, 1).t() @ previous.flatten(0, 1)  # (4H, H)
+        da_ifg, da_o = da[:, :, : 3 * H].unflatten(2, (3, H)), da[:, :, 3 * H :]
+        dw = torch.zeros_like(weight_hh)
+        ds, dc = grad[-1].clone(), grad_c.clone()
+        for block in blocks(T, B * H):
+            i, f, g, o = gates[block].chunk(4, 2)  # each (K, B, H)
+            tanh_c = tanh_cells[block]
+            # (K, B, 3, H): what multiplies dc_t in da_i, da_f and da_g
+            by_dc = torch.stack(
+                ((i - i * i).mul_(g), (f - f * f).mul_(previous(c0, cells, block)), i * (1 - g * g)), 2
+            )
+            by_ds = (o - o * o).mul_(tanh_c)
+            slope = (1 - tanh_c * tanh_c).mul_(o)
+            views = (by_dc, by_ds, slope, f, da[block], da_ifg[block], da_o[block])
+            steps = zip(earlier[block], *(view.unbind() for view in views), strict=True)
+            for earlier_t, by_dc_t, by_ds_t, slope_t, f_t, da_t, da_ifg_t, da_o_t in reversed(list(steps)):
+                dc.addcmul_(ds, slope_t)
+                torch.mul(by_dc_t, dc[:, None], out=da_ifg_t)
+                torch.mul(by_ds_t, ds, out=da_o_t)
+                dc.mul_(f_t)
+                product(da_t, earlier_t, out=ds)
+            dw.addmm_(da[block].flatten(0, 1).t(), previous(s0, states, block).flatten(0, 1))
         return da, ds, dc, dw, da.sum((0, 1)) if ctx.needs_input_grad[4] else None

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from charlm.cells.steps import blocks, earlier_gradients, previous, recurrent_product, tanh_
+
 GATES = 1
 STATES = 1
 State = tuple[Tensor]
@@ -54,13 +56,11 @@ class RNNFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, s0: Tensor, weight_hh: Tensor, bias_hh: Tensor | None) -> Tensor:
         """Returns s_1 … s_T, shape (T, B, H)."""
-        a = x if bias_hh is None else x + bias_hh  # (T, B, H)
-        states = torch.empty_like(a, memory_format=torch.contiguous_format)  # (T, B, H)
-        w = weight_hh.t()
+        product = recurrent_product(weight_hh, x.shape[1], bias_hh)
+        states = torch.empty_like(x, memory_format=torch.contiguous_format)  # (T, B, H)
         s = s0
-        for a_t, s_t in zip(a.unbind(), states.unbind(), strict=True):
-            torch.addmm(a_t, s, w, out=s_t)
-            s = s_t.tanh_()
+        for x_t, s_t in zip(x.unbind(), states.unbind(), strict=True):
+            s = tanh_(product(s, x_t, out=s_t))
         ctx.save_for_backward(states, s0, weight_hh)
         return states
 
@@ -68,14 +68,16 @@ class RNNFunction(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradients of x, s0, weight_hh and bias_hh."""
         states, s0, weight_hh = ctx.saved_tensors
-        slope = (1 - states * states).unbind()  # T × (B, H)
+        T, B, H = states.shape
+        product = recurrent_product(weight_hh.t(), B)
+        earlier = earlier_gradients(grad)
         da = torch.empty_like(states)  # (T, B, H)
-        ds = torch.zeros_like(s0)
-        for da_t, slope_t, grad_t in zip(
-            reversed(da.unbind()), reversed(slope), reversed(grad.unbind()), strict=True
-        ):
-            torch.mul(ds.add_(grad_t), slope_t, out=da_t)
-            torch.mm(da_t, weight_hh, out=ds)
-        previous = torch.cat((s0[None], states[:-1]))  # (T, B, H)
-        dw = da.flatten(0, 1).t() @ previous.flatten(0, 1)  # (H, H)
+        dw = torch.zeros_like(weight_hh)
+        ds = grad[-1].clone()
+        for block in blocks(T, B * H):
+            slope = 1 - states[block] * states[block]
+            steps = zip(slope.unbind(), da[block].unbind(), earlier[block], strict=True)
+            for slope_t, da_t, earlier_t in reversed(list(steps)):
+                product(torch.mul(ds, slope_t, out=da_t), earlier_t, out=ds)
+            dw.addmm_(da[block].flatten(0, 1).t(), previous(s0, states, block).flatten(0, 1))
         return da, ds, dw, da.sum((0, 1)) if ctx.needs_input_grad[3] else None
