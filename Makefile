@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 RUN := runs/quickstart
 
-.PHONY: help demo test check lint format types clean
+.PHONY: help demo test fuzz check lint format types clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -26,6 +26,9 @@ demo: $(READY)  ## train the quickstart model (about 2 minutes with set-up), let
 
 test: $(READY)  ## run the tests
 	$(BIN)/pytest -q
+
+fuzz: $(READY)  ## damage run folders in 50,000 ways (about half an hour)
+	CHARLM_FUZZ=10000 $(BIN)/pytest -q tests/test_fuzz.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -321,7 +321,7 @@ def _mapping(
         key = prefix + str(key_node.value)
         line = key_node.start_mark.line + 1
         if key in seen:
-            raise ConfigError(f"{path}, line {line}: {key} stands twice (before in line {lines[key]})")
+            raise ConfigError(f"{path}, line {line}: {_short(key)} stands twice (before in line {lines[key]})")
         seen.add(key)
         lines[key] = line
         if isinstance(value_node, yaml.MappingNode):
@@ -372,16 +372,17 @@ def _problems(error: ValidationError, lines: Mapping[str, int]) -> Iterator[str]
         where = f" (line {lines[dotted]})" if dotted in lines else ""
         field = fields.get(dotted)
         value = _shown(item["input"])
+        key = _short(dotted)
         if item["type"] == "extra_forbidden":
-            yield f"{dotted}{where}: unknown key{_nearest(dotted)}"
+            yield f"{key}{where}: unknown key{_nearest(dotted)}"
         elif item["type"] == "missing":
-            yield f"{dotted}: missing; give {field.description if field else 'this section'}"
+            yield f"{key}: missing; give {field.description if field else 'this section'}"
         elif field is None:
-            yield f"{dotted}{where} = {value}: must be a section of keys and values"
+            yield f"{key}{where} = {value}: must be a section of keys and values"
         elif item["type"] == "value_error":
-            yield f"{dotted}{where} = {value}: {item['ctx']['error']}"
+            yield f"{key}{where} = {value}: {item['ctx']['error']}"
         else:
-            yield f"{dotted}{where} = {value}: must be {allowed(field)}"
+            yield f"{key}{where} = {value}: must be {allowed(field)}"
 
 
 def _shown(value: Any) -> str:
@@ -389,6 +390,10 @@ def _shown(value: Any) -> str:
         text = repr(value)
     except ValueError:  # Python does not write integers of more than 4,300 digits
         return "a very long number"
+    return _short(text)
+
+
+def _short(text: str) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 

@@ -363,7 +363,7 @@ def load_metrics(run: PathLike) -> list[dict[str, Any]]:
     rows = folder.read_metrics()
     for number, row in enumerate(rows, 1):
         for field in dataclasses.fields(Metrics):
-            if not _is_number(row.get(field.name), or_null=field.name == "validation_loss"):
+            if not _is_number(row.get(field.name, ""), or_null=field.name == "validation_loss"):
                 raise RunError(f"{folder.metrics}, line {number}: {field.name} is missing or not a number")
     return rows
 

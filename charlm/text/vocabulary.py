@@ -239,7 +239,7 @@ class Vocabulary:
                 )
             problem = f"written by a newer charlm (format {form}); install the newest charlm"
         except (ValueError, InputError) as error:
-            problem = f"not a vocabulary of charlm ({error})"
+            problem = f"not a vocabulary of charlm ({str(error)[:200]})"
         raise RunError(f"{name}: {problem}")
 
 

@@ -47,7 +47,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 raise RunError(f"{path}: written by a newer charlm (format {form}); install the newest charlm")
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise RunError(f"{path}: damaged or not a safetensors file: {error}") from None
+        raise RunError(f"{path}: damaged or not a safetensors file: {str(error)[:200]}") from None
 
 
 def _check_header(path: Path) -> None:
@@ -81,7 +81,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) 
                 f"{source}: {name} is {_describe(tensors[name])}, the configuration asks for {_describe(value)}"
             )
     if extra := sorted(set(tensors) - set(own)):
-        raise RunError(f"{source}: holds tensors that this model does not have: {', '.join(extra[:5])}")
+        raise RunError(f"{source}: holds tensors that this model does not have: {', '.join(extra[:5])[:200]}")
     if bad := unusable(tensors):
         raise RunError(
             f"{source}: {bad} holds numbers that are not finite or larger than {LARGEST_WEIGHT:g}: "
