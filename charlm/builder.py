@@ -5,7 +5,6 @@ Every component takes plain values; here they are taken out of the configuration
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import torch
@@ -127,13 +126,5 @@ def build_trainer(config: Config, corpus: Corpus, model: CharacterModel, folder:
         warmup=t.warmup,
         clip_norm=t.clip_norm,
         early_stopping=t.early_stopping,
-        corpus_key=_corpus_key(corpus),
+        corpus_key=corpus.key,
     )
-
-
-def _corpus_key(corpus: Corpus) -> str:
-    """Tells whether a run goes on with the text it began with."""
-    key = hashlib.sha256(corpus.vocabulary.to_json().encode())
-    for split in (corpus.train, corpus.validation):
-        key.update(split.ids.tobytes())
-    return key.hexdigest()

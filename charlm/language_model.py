@@ -22,7 +22,8 @@ from charlm.inference.measures import Ranked, Score, rank
 from charlm.inference.sampling import Draw, write, write_texts
 from charlm.inference.scoring import score_sentences, score_together
 from charlm.model import CharacterModel
-from charlm.text.corpus import STDIN, Corpus, Split, load_held_out
+from charlm.text.corpus import Corpus, Split, load_held_out
+from charlm.text.reading import STDIN
 from charlm.text.vocabulary import Vocabulary
 from charlm.training.checkpoint import RunFolder
 from charlm.training.trainer import Metrics

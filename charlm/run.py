@@ -220,8 +220,8 @@ def preflight(config: Config) -> Preflight:
         model = build_model(config.model, len(vocabulary)).to(build_device(config.training.device))
         trainer = build_trainer(config, data, model, RunFolder("."))
         speed = trainer.measure_speed(_MEASURE_SECONDS)
-    held_out = data.validation.ids
-    unknown = float((held_out == vocabulary.unknown_id).mean()) if len(held_out) else 0.0
+    held_out = data.validation
+    unknown = held_out.count(vocabulary.unknown_id) / max(1, len(held_out.ids))
     seconds = trainer.expected_seconds(speed)
     pairs = zip(vocabulary.symbols, vocabulary.counts, strict=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

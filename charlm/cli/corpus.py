@@ -85,7 +85,8 @@ def stats(
     bytes          158,837
     ...
     """
-    from charlm.text.corpus import read_text, statistics
+    from charlm.text.corpus import statistics
+    from charlm.text.reading import read_text
 
     s = statistics(read_text(paths))
 

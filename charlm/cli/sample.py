@@ -51,7 +51,7 @@ def sample(
     if prompt is not None and prompt_file is not None:
         raise InputError("give --prompt or --prompt-file, not both")
     if prompt_file is not None:
-        from charlm.text.corpus import read_text
+        from charlm.text.reading import read_text
 
         prompt = read_text([str(prompt_file)])
     model = load(run, device=device or "auto", threads=threads)

@@ -155,16 +155,12 @@ class LineBatches:
     def _window(self, lines: NDArray[Any], start: int) -> Window:
         """Lays the T symbols from `start` of each line side by side: an endless line must not widen the others."""
         begins = self._bounds[lines].astype(np.int64) + start
-        lengths = np.minimum(self._bounds[lines + 1] - begins, self._sequence_length)
-        shape = (len(lines), int(lengths.max()))
-        inputs = np.full(shape, self._boundary_id, np.int32)
-        targets = np.full(shape, IGNORE, np.int32)
-        for row, (begin, length) in enumerate(zip(begins.tolist(), lengths.tolist(), strict=True)):
-            if length > 0:
-                targets[row, :length] = self._ids[begin : begin + length]
-                inputs[row, 1:length] = self._ids[begin : begin + length - 1]
-                if start:
-                    inputs[row, 0] = self._ids[begin - 1]
+        ends = np.minimum(self._bounds[lines + 1], begins + self._sequence_length)
+        spans = zip(begins.tolist(), ends.tolist(), strict=True)
+        inputs, targets = pad_lines([self._ids[a:b] for a, b in spans], self._boundary_id)
+        if start:
+            going_on = begins < ends
+            inputs[going_on, 0] = self._ids[begins[going_on] - 1]
         return Window(inputs, targets, carry=start > 0)
 
 

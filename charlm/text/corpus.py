@@ -1,28 +1,29 @@
-"""Corpora: from files to text, from text to the ids of a training, a validation and a test split.
+"""Corpora: from text to the ids of a training, a validation and a test split.
 
-Batching is left to `batches`, known corpora and downloads to `library`.
+A text is read once, piece by piece, into a copy that lies on disk unless it is small, since where it is to be split
+is known at its end only; the ids are written from there. Reading is left to `reading`, the place of the ids to
+`cache`, batching to `batches`.
 """
 
 from __future__ import annotations
 
-import codecs
-import glob
-import gzip
-import sys
-import zlib
+import hashlib
+import itertools
+import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
 
 from charlm.errors import CorpusError
-from charlm.text import library
-from charlm.text.vocabulary import Ids, Vocabulary, normalize, to_bytes
+from charlm.text import cache
+from charlm.text.reading import STDIN, content_key, find_files, read_pieces
+from charlm.text.vocabulary import Ids, Vocabulary, normalize_pieces, to_bytes
 
-STDIN = "-"
-_NAMED = "corpus:"
+_PIECE = 1 << 20  # characters encoded at once
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Split:
         """Encodes a normalised text."""
         return cls(vocabulary.encode(text), len(text), len(to_bytes(text)))
 
+    def count(self, symbol_id: int | None) -> int:
+        """Counts a symbol."""
+        starts = range(0, len(self.ids), _PIECE)
+        return sum(int((self.ids[start : start + _PIECE] == symbol_id).sum()) for start in starts)
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -54,6 +60,7 @@ class Corpus:
         train: what is learnt from.
         validation: chooses the best weights.
         test: never looked at in training.
+        key: of vocabulary, training and validation text: tells whether a run goes on with what it began with.
         notes: what a person should know about the reading, for example lines left out.
     """
 
@@ -61,6 +68,7 @@ class Corpus:
     train: Split
     validation: Split
     test: Split
+    key: str
     notes: list[str] = field(default_factory=list)
 
 
@@ -76,7 +84,10 @@ def load_corpus(
     min_count: int = 1,
     max_line_length: int | None = None,
 ) -> Corpus:
-    """Reads, normalises, splits and encodes a corpus.
+    """Reads, normalises, splits and encodes a corpus, in memory that does not grow with it.
+
+    What was made of files of more than 16 MiB is kept on disk (see `cache`) and used again as long as the content
+    of the files and the settings are the same.
 
     Args:
         paths: see `read_text`.
@@ -93,25 +104,32 @@ def load_corpus(
         CorpusError: nothing to read, not text, or too small for the split.
     """
     paths = [paths] if isinstance(paths, str) else list(paths)
-    text = normalize(read_text(paths, level=level), normalization, lowercase)
+    settings = (framing, level, validation, test, normalization, lowercase, min_count, max_line_length)
+    key = _key(paths, settings)
+    if key and (kept := cache.load(key)):
+        return _corpus(kept)
     notes: list[str] = []
+    pieces = normalize_pieces(read_pieces(paths, level=level), normalization, lowercase)
     if framing == "lines":
-        text = _tidy_lines(text, max_line_length, notes)
-        sizes = _cut(text.count("\n"), validation, test, "lines")
-        starts = _line_starts(text, np.cumsum(sizes))
-    else:
-        starts = np.cumsum(_cut(len(text), validation, test, "characters")).tolist()
-    parts = [text[a:b] for a, b in zip([0, *starts[:-1]], starts, strict=True)]
-    vocabulary = Vocabulary.build(
-        parts[0],
-        framing=framing,
-        level=level,
-        normalization=normalization,
-        lowercase=lowercase,
-        min_count=min_count,
-    )
-    train, held_out, rest = (Split.of(part, vocabulary) for part in parts)
-    return Corpus(vocabulary, train, held_out, rest, notes)
+        pieces = _tidy_lines(pieces, max_line_length, notes)
+    try:
+        with _scratch(cache.folder() if key else None) as file:
+            text = _Text(file, pieces, "lines" if framing == "lines" else "characters")
+            sizes = _cut(text.size, validation, test, text.unit)
+            train = (part for split, part in text.parts(sizes) if split == 0)
+            vocabulary = Vocabulary.build(
+                train,
+                framing=framing,
+                level=level,
+                normalization=normalization,
+                lowercase=lowercase,
+                min_count=min_count,
+            )
+            if key and key != _key(paths, settings):
+                key = None  # somebody wrote into the files meanwhile
+            return _corpus(_encode(text, sizes, vocabulary, key, notes))
+    except OSError as error:
+        raise _no_room(error) from None
 
 
 def load_held_out(paths: str | Sequence[str], vocabulary: Vocabulary) -> Split:
@@ -121,129 +139,158 @@ def load_held_out(paths: str | Sequence[str], vocabulary: Vocabulary) -> Split:
         CorpusError: nothing to read, or not text.
     """
     paths = [paths] if isinstance(paths, str) else list(paths)
-    text = vocabulary.normalize(read_text(paths, level=vocabulary.level))
+    read = read_pieces(paths, level=vocabulary.level)
+    pieces = normalize_pieces(read, vocabulary.normalization, vocabulary.lowercase)
     if vocabulary.framing == "lines":
-        text = _tidy_lines(text, None, [])
-    return Split.of(text, vocabulary)
+        pieces = _tidy_lines(pieces, None, [])
+    try:
+        with _scratch() as file:
+            text = _Text(file, pieces, "characters")
+            return _splits(_encode(text, (text.size, 0, 0), vocabulary))[0]
+    except OSError as error:
+        raise _no_room(error) from None
 
 
-def read_text(paths: Iterable[str], *, level: str = "character") -> str:
-    """Reads files into one text.
+def _key(paths: Sequence[str], settings: tuple[object, ...]) -> str | None:
+    """Returns the name of an encoded corpus in the cache, or None if it is not worth keeping.
+
+    It is drawn from the content of the files, not from their dates: two gigabytes are read in a second, and no
+    copy, clock or network drive can make an old encoding pass for that of a new text.
+    """
+    files = find_files(paths)
+    if STDIN in files or sum(Path(file).stat().st_size for file in files) <= cache.SMALL:
+        return None
+    known = [content_key(files), settings, unicodedata.unidata_version]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+
+
+def _no_room(error: OSError) -> CorpusError:
+    return CorpusError(
+        f"no room to encode the corpus ({error.strerror or error}); make room on the disk, or set CHARLM_CACHE and "
+        "TMPDIR to other folders"
+    )
+
+
+def _scratch(folder: Path | None = None) -> SpooledTemporaryFile[str]:
+    """Opens a file for a text: in memory while it is small, then in the folder or where temporary files go."""
+    return SpooledTemporaryFile(
+        cache.SMALL,
+        "w+",
+        encoding="utf-8",
+        errors="surrogatepass",
+        newline="\n",
+        dir=str(folder) if folder else None,
+    )
+
+
+class _Text:
+    """A whole text, read once.
 
     Args:
-        paths: files, folders (all files below, hidden ones left out), globs, `.gz` files, `-` for standard input,
-            `corpus:NAME` for a corpus that charlm knows. A file that does not end with a newline is given one
-            if another follows.
-        level: at `character` level text must be UTF-8, a BOM is dropped and CRLF and CR become newlines; at `byte`
-            level bytes are taken as they are (bytes that are not UTF-8 as lone surrogates).
+        file: where it is put.
+        pieces: of the text.
+        unit: what it is measured in: `characters` or `lines`.
 
-    Raises:
-        CorpusError: naming the file, and for a fault in UTF-8 its byte offset and line.
+    Attributes:
+        size: in this unit.
     """
-    texts: list[str] = []
-    for path in paths:
-        for file in _expand(path):
-            text = _decode(_read_bytes(file), str(file), level)
-            if texts and texts[-1] and not texts[-1].endswith("\n"):
-                texts.append("\n")
-            texts.append(text)
-    text = "".join(texts)
-    if not text.strip("\n"):
-        raise CorpusError(f"{', '.join(paths)}: the corpus is empty")
-    return text
+
+    def __init__(self, file: IO[str], pieces: Iterable[str], unit: str) -> None:
+        self._file = file
+        self.unit = unit
+        self.size = 0
+        for piece in pieces:
+            self._file.write(piece)
+            self.size += self._measure(piece)
+
+    def _measure(self, piece: str) -> int:
+        return piece.count("\n") if self.unit == "lines" else len(piece)
+
+    def parts(self, sizes: Sequence[int]) -> Iterator[tuple[int, str]]:
+        """Yields the text in pieces, each with the number of the split that it belongs to."""
+        self._file.seek(0)
+        split, left = 0, sizes[0]
+        while piece := self._file.read(_PIECE):
+            while piece:
+                while not left:
+                    split += 1
+                    left = sizes[split]
+                part = piece
+                if self._measure(piece) >= left:
+                    part = piece[: left if self.unit == "characters" else _behind_line(piece, left)]
+                yield split, part
+                left -= self._measure(part)
+                piece = piece[len(part) :]
 
 
-def _expand(path: str) -> Iterator[str | Path]:
-    """Yields the files that a path of a configuration stands for."""
-    if path == STDIN:
-        yield STDIN
-        return
-    if path.startswith(_NAMED):
-        yield _named(path.removeprefix(_NAMED))
-        return
-    try:
-        is_folder, exists = Path(path).is_dir(), Path(path).exists()
-    except (OSError, ValueError):
-        is_folder = exists = False
-    if is_folder:
-        files = sorted(
-            file
-            for file in Path(path).rglob("*")
-            if file.is_file() and not any(p.startswith(".") for p in file.relative_to(path).parts)
-        )
-        if not files:
-            raise CorpusError(f"{path}: no files in this folder")
-        yield from files
-    elif exists:
-        yield Path(path)
-    else:
-        files = [Path(p) for p in sorted(glob.glob(path, recursive=True)) if Path(p).is_file()]
-        if not files:
-            hint = "no file matches this pattern" if glob.has_magic(path) else "no such file or folder"
-            name = Path(path).name
-            if any(name == known.name for known in library.known_corpora()):
-                hint += f"; for the known corpus of this name write {_NAMED}{name}"
-            raise CorpusError(f"{path}: {hint}")
-        yield from files
+def _behind_line(piece: str, number: int) -> int:
+    """Returns where the line of this number, from 1, has ended."""
+    end = 0
+    for _ in range(number):
+        end = piece.index("\n", end) + 1
+    return end
 
 
-def _named(name: str) -> Path:
-    library.known_corpus(name)
-    path = library.find(name)
-    if path is None:
-        raise CorpusError(f"{_NAMED}{name}: not on this machine yet; run `charlm corpus fetch {name}`")
-    return path
+def _encode(
+    text: _Text, sizes: Sequence[int], vocabulary: Vocabulary, key: str | None = None, notes: Sequence[str] = ()
+) -> cache.Encoded:
+    """Writes the ids of all splits behind each other."""
+
+    def write(file: cache.IdsWriter) -> dict[str, Any]:
+        measured = [[0, 0, 0] for _ in sizes]  # symbols, characters, bytes
+        described = vocabulary.to_json()
+        corpus_key = hashlib.sha256(described.encode())
+        for split, part in text.parts(sizes):
+            ids = vocabulary.encode(part)
+            file.write(ids)
+            if split < 2:
+                corpus_key.update(ids.tobytes())
+            for i, size in enumerate((len(ids), len(part), len(to_bytes(part)))):
+                measured[split][i] += size
+        return {"vocabulary": described, "splits": measured, "key": corpus_key.hexdigest(), "notes": list(notes)}
+
+    return cache.save(key, len(vocabulary), write)
 
 
-def _read_bytes(file: str | Path) -> bytes:
-    if isinstance(file, str):
-        return sys.stdin.buffer.read()
-    try:
-        raw = file.read_bytes()
-        return gzip.decompress(raw) if file.suffix == ".gz" else raw
-    except OSError as error:  # gzip.BadGzipFile is one
-        raise CorpusError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except (EOFError, zlib.error) as error:
-        raise CorpusError(f"{file}: damaged gzip file: {error}") from None
+def _corpus(encoded: cache.Encoded) -> Corpus:
+    info = encoded.info
+    train, validation, test = _splits(encoded)
+    vocabulary = Vocabulary.from_json(info["vocabulary"])
+    return Corpus(vocabulary, train, validation, test, info["key"], info["notes"])
 
 
-def _decode(raw: bytes, name: str, level: str) -> str:
-    if level == "byte":
-        return raw.decode("utf-8", "surrogateescape")
-    zero = raw.find(b"\0")
-    if zero >= 0:
-        raise CorpusError(
-            f"{name}: not a text file (a NUL byte at offset {zero}); "
-            "remove it, or set corpus.level: byte to learn from bytes"
-        )
-    body = raw.removeprefix(codecs.BOM_UTF8)
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        at = error.start + len(raw) - len(body)
-        line = raw.count(b"\n", 0, at) + 1
-        raise CorpusError(
-            f"{name}: not UTF-8: byte 0x{raw[at]:02x} at offset {at} (line {line}); "
-            "convert it, for example with `iconv -f latin1 -t utf-8`, or set corpus.level: byte"
-        ) from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def _splits(encoded: cache.Encoded) -> list[Split]:
+    splits, start = [], 0
+    for symbols, characters, size in encoded.info["splits"]:
+        splits.append(Split(encoded.ids[start : start + symbols], characters, size))
+        start += symbols
+    return splits
 
 
-def _tidy_lines(text: str, max_line_length: int | None, notes: list[str]) -> str:
+def _tidy_lines(pieces: Iterable[str], max_line_length: int | None, notes: list[str]) -> Iterator[str]:
     """Leaves out empty and overlong lines and ends each line with a newline."""
-    lines = text.split("\n")
-    kept = [line for line in lines if line]
-    if max_line_length is not None:
-        short = [line for line in kept if len(line) <= max_line_length]
-        if len(short) < len(kept):
-            notes.append(
-                f"{len(kept) - len(short):,} of {len(kept):,} lines are longer than "
-                f"{max_line_length} characters and are left out"
-            )
-        kept = short
-        if not kept:
-            raise CorpusError(f"no line is as short as corpus.max_line_length: {max_line_length}; raise it")
-    return "\n".join(kept) + "\n"
+    begun: list[str] = []  # pieces of a line whose end has not come yet
+    n_lines = n_kept = 0
+    for piece in itertools.chain(pieces, ["\n"]):
+        first, *rest = piece.split("\n")
+        begun.append(first)
+        if not rest:
+            continue
+        lines = [line for line in ("".join(begun), *rest[:-1]) if line]
+        begun = [rest[-1]]
+        n_lines += len(lines)
+        if max_line_length is not None:
+            lines = [line for line in lines if len(line) <= max_line_length]
+        n_kept += len(lines)
+        if lines:
+            yield "\n".join(lines) + "\n"
+    if not n_kept:
+        raise CorpusError(f"no line is as short as corpus.max_line_length: {max_line_length}; raise it")
+    if n_kept < n_lines:
+        notes.append(
+            f"{n_lines - n_kept:,} of {n_lines:,} lines are longer than {max_line_length} characters "
+            "and are left out"
+        )
 
 
 def _cut(total: int, validation: float, test: float, unit: str) -> tuple[int, int, int]:
@@ -270,13 +317,6 @@ def _cut(total: int, validation: float, test: float, unit: str) -> tuple[int, in
             "bring more text or lower corpus.validation"
         )
     return sizes
-
-
-def _line_starts(text: str, ends: Iterable[int]) -> list[int]:
-    """Returns the offsets behind the given numbers of lines."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    newlines = np.flatnonzero(codes == ord("\n"))
-    return [int(newlines[end - 1]) + 1 if end else 0 for end in ends]
 
 
 @dataclass(frozen=True)

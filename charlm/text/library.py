@@ -261,7 +261,7 @@ def _build_python(target: Path) -> Path:
         sources += [Path(folder, file) for file in files if file.endswith(".py")]
     if not sources:
         raise CorpusError(f"this Python has no library sources in {library} to build a corpus from")
-    with _replacing(target) as file:
+    with replacing(target) as file:
         for path in sorted(sources):
             content = path.read_bytes()
             try:
@@ -359,7 +359,7 @@ def _unpack(corpus: KnownCorpus, member: str, archive: Path, target: Path) -> No
     with (
         zipfile.ZipFile(archive) as opened,
         opened.open(member) as packed,
-        _replacing(target) as file,
+        replacing(target) as file,
     ):
         while chunk := packed.read(_CHUNK):
             if file.tell() + len(chunk) > limit:
@@ -380,7 +380,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[BinaryIO]:
+def replacing(target: Path) -> Iterator[BinaryIO]:
     """A file written beside `target` that takes its place, synced, if the block succeeds."""
     beside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from charlm.errors import InputError, RunError
 from charlm.files import parse_json
 
-Ids = NDArray[np.int32]
+Ids = NDArray[np.integer[Any]]
 T = TypeVar("T")
 
 UNKNOWN = "<unk>"
@@ -97,7 +97,7 @@ class Vocabulary:
     @classmethod
     def build(
         cls,
-        text: str,
+        text: str | Iterable[str],
         *,
         framing: str = "stream",
         level: str = "character",
@@ -108,19 +108,21 @@ class Vocabulary:
         """Builds the vocabulary of a training text that is already normalised.
 
         Args:
-            text: the training text; in lines framing, lines that each end with a newline.
+            text: the training text, or its pieces; in lines framing, lines that each end with a newline.
             framing: see the class.
             level: see the class.
             normalization: see the class; recorded, not applied.
             lowercase: see the class; recorded, not applied.
             min_count: characters that occur less often become `<unk>`.
         """
+        found = np.zeros(256 if level == "byte" else _CODE_POINTS, np.int64)
+        for piece in [text] if isinstance(text, str) else text:
+            n = np.bincount(np.frombuffer(to_bytes(piece), np.uint8) if level == "byte" else _code_points(piece))
+            found[: len(n)] += n
         if level == "byte":
-            raw = np.frombuffer(to_bytes(text), np.uint8)
-            counts = np.bincount(raw, minlength=256).tolist()
+            counts = found.tolist()
             symbols = list(map(chr, range(256)))
         else:
-            found = np.bincount(_code_points(text), minlength=1)
             codes = np.flatnonzero(found)
             kept = codes[found[codes] >= min_count]
             symbols = [UNKNOWN, *map(chr, kept.tolist())]
@@ -307,6 +309,27 @@ def _without_piles(text: str) -> Iterator[str]:
     yield text[start:]
 
 
+_APART = re.compile("(?<=[\n 0-9A-Za-z\u4e00-\u9fff])(?=[\n 0-9A-Za-z\u4e00-\u9fff])")
+
+
+def normalize_pieces(pieces: Iterable[str], normalization: str = "none", lowercase: bool = False) -> Iterator[str]:
+    """Yields in pieces what `normalize` makes of a whole text.
+
+    A text may be cut between two characters of which neither is ever changed by the other: blanks, digits, ASCII
+    letters and Chinese characters, since no mark, jamo or sigma is among them. What is behind the last such place
+    waits for the next piece.
+    """
+    held = ""
+    for piece in pieces:
+        begun = max(0, len(held) - 1)  # there is no such place before
+        held += piece
+        cut = next((i for i in range(len(held) - 1, begun, -1) if _APART.match(held, i)), 0)
+        if cut:
+            yield normalize(held[:cut], normalization, lowercase)
+            held = held[cut:]
+    yield normalize(held, normalization, lowercase)
+
+
 def to_bytes(text: str) -> bytes:
     """Encodes as UTF-8; U+DC80 to U+DCFF stand for bytes that were not, other lone surrogates become U+FFFD."""
     try:
@@ -316,5 +339,7 @@ def to_bytes(text: str) -> bytes:
         return tame.encode("utf-8", "surrogateescape")
 
 
-def _code_points(text: str) -> NDArray[np.uint32]:
+def _code_points(text: str) -> NDArray[np.uint8 | np.uint32]:
+    if text.isascii():
+        return np.frombuffer(text.encode(), np.uint8)
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)

@@ -1,21 +1,21 @@
-"""Corpora: what is read from where, what is refused and why, and how a text is split."""
+"""Corpora: how a text is split and encoded."""
 
-import gzip
-import io
+import hashlib
 import re
-import sys
+import resource
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.errors import CorpusError
-from charlm.text import library
-from charlm.text.corpus import load_corpus, load_held_out, read_text, statistics
+from charlm.text import cache, reading
+from charlm.text import corpus as corpus_module
+from charlm.text.corpus import Corpus, Split, load_corpus, load_held_out, statistics
 from charlm.text.vocabulary import Vocabulary
-
-BOM = b"\xef\xbb\xbf"
 
 
 def save(path: Path, content: str | bytes) -> str:
@@ -25,142 +25,8 @@ def save(path: Path, content: str | bytes) -> str:
     return str(path)
 
 
-def stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> str:
-    """Puts something on standard input and returns its name."""
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-    return "-"
-
-
-def refused(path: str | list[str], level: str = "character") -> str:
-    """The message with which paths are refused."""
-    with pytest.raises(CorpusError) as caught:
-        read_text([path] if isinstance(path, str) else path, level=level)
-    return str(caught.value)
-
-
-# --- Where a text comes from
-
-
-def test_files_are_joined_in_the_order_given_with_a_newline_where_one_lacks_its_own(tmp_path: Path) -> None:
-    contents = {"b": "one", "a": "two\n", "empty": "", "c": "three"}
-    paths = [save(tmp_path / name, content) for name, content in contents.items()]
-    assert read_text(paths[:1]) == "one"
-    assert read_text(paths) == "one\ntwo\nthree"
-    assert read_text(paths, level="byte") == "one\ntwo\nthree"
-
-
-def test_a_folder_is_all_files_below_in_order_of_their_paths_but_hidden_ones(tmp_path: Path) -> None:
-    folder = tmp_path / ".cache" / "corpus"  # a hidden folder above it hides nothing
-    for name in ("b.txt", "a/z.txt", "a/y/x.txt", ".hidden", ".git/config", "a/.swp"):
-        save(folder / name, f"{name}\n")
-    save(folder / "c.txt.gz", gzip.compress(b"zipped"))
-    assert read_text([str(folder)]).split() == ["a/y/x.txt", "a/z.txt", "b.txt", "zipped"]
-
-
-def test_a_folder_without_visible_files_is_refused(tmp_path: Path) -> None:
-    save(tmp_path / ".hidden", "text")
-    assert refused(str(tmp_path)) == f"{tmp_path}: no files in this folder"
-
-
-def test_a_glob_is_every_file_that_matches_in_order(tmp_path: Path) -> None:
-    for name in ("b.txt", "a.txt", "c.md", "deep/er/d.txt", "folder.txt/e"):
-        save(tmp_path / name, f"{name}\n")
-    assert read_text([f"{tmp_path}/*.txt"]).split() == ["a.txt", "b.txt"]
-    assert read_text([f"{tmp_path}/**/*.txt"]).split() == ["a.txt", "b.txt", "deep/er/d.txt"]
-    assert refused(f"{tmp_path}/*.csv") == f"{tmp_path}/*.csv: no file matches this pattern"
-
-
-def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
-    save(tmp_path / "a1.txt", "other")
-    assert read_text([save(tmp_path / "a[1].txt", "this")]) == "this"
-
-
-def test_a_gz_file_is_unpacked(tmp_path: Path) -> None:
-    assert read_text([save(tmp_path / "a.txt.gz", gzip.compress("画\r\n".encode()))]) == "画\n"
-
-
-def test_a_dash_is_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = save(tmp_path / "a", "file")
-    assert read_text([file, stdin(monkeypatch, "在\r\n".encode())]) == "file\n在\n"
-    assert read_text([stdin(monkeypatch, b"\xff\r\n")], level="byte") == "\udcff\r\n"
-
-
-def test_a_known_corpus_is_read_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "found.txt"
-    save(file, "known text")
-    monkeypatch.setattr(library, "find", {"names": file}.get)
-    assert read_text(["corpus:names"]) == "known text"
-    assert "run `charlm corpus fetch text8`" in refused("corpus:text8")
-
-
-def test_a_misspelt_known_corpus_is_answered_with_the_right_name() -> None:
-    assert "english" in refused("corpus:englsh")
-
-
-@pytest.mark.parametrize("name", ["tiny-shakespeare", "missing/names"])
-def test_a_missing_file_with_the_name_of_a_known_corpus_is_answered_with_how_to_write_it(name: str) -> None:
-    assert refused(name).endswith(f"for the known corpus of this name write corpus:{name.rpartition('/')[2]}")
-
-
-# --- What cannot be read
-
-
-def test_a_file_that_is_missing_empty_or_unreadable_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    missing = str(tmp_path / "missing.txt")
-    assert refused(missing) == f"{missing}: no such file or folder"
-    assert refused("a\0b") == "a\0b: no such file or folder"
-    empty = [save(tmp_path / "empty", ""), save(tmp_path / "newlines", "\n\r\n")]
-    assert refused(empty) == f"{empty[0]}, {empty[1]}: the corpus is empty"
-
-    def deny(self: Path) -> bytes:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "read_bytes", deny)
-    assert refused(empty[0]) == f"{empty[0]}: cannot be read: Permission denied"
-
-
-@pytest.mark.parametrize("damage", ["cut off", "another block", "another checksum", "no gzip"])
-def test_a_damaged_gzip_file_is_named(tmp_path: Path, damage: str) -> None:
-    packed = gzip.compress(b"a long enough text " * 9)
-    damaged = {
-        "cut off": packed[:-9],
-        "another block": packed[:10] + b"\xff" + packed[11:],
-        "another checksum": packed[:-8] + bytes(4) + packed[-4:],
-        "no gzip": b"text",
-    }
-    path = save(tmp_path / "a.gz", damaged[damage])
-    assert refused(path).startswith(f"{path}: ")
-
-
-@pytest.mark.parametrize("mark", [b"", BOM], ids=["no-BOM", "BOM"])
-@pytest.mark.parametrize("newline", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
-def test_a_fault_in_utf_8_is_told_with_file_byte_offset_and_line(
-    tmp_path: Path, mark: bytes, newline: bytes
-) -> None:
-    before = mark + "画".encode() + newline + newline + b"caf"
-    path = save(tmp_path / "latin1.txt", before + b"\xe9 au lait\n\xff")
-    message = refused(path)
-    assert message.startswith(f"{path}: not UTF-8: byte 0xe9 at offset {len(before)} (line 3); convert it")
-    assert "corpus.level: byte" in message
-
-
-def test_a_nul_byte_is_refused_in_characters_and_taken_in_bytes(tmp_path: Path) -> None:
-    path = save(tmp_path / "utf16.txt", b"ab\0c")
-    message = refused(path)
-    assert message.startswith(f"{path}: not a text file (a NUL byte at offset 2)")
-    assert "corpus.level: byte" in message
-    assert read_text([path], level="byte") == "ab\0c"
-
-
-def test_a_byte_order_mark_and_the_ends_of_lines_are_made_plain_in_characters_and_kept_in_bytes(
-    tmp_path: Path,
-) -> None:
-    raw = BOM + b"a\r\nb\rc\n\r\n"
-    path = save(tmp_path / "windows.txt", raw)
-    assert read_text([path, path]) == "a\nb\nc\n\n" * 2  # the mark of the second file goes too
-    assert read_text([path], level="byte").encode() == raw
+def parts_of(corpus: Corpus) -> list[Split]:
+    return [corpus.train, corpus.validation, corpus.test]
 
 
 # --- How a text is split
@@ -263,6 +129,86 @@ def test_held_out_text_is_framed_and_normalised_as_the_model_was_trained(tmp_pat
     assert load_held_out(path, lines).ids.tolist() == lines.encode("a\nb\n").tolist()
     assert load_held_out([path, path], stream).ids.tolist() == stream.encode("A\n\nb\nA\n\nb").tolist()
     assert load_held_out(path, stream).characters == 4
+
+
+# --- A large text
+
+
+LINES = st.lists(st.text(st.sampled_from("aÉ\u0301é画Σσς😀'."), max_size=9), min_size=4, max_size=30)
+
+
+@given(
+    LINES,
+    st.sampled_from(["stream", "lines"]),
+    st.sampled_from(["character", "byte"]),
+    st.sampled_from([None, 5]),
+    st.integers(1, 7),
+)
+def test_a_large_text_is_encoded_as_a_small_one_is(
+    tmp_path_factory: pytest.TempPathFactory,
+    lines: list[str],
+    framing: str,
+    level: str,
+    longest: int | None,
+    piece: int,
+) -> None:
+    path = save(tmp_path_factory.getbasetemp() / "text.txt", "a\nb\nc\n" + "\n".join(lines))
+    settings: dict[str, Any] = {"framing": framing, "level": level, "validation": 0.3, "max_line_length": longest}
+    settings |= {"normalization": "nfkc", "lowercase": True}
+    small = load_corpus(path, **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHARLM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setattr(cache, "SMALL", 1)
+        patch.setattr(reading, "_CHUNK", piece)
+        patch.setattr(corpus_module, "_PIECE", piece)
+        for _ in range(2):  # encoded, then found
+            large = load_corpus(path, **settings)
+            assert large.vocabulary.to_json() == small.vocabulary.to_json()
+            assert (large.key, large.notes) == (small.key, small.notes)
+            for part, expected in zip(parts_of(large), parts_of(small), strict=True):
+                assert part.ids.tolist() == expected.ids.tolist()
+                assert (part.characters, part.bytes) == (expected.characters, expected.bytes)
+        held_out = load_held_out(path, large.vocabulary)
+    expected = load_held_out(path, small.vocabulary)
+    assert held_out.ids.tolist() == expected.ids.tolist()
+    assert (held_out.characters, held_out.bytes) == (expected.characters, expected.bytes)
+
+
+def test_a_split_counts_a_symbol_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus_module, "_PIECE", 2)
+    train = load_corpus(save(tmp_path / "a", "abcabca"), validation=0).train
+    assert [train.count(symbol) for symbol in (0, 1, 2, None)] == [0, 3, 2, 0]
+
+
+@pytest.mark.parametrize(("symbols", "dtype"), [(255, "uint8"), (256, "uint16"), (300, "uint16")])
+def test_ids_are_stored_in_the_smallest_type_that_holds_the_vocabulary(
+    tmp_path: Path, symbols: int, dtype: str
+) -> None:
+    text = "".join(chr(0x4E00 + i) for i in range(symbols))  # and <unk>
+    assert load_corpus(save(tmp_path / "a", text), validation=0).train.ids.dtype == dtype
+
+
+def test_the_key_of_a_corpus_is_that_of_its_vocabulary_training_and_validation_text(tmp_path: Path) -> None:
+    corpus = load_corpus(save(tmp_path / "a", "abcabc" * 9), validation=0.2, test=0.2)
+    seen = [corpus.train.ids.astype(np.int32), corpus.validation.ids.astype(np.int32)]
+    expected = hashlib.sha256(corpus.vocabulary.to_json().encode() + b"".join(ids.tobytes() for ids in seen))
+    assert corpus.key == expected.hexdigest()
+
+
+def test_a_disk_without_room_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "a", "abc" * 5000)
+    monkeypatch.setattr(cache, "SMALL", 1)
+    monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "cache"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(CorpusError, match=r"no room to encode the corpus \(.*\); make room .* CHARLM_CACHE"):
+            load_corpus(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# --- Statistics
 
 
 def test_statistics_count_what_matters_before_training() -> None:

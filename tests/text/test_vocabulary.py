@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.errors import InputError, RunError
-from charlm.text.vocabulary import UNKNOWN, Vocabulary, normalize
+from charlm.text.vocabulary import UNKNOWN, Vocabulary, normalize, normalize_pieces
 
 Bounds = Callable[[], AbstractContextManager[None]]
 any_text = st.text(max_size=60)  # every plane of Unicode
@@ -26,6 +26,34 @@ def state(vocabulary: Vocabulary) -> dict[str, Any]:
     """All that makes a vocabulary what it is."""
     names = "symbols counts boundary framing level normalization lowercase boundary_id unknown_id"
     return {name: getattr(vocabulary, name) for name in names.split()}
+
+
+# What one character does to another: marks, jamo, halfwidth voicing, ligatures, capital sigma and what it looks past.
+meddling = st.text(
+    st.sampled_from("aZ9 \n画一Σς.':é\u0301\u0323\u030a\u1100\u1161\u11a8가ｶﾞﬁ㌢½İ\u00ad\u0345😀"), max_size=40
+)
+
+
+@given(st.lists(meddling | any_text), st.sampled_from(["none", "nfc", "nfkc"]), st.booleans())
+def test_a_text_is_normalised_alike_in_whatever_pieces_it_comes(
+    pieces: list[str], normalization: str, lowercase: bool
+) -> None:
+    whole = normalize("".join(pieces), normalization, lowercase)
+    assert "".join(normalize_pieces(pieces, normalization, lowercase)) == whole
+
+
+def test_a_text_is_normalised_without_waiting_for_its_end() -> None:
+    pieces = normalize_pieces(iter(["one two", " three", *["four"] * 9]), "nfc")
+    assert next(pieces) == "one tw"
+
+
+@given(st.lists(some_text, min_size=1), framings, levels, st.integers(1, 3))
+def test_a_vocabulary_of_pieces_is_that_of_the_whole_text(
+    pieces: list[str], framing: str, level: str, min_count: int
+) -> None:
+    whole = Vocabulary.build("".join(pieces), framing=framing, level=level, min_count=min_count)
+    parts = Vocabulary.build(iter(pieces), framing=framing, level=level, min_count=min_count)
+    assert state(parts) == state(whole)
 
 
 # --- Text to ids and back

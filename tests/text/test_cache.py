@@ -1,0 +1,161 @@
+"""The cache: a large corpus is encoded once, and what lies on disk is believed only if it is whole."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from charlm.errors import CorpusError
+from charlm.text import cache
+from charlm.text.corpus import Corpus, load_corpus
+
+TEXT = "".join(f"line {i} 画\n" for i in range(40))
+
+
+@pytest.fixture(autouse=True)
+def everything_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "SMALL", 1)
+    monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def kept(tmp_path: Path) -> dict[str, int]:
+    """The files of the cache with their inodes: what is written again has another one."""
+    return {file.name: file.stat().st_ino for file in (tmp_path / "cache" / "encoded").iterdir()}
+
+
+def read(corpus: Corpus) -> str:
+    parts = (corpus.train, corpus.validation, corpus.test)
+    return "".join(corpus.vocabulary.decode(part.ids.tolist()) for part in parts)
+
+
+def test_a_corpus_is_encoded_once_and_mapped(tmp_path: Path, text: Path) -> None:
+    first = load_corpus(str(text))
+    files = kept(tmp_path)
+    again = load_corpus(str(text))
+    assert len(files) == 1
+    assert kept(tmp_path) == files
+    assert read(first) == read(again) == TEXT
+    assert isinstance(again.train.ids.base.base, np.memmap)
+
+
+def test_a_copy_of_the_text_is_the_same_text(tmp_path: Path, text: Path) -> None:
+    load_corpus(str(text))
+    files = kept(tmp_path)
+    (tmp_path / "copy.txt").write_bytes(text.read_bytes())
+    load_corpus([str(tmp_path / "copy.txt")])
+    assert kept(tmp_path) == files
+
+
+def test_a_text_that_changed_is_encoded_anew_even_if_its_size_and_date_did_not(tmp_path: Path, text: Path) -> None:
+    load_corpus(str(text))
+    date = text.stat().st_mtime_ns
+    text.write_text(TEXT.replace("7", "8"), encoding="utf-8")
+    os.utime(text, ns=(date, date))
+    assert read(load_corpus(str(text))) == TEXT.replace("7", "8")
+    assert len(kept(tmp_path)) == 2
+
+
+def test_each_setting_has_an_encoding_of_its_own(tmp_path: Path, text: Path) -> None:
+    settings: list[dict[str, object]] = [
+        {}, {"framing": "lines"}, {"level": "byte"}, {"validation": 0.2}, {"test": 0.1}, {"normalization": "nfc"},
+        {"lowercase": True}, {"min_count": 2}, {"framing": "lines", "max_line_length": 8},
+    ]  # fmt: skip
+    for changed in settings:
+        load_corpus(str(text), **changed)  # type: ignore[arg-type]
+    assert len(kept(tmp_path)) == len(settings)
+
+
+@pytest.mark.parametrize("place", [0, 9, 20, 40, -1, -30, "empty", "cut", "longer"])
+def test_a_damaged_file_is_made_again(tmp_path: Path, text: Path, place: int | str) -> None:
+    load_corpus(str(text))
+    files = kept(tmp_path)
+    path = tmp_path / "cache" / "encoded" / next(iter(files))
+    whole = path.read_bytes()
+    if isinstance(place, int):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+    else:
+        damaged = bytearray({"empty": b"", "cut": whole[:-5], "longer": whole + b"x"}[place])
+    path.write_bytes(damaged)
+    assert read(load_corpus(str(text))) == TEXT
+    assert path.read_bytes() == whole
+
+
+def test_without_a_folder_to_write_to_a_temporary_file_takes_its_place(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "file" / "below"))
+    corpus = load_corpus(str(text))
+    assert read(corpus) == TEXT
+    assert isinstance(corpus.train.ids.base.base, np.memmap)
+
+
+def test_a_corpus_that_is_refused_leaves_nothing_behind(tmp_path: Path, text: Path) -> None:
+    text.write_bytes(TEXT.encode() + b"\xff")
+    with pytest.raises(CorpusError, match="not UTF-8"):
+        load_corpus(str(text))
+    assert kept(tmp_path) == {}
+
+
+def test_what_was_not_used_for_longest_is_removed_when_there_is_too_much(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, share in enumerate((0.1, 0.2, 0.3)):
+        load_corpus(str(text), validation=share)
+        for path in (tmp_path / "cache" / "encoded").iterdir():
+            if path.stat().st_mtime > 1000:
+                os.utime(path, (number, number))
+                size = path.stat().st_size
+    oldest_but_used = load_corpus(str(text), validation=0.1)
+    before = kept(tmp_path)
+    monkeypatch.setattr(cache, "_KEPT", 2 * size + size // 2)
+    load_corpus(str(text), validation=0.4)
+    left = kept(tmp_path)
+    assert len(before) == 3
+    assert len(left) == 2
+    assert read(oldest_but_used) == TEXT  # what is mapped stays readable, removed or not
+    load_corpus(str(text), validation=0.1)
+    assert kept(tmp_path) == left
+
+
+def test_one_corpus_larger_than_the_bound_is_kept_alone(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_KEPT", 1)
+    for share in (0.1, 0.2):
+        load_corpus(str(text), validation=share)
+        assert len(kept(tmp_path)) == 1
+
+
+def test_what_a_killed_program_left_is_removed_after_a_day(tmp_path: Path, text: Path) -> None:
+    folder = tmp_path / "cache" / "encoded"
+    folder.mkdir(parents=True)
+    for name, date in (("old.ids.1.tmp", 1), ("new.ids.2.tmp", None)):
+        (folder / name).write_bytes(b"half")
+        if date:
+            os.utime(folder / name, (date, date))
+    load_corpus(str(text))
+    assert {name for name in kept(tmp_path) if name.endswith(".tmp")} == {"new.ids.2.tmp"}
+
+
+def test_programs_that_encode_the_same_corpus_at_once_do_not_disturb_each_other(tmp_path: Path, text: Path) -> None:
+    program = (
+        "import sys\nfrom charlm.text import cache\nfrom charlm.text.corpus import load_corpus\ncache.SMALL = 1\n"
+        "print(load_corpus(sys.argv[1]).key)"
+    )
+    command = [sys.executable, "-c", program, str(text)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    keys = {process.communicate(timeout=60)[0].strip() for process in running}
+    assert keys == {load_corpus(str(text)).key}
+    assert len(kept(tmp_path)) == 1
