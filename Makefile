@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 RUN := runs/quickstart
 
-.PHONY: help demo test fuzz check lint format types clean
+.PHONY: help demo test fuzz soak check lint format types clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -29,6 +29,9 @@ test: $(READY)  ## run the tests
 
 fuzz: $(READY)  ## damage run folders in 50,000 ways (about half an hour)
 	CHARLM_FUZZ=10000 $(BIN)/pytest -q tests/test_fuzz.py
+
+soak: $(READY)  ## kill trainings 1,000 times and see that nothing is lost (about ten minutes)
+	$(BIN)/python tests/kills.py --kills 1000
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

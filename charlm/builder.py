@@ -5,6 +5,7 @@ Every component takes plain values; here they are taken out of the configuration
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -41,8 +42,8 @@ def build_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def build_corpus(config: Config) -> Corpus:
-    """Reads, splits and encodes the corpus."""
+def build_corpus(config: Config, known: Sequence[str] = ()) -> Corpus:
+    """Reads, splits and encodes the corpus; the vocabulary begins with the characters that are `known` already."""
     c = config.corpus
     return load_corpus(
         c.path,
@@ -54,6 +55,7 @@ def build_corpus(config: Config) -> Corpus:
         lowercase=c.lowercase,
         min_count=c.min_count,
         max_line_length=c.max_line_length,
+        known=known,
     )
 
 
@@ -86,7 +88,9 @@ def build_draw(sampling: SamplingConfig) -> Draw:
     return Draw(sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
 
 
-def build_trainer(config: Config, corpus: Corpus, model: CharacterModel, folder: RunFolder) -> Trainer:
+def build_trainer(
+    config: Config, corpus: Corpus, model: CharacterModel, folder: RunFolder, known: Sequence[str] = ()
+) -> Trainer:
     """Puts a trainer together; nothing is written yet."""
     t, s = config.training, config.sampling
     per_symbol = corpus.train.characters / len(corpus.train.ids)
@@ -126,5 +130,11 @@ def build_trainer(config: Config, corpus: Corpus, model: CharacterModel, folder:
         warmup=t.warmup,
         clip_norm=t.clip_norm,
         early_stopping=t.early_stopping,
-        corpus_key=corpus.key,
+        keep=t.keep,
+        identity={
+            "config": config.model_dump(),
+            "corpus": corpus.key,
+            "known": "".join(known),
+            "threads": torch.get_num_threads(),
+        },
     )

@@ -162,6 +162,9 @@ class TrainingConfig(_Section):
     early_stopping: int | None = Field(
         None, ge=1, description="stop after so many evaluations without a better validation loss"
     )
+    keep: int = Field(
+        1, ge=1, description="checkpoints of so many evaluations stay, to go back to; 1: the newest only"
+    )
     seed: int = Field(1, ge=0, lt=2**32, description="the same seed gives the same run")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
 

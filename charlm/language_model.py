@@ -292,7 +292,7 @@ class LanguageModel:
         if STDIN in ([path] if isinstance(path, str) else path):
             raise CorpusError(f"{self.folder}: trained on standard input, which cannot be read again")
         try:
-            corpus = build_corpus(self.config)
+            corpus = build_corpus(self.config, self.vocabulary.characters)
         except CorpusError as error:
             raise CorpusError(
                 f"{self.folder}: the run's own corpus is needed, and cannot be read: {error}"

@@ -10,6 +10,7 @@ Shapes are time-major, (T, B, ·), as PyTorch's own recurrent layers have them. 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -184,6 +185,35 @@ class CharacterModel(nn.Module):
         """Maps ids (T, B) and a state to logits (T, B, V) and the state after the last step."""
         features, last = self.features(ids, state)
         return self.logits(features), last
+
+
+@torch.no_grad()
+def take_over(model: CharacterModel, trained: CharacterModel, ids: Sequence[int | None]) -> None:
+    """Gives a model the weights of a trained one of the same shape whose vocabulary is another.
+
+    The input of a new character stays as it was drawn. Its output row is the mean of the trained ones, so that at
+    the start n new characters beside V old ones take at most the share n/(V + n) of the probability (Hewitt 2021,
+    Initializing New Word Embeddings for Pretrained Language Models).
+
+    Args:
+        model: freshly made.
+        trained: where the weights come from.
+        ids: for each symbol of `model` its id in the vocabulary of `trained`; None for a new one.
+    """
+    here = torch.tensor([i for i, old in enumerate(ids) if old is not None])
+    there = torch.tensor([old for old in ids if old is not None])
+    own, theirs = model.state_dict(), trained.state_dict()  # the weights themselves, not copies
+    by_symbol = {"embedding.weight": 0, "output.weight": 0, "output.bias": 0}
+    if model.embedding is None:
+        by_symbol["recurrent.weight_ih_l0"] = 1  # one column for each symbol
+    for name, value in own.items():
+        if name not in by_symbol:
+            value.copy_(theirs[name])
+            continue
+        axis = by_symbol[name]
+        if name.startswith("output."):
+            value.copy_(theirs[name].mean(0))
+        value.index_copy_(axis, here, theirs[name].index_select(axis, there))
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,14 @@ import torch
 from charlm.builder import build_corpus, build_device, build_model, build_trainer
 from charlm.config import Config, load_config, to_yaml
 from charlm.errors import ConfigError, InputError, RunError
-from charlm.language_model import LanguageModel, PathLike, load_run_config, set_threads
-from charlm.model import parameter_count
+from charlm.language_model import LanguageModel, PathLike, load, set_threads
+from charlm.model import parameter_count, take_over
+from charlm.text.corpus import Corpus
+from charlm.text.vocabulary import Vocabulary, listed
 from charlm.training.allocator import keep_freed_memory
 from charlm.training.checkpoint import RunFolder
-from charlm.training.signals import catch_stop_signals
+from charlm.training.lock import hold_lock
+from charlm.training.signals import catch_signals
 from charlm.training.trainer import Metrics, Observer, StepReport
 
 _MEASURE_SECONDS = 1.5
@@ -34,6 +39,9 @@ class _Silent:
     def on_evaluation(self, metrics: Metrics, sample: str, is_best: bool) -> None:
         pass
 
+    def on_note(self, note: str) -> None:
+        pass
+
 
 def train(
     config: PathLike | Mapping[str, Any] | Config | None = None,
@@ -42,6 +50,7 @@ def train(
     budget: str | None = None,
     out: PathLike | None = None,
     resume: bool = False,
+    from_run: PathLike | None = None,
     device: str | None = None,
     threads: int | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -54,50 +63,106 @@ def train(
         corpus: replaces `corpus.path`.
         budget: replaces `training.budget`.
         out: the run folder; None: `runs/` and the name of the configuration or corpus.
-        resume: go on with the run in `out`.
+        resume: go on with the run in `out`; what is not given is as it was.
+        from_run: begin with the best weights of this run. Characters are matched one by one, new ones get new rows;
+            without `config` the run's own is taken, and `corpus` is needed.
         device: replaces `training.device`.
-        threads: CPU threads; None leaves torch's choice.
+        threads: CPU threads; None leaves torch's choice, or with `resume` what the run had.
         overrides: further values by dotted key.
         observer: hears of steps and evaluations.
 
     Raises:
         ConfigError: the configuration is not valid.
         CorpusError: the corpus cannot be read or is too small.
-        InputError: `out` already holds a run and `resume` is not given.
-        RunError: nothing to resume, or the run does not match the configuration or corpus.
+        InputError: `out` already holds a run and `resume` is not given, or another training writes there.
+        RunError: nothing to resume, or the run is damaged or does not match the configuration or corpus; or
+            `from_run` is no run, or of another cell or size.
         TrainingError: the loss is not finite or a file cannot be written; what was saved is whole.
         Interrupted: a signal stopped it; the work is saved.
     """
     set_threads(threads)
-    if resume and config is None and corpus is None:
-        if out is None:
-            raise InputError("to resume, name the run folder with --out")
-        config = RunFolder(Path(out)).config
-        load_run_config(RunFolder(Path(out)))  # speaks up if there is no run
-    settings = resolve_config(config, corpus=corpus, budget=budget, device=device, overrides=overrides)
-    folder = RunFolder(Path(out) if out is not None else default_out(config, settings))
-    if folder.holds_run and not resume:
+    observer = observer or _Silent()
+    if resume and from_run is not None:
+        raise InputError("--resume goes on with a run and --from begins a new one: give one of the two")
+    if from_run is not None and config is None and corpus is None:
+        raise InputError(f"--from {from_run}: name the new text with --corpus, or a configuration")
+    trained = None if from_run is None else load(from_run, device="cpu")
+    with ExitStack() as held:
+        last = None
+        base = trained.config if trained is not None and config is None else config
+        known = () if trained is None else trained.vocabulary.characters
+        if resume:
+            folder = RunFolder(Path(out) if out is not None else _folder_meant(config, corpus))
+            if folder.last.exists():
+                held.enter_context(_lock(folder, observer))
+            last = folder.load_last()
+            began = _began_with(folder, last[1])
+            if config is None:
+                base = began.config
+                if not folder.shows(to_yaml(began.config)):
+                    observer.on_note(
+                        f"{folder.config}: changed since training wrote it; the run goes on with what it had, and "
+                        "--set changes that"
+                    )
+            known = began.known
+            if threads is None:  # sums round otherwise with another number
+                set_threads(min(began.threads, os.cpu_count() or 1))
+        settings = resolve_config(base, corpus=corpus, budget=budget, device=device, overrides=overrides)
+        if last is None:
+            folder = RunFolder(Path(out) if out is not None else default_out(config, settings))
+            _refuse_a_run(folder)
+        else:
+            _check_settings(folder, began.config, settings)
+        if trained is not None:
+            _check_trained(trained, settings)
+        keep_freed_memory()
+        torch_device = build_device(settings.training.device)
+        data = build_corpus(settings, known)
+        if last is not None:
+            _check_corpus(folder, began.corpus, data)
+        for note in data.notes:
+            observer.on_note(note)
+        vocabulary = data.vocabulary
+        held.enter_context(torch.random.fork_rng(devices=[torch_device] if torch_device.type == "cuda" else []))
+        torch.manual_seed(settings.training.seed)
+        model = build_model(settings.model, len(vocabulary))
+        if trained is not None:
+            ids = {symbol: i for i, symbol in enumerate(trained.vocabulary.symbols)}
+            take_over(model, trained.model, [ids.get(symbol) for symbol in vocabulary.symbols])
+            observer.on_note(_compared(trained, vocabulary))
+        trainer = build_trainer(settings, data, model.to(torch_device), folder, known)
+        if last is not None:
+            trainer.resume(*last)
+            folder.check_model()
+            if settings != began.config:
+                trainer.save()
+        else:
+            folder.make()
+            held.enter_context(_lock(folder, observer))
+            _refuse_a_run(folder)  # another training may have begun and ended here meanwhile
+            trainer.save()
+        # The checkpoint, which remembers the settings, comes before the file that shows them: where that stands
+        # there is something to go on from.
+        folder.create(to_yaml(settings), vocabulary.to_json())
+        with catch_signals() as requests:
+            trainer.run(observer, requests)
+        folder.load_model(model)
+    return LanguageModel(model, vocabulary, settings, folder.path)
+
+
+@contextmanager
+def _lock(folder: RunFolder, observer: Observer) -> Iterator[None]:
+    with hold_lock(folder.lock) as locked:
+        if not locked:
+            observer.on_note(f"{folder.path}: this file system has no locks: let no other training write there")
+        yield
+
+
+def _refuse_a_run(folder: RunFolder) -> None:
+    if folder.holds_run:
         raise InputError(
             f"{folder.path}: already holds a run; go on with it by --resume, or name another folder by --out"
         )
-    if resume:
-        _check_resumable(folder, settings)
-    keep_freed_memory()
-    torch_device = build_device(settings.training.device)
-    data = build_corpus(settings)
-    vocabulary = data.vocabulary
-    with torch.random.fork_rng(devices=[torch_device] if torch_device.type == "cuda" else []):
-        torch.manual_seed(settings.training.seed)
-        model = build_model(settings.model, len(vocabulary)).to(torch_device)
-        trainer = build_trainer(settings, data, model, folder)
-        last = folder.load_last() if resume else None
-        if last is not None:
-            trainer.resume(*last)
-        folder.create(to_yaml(settings), vocabulary.to_json())
-        with catch_stop_signals() as stop:
-            trainer.run(observer or _Silent(), stop)
-    folder.load_model(model)
-    return LanguageModel(model, vocabulary, settings, folder.path)
 
 
 def resolve_config(
@@ -140,32 +205,128 @@ def default_out(config: PathLike | Mapping[str, Any] | Config | None, settings: 
     return Path("runs") / name
 
 
-# What may change when a run goes on: when it ends, what it shows, and where it computes.
+# ------------------------------------------------------------------------------------- going on with a run
+
+# What may change when a run goes on: when it ends, what it shows and keeps, where it computes, and where the text
+# lies, which must itself be the same.
 _MAY_CHANGE = (
+    "corpus.path",
     "training.budget",
     "training.evaluate_every",
     "training.early_stopping",
+    "training.keep",
     "training.device",
     "sampling.",
 )
 
 
-def _check_resumable(folder: RunFolder, settings: Config) -> None:
+@dataclass(frozen=True)
+class _Began:
+    """What a run began with, as its checkpoint remembers it."""
+
+    config: Config
+    corpus: str
+    known: tuple[str, ...]
+    threads: int
+
+
+def _began_with(folder: RunFolder, info: Mapping[str, Any]) -> _Began:
+    try:
+        identity = info["identity"]
+        config = load_config(dict(identity["config"]))
+        return _Began(config, str(identity["corpus"]), tuple(identity["known"]), int(identity["threads"]))
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{folder.last}: damaged checkpoint ({type(error).__name__}: {error})") from None
+
+
+def _folder_meant(
+    config: PathLike | Mapping[str, Any] | Config | None, corpus: PathLike | Sequence[PathLike] | None
+) -> Path:
+    if config is None and corpus is None:
+        raise InputError("to resume, name the run folder with --out")
+    return default_out(config, resolve_config(config, corpus=corpus))
+
+
+def _check_settings(folder: RunFolder, old: Config, new: Config) -> None:
     """Checks that a run may go on with these settings.
 
     Raises:
-        RunError: there is no run, or a setting differs that must not.
+        RunError: a setting differs that must not.
     """
-    old, new = _flat(load_run_config(folder)), _flat(settings)
-    differing = [k for k in new if new[k] != old[k] and not k.startswith(_MAY_CHANGE)]
+    before, now = _flat(old), _flat(new)
+    differing = [key for key in now if now[key] != before[key] and not key.startswith(_MAY_CHANGE)]
     if differing:
-        lines = "".join(f"\n  {key}: {old[key]!r} in the run, {new[key]!r} now" for key in differing)
+        lines = "".join(f"\n  {key}: {before[key]!r} in the run, {now[key]!r} now" for key in differing)
         raise RunError(f"{folder.path}: cannot go on with another configuration:{lines}")
 
 
 def _flat(config: Config) -> dict[str, Any]:
     dump = config.model_dump()
     return {f"{section}.{key}": value for section, keys in dump.items() for key, value in keys.items()}
+
+
+def _check_corpus(folder: RunFolder, key: str, corpus: Corpus) -> None:
+    """Checks that a run may go on with this text.
+
+    Raises:
+        RunError: it is not the text of before; the message says what differs, as far as the run remembers.
+    """
+    if corpus.key == key:
+        return
+    lines = []
+    with suppress(RunError):
+        old = Vocabulary.from_json(folder.read_text(folder.vocabulary))
+        new = corpus.vocabulary
+        sizes = sum(old.counts), sum(new.counts)
+        if sizes[0] != sizes[1]:
+            lines.append(f"{sizes[0]:,} characters to learn from in the run, {sizes[1]:,} now")
+        for what, here, there in (("new", new, old), ("gone", old, new)):
+            if characters := [c for c in here.symbols if c not in there.symbols]:
+                lines.append(f"{len(characters):,} {what}: {listed(characters)}")
+    raise RunError(
+        f"{folder.path}: the corpus is not the one this run was trained on; bring that one back, or begin a new "
+        "run with its weights by --from" + "".join(f"\n  {line}" for line in lines)
+    )
+
+
+# ----------------------------------------------------------------------------- beginning with a trained model
+
+
+def _check_trained(trained: LanguageModel, settings: Config) -> None:
+    """Checks that the weights of a trained model fit into the one that these settings ask for.
+
+    Raises:
+        RunError: they do not; the message says what differs and how to ask for what the run has.
+    """
+    there, here = trained.config.model, settings.model
+    keys = [key for key in type(there).model_fields if key not in ("dropout", "forget_bias", "recurrent_init")]
+    differing = [f"model.{key}" for key in keys if getattr(there, key) != getattr(here, key)]
+    if trained.vocabulary.level != settings.corpus.level:
+        differing.append("corpus.level")
+    if differing:
+        before, now = _flat(trained.config), _flat(settings)
+        lines = "".join(f"\n  {key}: {before[key]!r} in the run, {now[key]!r} now" for key in differing)
+        options = " ".join(f"--set {key}={json.dumps(before[key]).strip(chr(34))}" for key in differing)
+        raise RunError(
+            f"{trained.folder}: its weights do not fit another model:{lines}\ntake the run's by {options}"
+        )
+
+
+def _compared(trained: LanguageModel, vocabulary: Vocabulary) -> str:
+    """Says which characters are new to a trained model, and which of its own the new text does not use."""
+    old = trained.vocabulary
+    new = [symbol for symbol in vocabulary.symbols if symbol not in old.symbols]
+    counts = dict(zip(vocabulary.symbols, vocabulary.counts, strict=True))
+    unused = [symbol for symbol in old.characters if not counts[symbol]]
+    note = f"from {trained.folder}: {len(old.characters) - len(unused):,} characters known"
+    if vocabulary.level == "byte":
+        return note.replace("characters", "bytes")
+    for what, characters in (("new", new), ("no longer used", unused)):
+        note += f"; {len(characters):,} {what}" + (f": {listed(characters)}" if characters else "")
+    return note
+
+
+# ----------------------------------------------------------------------------------------- before training
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from charlm.model import CharacterModel, ModelState, parameter_count
+from charlm.model import CharacterModel, ModelState, parameter_count, take_over
 
 CELLS = [("rnn", "after"), ("lstm", "after"), ("gru", "before"), ("gru", "after")]
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
@@ -295,3 +295,25 @@ def test_a_fresh_model_hardly_prefers_any_symbol() -> None:
     logits, _ = model(draw_ids(50, 20, 4), model.initial_state(4))
     loss = F.cross_entropy(logits.flatten(0, 1), draw_ids(50, 20, 4, seed=1).flatten())
     assert loss.item() == pytest.approx(math.log(50), abs=0.1)
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
+@pytest.mark.parametrize("embedding_size", [None, 3])
+@every_cell
+def test_a_model_taken_over_knows_what_it_knew_and_leaves_new_symbols_a_small_share(
+    cell: str, reset: str, embedding_size: int | None, bias: bool
+) -> None:
+    ids = [None, 2, 0, None, 4, 1]  # 6 symbols, 4 of the 5 old ones in another order
+    shape = {"cell": cell, "reset": reset, "embedding_size": embedding_size, "bias": bias, "hidden_size": 4}
+    old, new = build(5, **shape), build(6, seed=1, **shape)
+    drawn = new.state_dict()["embedding.weight" if embedding_size else "recurrent.weight_ih_l0"].clone()
+    take_over(new, old, ids)
+    here = torch.tensor([i for i, there in enumerate(ids) if there is not None])
+    there = torch.tensor([there for there in ids if there is not None])
+    x = draw_ids(len(here), 7, 2)
+    before, _ = old(there[x], old.initial_state(2))
+    after, _ = new(here[x], new.initial_state(2))
+    torch.testing.assert_close(after[..., here], before[..., there])
+    assert torch.logsumexp(before, -1).sub(after[..., 0]).min() >= math.log(5)  # p(new) is at most that of the mean
+    columns = new.state_dict()["embedding.weight" if embedding_size else "recurrent.weight_ih_l0"]
+    assert torch.equal(columns[0] if embedding_size else columns[:, 0], drawn[0] if embedding_size else drawn[:, 0])

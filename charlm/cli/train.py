@@ -26,20 +26,27 @@ def train(
         Path | None, typer.Option("--out", metavar="RUN", help="The run folder; by default runs/NAME.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")] = False,
+    from_run: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Begin with the weights of this run, on another text."),
+    ] = None,
     device: options.DeviceOption = None,
     threads: options.Threads = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors only.")] = False,
 ) -> None:
     """Train a model and save the best one; prints the run folder.
 
-    Ctrl-C and SIGTERM save the work first; --resume goes on.
+    Ctrl-C and SIGTERM save the work first; --resume goes on, exactly. SIGUSR1 saves and goes on. --from begins with
+    a trained model: characters are matched one by one, new ones are added, and the first line says which.
 
     \b
     $ charlm train configs/quickstart.yaml --budget 60s
     runs/quickstart
     $ charlm train --corpus my.txt --budget 3m --out runs/mine
     runs/mine
-    $ charlm train --resume --out runs/mine --set training.budget=10m
+    $ charlm train --resume --out runs/mine --budget 10m
+    $ charlm train --from runs/mine --corpus letters.txt --budget 1m --out runs/letters
+    from runs/mine: 61 characters known; 2 new: 'é' '—'; 3 no longer used: '!' 'Q' 'Z'
     """
     from charlm.run import train as start
 
@@ -51,6 +58,7 @@ def train(
             budget=budget,
             out=out,
             resume=resume,
+            from_run=from_run,
             device=device,
             threads=threads,
             overrides=changes,
@@ -117,3 +125,7 @@ class _Display:
         shown = [line for line in sample.splitlines() if line.strip()][:2]
         for line in shown:
             self._console.print("         | " + printable(line)[:90], style="dim")
+
+    def on_note(self, note: str) -> None:
+        if not self._quiet:
+            self._console.print(printable(note))

@@ -83,6 +83,7 @@ def load_corpus(
     lowercase: bool = False,
     min_count: int = 1,
     max_line_length: int | None = None,
+    known: Sequence[str] = (),
 ) -> Corpus:
     """Reads, normalises, splits and encodes a corpus, in memory that does not grow with it.
 
@@ -99,12 +100,13 @@ def load_corpus(
         lowercase: whether letters are turned into small ones.
         min_count: rarer characters of the training split become `<unk>`.
         max_line_length: in lines framing, longer lines are left out.
+        known: characters that the vocabulary has in any case; see `Vocabulary.build`.
 
     Raises:
         CorpusError: nothing to read, not text, or too small for the split.
     """
     paths = [paths] if isinstance(paths, str) else list(paths)
-    settings = (framing, level, validation, test, normalization, lowercase, min_count, max_line_length)
+    settings = (framing, level, validation, test, normalization, lowercase, min_count, max_line_length, list(known))
     key = _key(paths, settings)
     if key and (kept := cache.load(key)):
         return _corpus(kept)
@@ -124,6 +126,7 @@ def load_corpus(
                 normalization=normalization,
                 lowercase=lowercase,
                 min_count=min_count,
+                known=known,
             )
             if key and key != _key(paths, settings):
                 key = None  # somebody wrote into the files meanwhile

@@ -104,6 +104,7 @@ class Vocabulary:
         normalization: str = "none",
         lowercase: bool = False,
         min_count: int = 1,
+        known: Sequence[str] = (),
     ) -> Vocabulary:
         """Builds the vocabulary of a training text that is already normalised.
 
@@ -114,6 +115,8 @@ class Vocabulary:
             normalization: see the class; recorded, not applied.
             lowercase: see the class; recorded, not applied.
             min_count: characters that occur less often become `<unk>`.
+            known: characters that come first, in this order, whether the text has them or not: those of a model
+                that goes on learning.
         """
         found = np.zeros(256 if level == "byte" else _CODE_POINTS, np.int64)
         for piece in [text] if isinstance(text, str) else text:
@@ -123,8 +126,8 @@ class Vocabulary:
             counts = found.tolist()
             symbols = list(map(chr, range(256)))
         else:
-            codes = np.flatnonzero(found)
-            kept = codes[found[codes] >= min_count]
+            first = np.fromiter(map(ord, known), np.int64, len(known))
+            kept = np.concatenate([first, np.setdiff1d(np.flatnonzero(found >= max(min_count, 1)), first)])
             symbols = [UNKNOWN, *map(chr, kept.tolist())]
             counts = [int(found.sum() - found[kept].sum()), *found[kept].tolist()]
         present = [s for s, n in zip(symbols, counts, strict=True) if n and s != UNKNOWN]
@@ -146,6 +149,11 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.symbols)
+
+    @property
+    def characters(self) -> tuple[str, ...]:
+        """The symbols but for `<unk>`."""
+        return self.symbols if self.unknown_id is None else self.symbols[1:]
 
     @property
     def ends_sentences(self) -> bool:
@@ -328,6 +336,12 @@ def normalize_pieces(pieces: Iterable[str], normalization: str = "none", lowerca
             yield normalize(held[:cut], normalization, lowercase)
             held = held[cut:]
     yield normalize(held, normalization, lowercase)
+
+
+def listed(characters: Sequence[str], most: int = 20) -> str:
+    """Lists characters for a message, in quotes and with escapes, as far as they fit."""
+    more = f" and {len(characters) - most:,} more" if len(characters) > most else ""
+    return " ".join(map(repr, characters[:most])) + more
 
 
 def to_bytes(text: str) -> bytes:

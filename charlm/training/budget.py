@@ -19,8 +19,6 @@ class Progress:
         evaluation_seconds: what the last evaluation took.
         best_loss: the lowest validation loss so far.
         stale: evaluations since then.
-        metrics_bytes: length of metrics.jsonl.
-        samples_bytes: length of samples.txt.
     """
 
     step: int = 0
@@ -32,8 +30,6 @@ class Progress:
     evaluation_seconds: float = 0.0
     best_loss: float = float("inf")
     stale: int = 0
-    metrics_bytes: int = 0
-    samples_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -5,27 +5,30 @@
     RUN/model.safetensors    the best weights by validation loss
     RUN/metrics.jsonl        one line per evaluation
     RUN/samples.txt          what it wrote at each evaluation
-    RUN/last/checkpoint.safetensors   weights, optimiser, RNG state, carried state; counters in its header
+    RUN/last/checkpoint.safetensors   weights, optimiser, RNG state, carried state; in its header the counters,
+                             the configuration, and checksums of metrics.jsonl and samples.txt
+    RUN/last/step-N.safetensors       the same of earlier evaluations, where `training.keep` asks for them
+    RUN/last/lock            held by the training that writes here
 
-Each file is written beside its place, synced and renamed. Weights are safetensors, the rest YAML and JSON: data,
-never code.
+Each file is written beside its place, synced and renamed. Weights are safetensors with a checksum of their own, the
+rest YAML and JSON: data, never code.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from torch import Tensor, nn
 
 from charlm.errors import InputError, RunError, TrainingError
-from charlm.files import parse_json, read_regular
-from charlm.training.weights import FORMAT, load_weights, read_tensors
+from charlm.files import open_regular, parse_json, read_regular
+from charlm.training.weights import NewerError, check_whole, load_weights, pack_tensors, read_tensors
 
 _MAX_BYTES = {  # of what is read as text: no run of ours writes more
     "config.yaml": 1_000_000,
@@ -49,11 +52,29 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.samples = self.path / "samples.txt"
         self.last = self.path / "last" / "checkpoint.safetensors"
+        self.lock = self.path / "last" / "lock"
+        self._vocabulary_checksum = ""
+        self._logs: dict[
+            str, tuple[int, str]
+        ] = {}  # metrics and samples: length and checksum as training left them
 
     @property
     def holds_run(self) -> bool:
         """Whether a training was ever started here."""
-        return os.path.exists(self.config) or os.path.exists(self.model)
+        return any(map(os.path.exists, (self.config, self.model, self.last)))
+
+    def make(self) -> None:
+        """Makes the folder, if it is not there yet.
+
+        Raises:
+            InputError: it cannot be made.
+        """
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot make the run folder: {error.strerror}") from None
+        _sync_folder(self.path)
+        _sync_folder(self.path.parent)
 
     def create(self, config: str, vocabulary: str) -> None:
         """Makes the folder and writes what does not change during training.
@@ -61,12 +82,14 @@ class RunFolder:
         Raises:
             InputError: the folder cannot be made.
         """
-        try:
-            self.last.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot make the run folder: {error.strerror}") from None
+        self.make()
+        self._vocabulary_checksum = _checksum(vocabulary.encode())
         write_atomically(self.vocabulary, vocabulary.encode())
         write_atomically(self.config, config.encode())
+
+    def shows(self, config: str) -> bool:
+        """Whether config.yaml holds this text."""
+        return self.config.exists() and self.config.read_bytes() == config.encode()
 
     def read_text(self, path: Path) -> str:
         """Reads config.yaml, vocabulary.json or metrics.jsonl.
@@ -87,8 +110,7 @@ class RunFolder:
 
     def save_model(self, model: nn.Module) -> None:
         """Writes the weights that scoring and sampling use."""
-        tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        write_atomically(self.model, safetensors.torch.save(tensors, {"charlm_format": str(FORMAT)}))
+        write_atomically(self.model, pack_tensors(model.state_dict(), {"vocabulary": self._vocabulary_checksum}))
 
     def load_model(self, model: nn.Module) -> None:
         """Loads the best weights into a model of the right shape, see `load_weights`.
@@ -101,32 +123,99 @@ class RunFolder:
                 f"{self.path}: incomplete run: training has not reached its first evaluation; "
                 "go on with `charlm train --resume`"
             )
-        tensors, _ = read_tensors(self.model)
+        tensors, header = read_tensors(self.model)
         load_weights(model, tensors, self.model)
+        check_whole(tensors, header, self.model)
+        if "vocabulary" in header and header["vocabulary"] != _checksum(self.read_text(self.vocabulary).encode()):
+            raise RunError(
+                f"{self.vocabulary}: damaged, or not the vocabulary that {self.model.name} was trained with; "
+                "bring back the two files of one run"
+            )
 
-    def save_last(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-        """Writes all that training needs to go on, as one file."""
-        flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        header = {"charlm_format": str(FORMAT), "info": json.dumps({**info, "tensors": sorted(flat)})}
-        write_atomically(self.last, safetensors.torch.save(flat, header))
-
-    def load_last(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Reads what `save_last` wrote, or None if nothing was saved yet.
+    def check_model(self) -> None:
+        """Checks that the best weights, if there are any yet, are whole.
 
         Raises:
-            RunError: it is damaged or from a newer charlm.
+            RunError: they are damaged.
         """
-        if not self.last.exists():
-            return None
-        tensors, header = read_tensors(self.last)
+        if self.model.exists():
+            try:
+                check_whole(*read_tensors(self.model), self.model)
+            except RunError as error:
+                raise RunError(
+                    f"{error}; bring it back from a copy, or remove it to go on: the next evaluation writes it anew"
+                ) from None
+
+    def save_last(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any], *, keep: int = 1) -> None:
+        """Writes all that training needs to go on, as one file, so that it is replaced whole.
+
+        Args:
+            tensors: by name.
+            info: the rest, as JSON takes it; with `keep` above 1, `progress.step` is the number of the step.
+            keep: with more than 1, the checkpoint is also written as `step-N`, and of those the newest `keep` stay.
+        """
+        header = {"info": json.dumps({**info, "logs": self._logs, "tensors": sorted(tensors)})}
+        content = pack_tensors(tensors, header)
+        if keep > 1:
+            step = info["progress"]["step"]
+            write_atomically(self.last.with_name(f"step-{step}.safetensors"), content)
+            steps = self.kept()
+            newest = [number for number in sorted(steps) if number <= step][-keep:]
+            for number in steps.keys() - set(newest):  # the older ones, and a future that was gone back from
+                steps[number].unlink(missing_ok=True)
+        write_atomically(self.last, content)
+
+    def kept(self) -> dict[int, Path]:
+        """Lists the checkpoints that stayed beside the last one, by step."""
+        found = self.last.parent.glob("step-*.safetensors")
+        return {int(path.stem[5:]): path for path in found if path.stem[5:].isdecimal()}
+
+    def load_last(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Reads what `save_last` wrote.
+
+        Raises:
+            RunError: it is missing, damaged or from a newer charlm; or what training has written to metrics.jsonl
+                or samples.txt is damaged.
+        """
+        if not self.path.is_dir():
+            raise RunError(f"{self.path}: no such run folder; `charlm train` makes one")
+        if not self.holds_run:
+            raise RunError(f"{self.path}: not a run folder (it has no {self.config.name})")
         try:
-            info = dict(parse_json(header["info"]))
-            missing = set(info.pop("tensors")) - set(tensors)
-        except (KeyError, ValueError, TypeError):
-            raise RunError(f"{self.last}: not a checkpoint of charlm") from None
-        if missing:
-            raise RunError(f"{self.last}: damaged checkpoint: {', '.join(sorted(missing)[:5])} missing")
+            if not self.last.exists():
+                raise RunError(f"{self.path}: cannot go on: last/{self.last.name} is missing")
+            tensors, header = read_tensors(self.last)
+            check_whole(tensors, header, self.last)
+            try:
+                info = dict(parse_json(header["info"]))
+                missing = set(info.pop("tensors")) - set(tensors)
+                logs = {
+                    str(name): (int(length), str(checksum)) for name, (length, checksum) in info.pop("logs").items()
+                }
+            except (KeyError, ValueError, TypeError, AttributeError):
+                raise RunError(f"{self.last}: not a checkpoint of charlm") from None
+            if missing:
+                raise RunError(f"{self.last}: damaged checkpoint: {', '.join(sorted(missing)[:5])} missing")
+        except NewerError:
+            raise
+        except RunError as error:
+            steps = self.kept()
+            advice = "bring it back from a copy, or begin anew from the best weights with `charlm train --from`"
+            if steps:
+                advice = f"copy {steps[max(steps)].name}, which stands beside it, over it to go on from there"
+            raise RunError(f"{error}; {advice}") from None
+        for path in (self.metrics, self.samples):
+            self._check_log(path, *logs.get(path.name, (0, "")))
         return tensors, info
+
+    def _check_log(self, path: Path, length: int, checksum: str) -> None:
+        self._logs[path.name] = length, checksum
+        if not path.exists():
+            del self._logs[path.name]
+        elif length and _checksum(self._start_of(path, length)) != checksum:
+            raise RunError(
+                f"{path}: damaged: not what training wrote; bring it back from a copy, or remove it to do without"
+            )
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Reads the rows of metrics.jsonl; none if there is no such file yet.
@@ -144,17 +233,26 @@ class RunFolder:
                 raise RunError(f"{self.metrics}, line {number}: not a JSON object") from None
         return rows
 
-    def append(self, path: Path, kept: int, text: str) -> int:
-        """Adds text behind the first `kept` bytes of metrics.jsonl or samples.txt.
+    def append(self, path: Path, text: str) -> None:
+        """Adds text to metrics.jsonl or samples.txt, behind what the last checkpoint knows of.
 
         What stands there beyond comes from after the checkpoint that training went on from, and will come again.
-
-        Returns:
-            The new length in bytes, for the next checkpoint to remember.
         """
-        content = (path.read_bytes()[:kept] if path.exists() else b"") + text.encode(errors="surrogateescape")
+        kept, _ = self._logs.get(path.name, (0, ""))
+        content = (self._start_of(path, kept) if kept else b"") + text.encode(errors="surrogateescape")
         write_atomically(path, content)
-        return len(content)
+        self._logs[path.name] = len(content), _checksum(content)
+
+    def _start_of(self, path: Path, length: int) -> bytes:
+        try:
+            with open_regular(path) as file:
+                return file.read(length)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read: {error}") from None
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -171,12 +269,18 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise TrainingError(
             f"{path}: cannot be written: {error.strerror or error}; what was saved before is intact"
         ) from None
-    with contextlib.suppress(OSError):  # the content is safe; not every file system can sync a folder
-        folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    """Makes the names in a folder outlast a power cut, where the file system can."""
+    with contextlib.suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:

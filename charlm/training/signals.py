@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask training to stop after the step at hand, so that the work is saved."""
+"""Ctrl-C and SIGTERM ask training to stop after the step at hand, SIGUSR1 asks it to save and go on."""
 
 from __future__ import annotations
 
@@ -8,36 +8,48 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_STOP = (signal.SIGINT, signal.SIGTERM)
 
-class StopRequest:
-    """Remembers the first signal that asked to stop."""
 
-    signal_number: int | None = None
+class Requests:
+    """What signals have asked for.
+
+    Attributes:
+        stop: the first signal that asked to stop.
+        save: whether SIGUSR1 asked to save; who has saved sets it back.
+    """
+
+    stop: int | None = None
+    save: bool = False
 
 
 @contextmanager
-def catch_stop_signals() -> Iterator[StopRequest]:
-    """Turns SIGINT and SIGTERM into a request; a second one stops at once, as if this were not here.
+def catch_signals() -> Iterator[Requests]:
+    """Turns SIGINT, SIGTERM and SIGUSR1 into requests; a second SIGINT or SIGTERM stops at once.
 
-    Outside the main thread Python cannot catch signals, and the request stays empty.
+    Outside the main thread Python cannot catch signals, and no request is ever made.
     """
-    request = StopRequest()
+    requests = Requests()
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        yield requests
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (*_STOP, signal.SIGUSR1)}
 
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def restore(*numbers: int) -> None:
+        for number in numbers:
+            signal.signal(number, before[signal.Signals(number)])
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        request.signal_number = number
-        restore()
+    def on_stop(number: int, frame: FrameType | None) -> None:
+        requests.stop = number
+        restore(*_STOP)
 
-    for number in before:
-        signal.signal(number, on_signal)
+    def on_save(number: int, frame: FrameType | None) -> None:
+        requests.save = True
+
+    for number in _STOP:
+        signal.signal(number, on_stop)
+    signal.signal(signal.SIGUSR1, on_save)
     try:
-        yield request
+        yield requests
     finally:
-        restore()
+        restore(*before)

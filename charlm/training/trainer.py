@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from charlm.text.batches import IGNORE, Batches, Window
 from charlm.training.budget import Amount, Progress
 from charlm.training.checkpoint import RunFolder
 from charlm.training.optimization import schedule_factor
-from charlm.training.signals import StopRequest
+from charlm.training.signals import Requests
 from charlm.training.weights import load_weights, unusable
 
 _SAVE_SECONDS = 60.0  # between evaluations, what a kill can lose
@@ -93,6 +93,9 @@ class Observer(Protocol):
     def on_evaluation(self, metrics: Metrics, sample: str, is_best: bool) -> None:
         """The model was evaluated and saved, and wrote `sample`."""
 
+    def on_note(self, note: str) -> None:
+        """Something a person should know: how the corpus was read, or that a signal's wish was met."""
+
 
 @dataclass
 class _Interval:
@@ -119,7 +122,8 @@ class Trainer:
         warmup: share of the budget.
         clip_norm: longest gradient, or None.
         early_stopping: evaluations without a better loss before stopping, or None.
-        corpus_key: identifies the training text; a resume with another one is refused.
+        keep: checkpoints of so many evaluations stay.
+        identity: what a resume compares, such as the configuration; saved with each checkpoint as it is.
         clock: seconds, for tests.
     """
 
@@ -138,7 +142,8 @@ class Trainer:
         warmup: float = 0.05,
         clip_norm: float | None = 1.0,
         early_stopping: int | None = None,
-        corpus_key: str = "",
+        keep: int = 1,
+        identity: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model = model
@@ -154,7 +159,8 @@ class Trainer:
         self._warmup = warmup
         self._clip_norm = clip_norm
         self._early_stopping = early_stopping
-        self._corpus_key = corpus_key
+        self._keep = keep
+        self._identity = dict(identity or {})
         self._clock = clock
         self._peaks = [group["lr"] for group in optimizer.param_groups]
         self._state: ModelState | None = None
@@ -175,14 +181,14 @@ class Trainer:
         stale = self._early_stopping is not None and self.progress.stale >= self._early_stopping
         return stale or self.fraction >= 1
 
-    def run(self, observer: Observer, stop: StopRequest | None = None) -> None:
+    def run(self, observer: Observer, requests: Requests | None = None) -> None:
         """Trains until the budget is spent.
 
         Raises:
             Interrupted: a signal asked to stop; everything is saved.
             TrainingError: the loss is not finite, or a file cannot be written; what was saved before is whole.
         """
-        stop = stop or StopRequest()
+        requests = requests or Requests()
         progress = self.progress
         windows = self._windows()
         last_saved = now = self._clock()
@@ -203,18 +209,24 @@ class Trainer:
             else:
                 observer.on_step(self._report())
                 if now - last_saved > _SAVE_SECONDS:
-                    self._save_last()
+                    self.save()
                     last_saved = self._clock()
-            if stop.signal_number is not None and not self.finished:
+            if requests.save:
+                requests.save = False
                 if evaluated_at != progress.step:
-                    self._save_last()
+                    self.save()
+                    last_saved = self._clock()
+                observer.on_note(f"saved at step {progress.step}")
+            if requests.stop is not None and not self.finished:
+                if evaluated_at != progress.step:
+                    self.save()
                 raise Interrupted(
-                    stop.signal_number,
+                    requests.stop,
                     f"stopped at step {progress.step} and saved; `charlm train --resume` with "
                     f"--out {self._folder.path} goes on from here",
                 )
         if evaluated_at == progress.step:
-            self._save_last()  # once more, so that a resume knows that the time is up
+            self.save()  # once more, so that a resume knows that the time is up
 
     def _windows(self) -> Iterator[Window]:
         progress = self.progress
@@ -344,10 +356,10 @@ class Trainer:
         entry = f"--- step {progress.step}\n{sample}\n\n"
         if is_best:
             self._folder.save_model(self.model)
-        progress.metrics_bytes = self._folder.append(self._folder.metrics, progress.metrics_bytes, row)
-        progress.samples_bytes = self._folder.append(self._folder.samples, progress.samples_bytes, entry)
+        self._folder.append(self._folder.metrics, row)
+        self._folder.append(self._folder.samples, entry)
         self._interval = _Interval()
-        self._save_last()
+        self.save(keep=self._keep)
         progress.evaluation_seconds = self._clock() - started
         progress.seconds += progress.evaluation_seconds - counted  # the time that saving took
         observer.on_evaluation(metrics, sample, is_best)
@@ -365,7 +377,8 @@ class Trainer:
             "lower training.learning_rate, or set training.clip_norm"
         )
 
-    def _save_last(self) -> None:
+    def save(self, *, keep: int = 1) -> None:
+        """Saves all that is needed to go on from here; with `keep` above 1, also beside older checkpoints."""
         self._check_weights()
         tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for index, values in self._optimizer.state_dict()["state"].items():
@@ -378,22 +391,17 @@ class Trainer:
         info = {
             "progress": dataclasses.asdict(self.progress),
             "interval": dataclasses.asdict(self._interval),
-            "corpus": self._corpus_key,
+            "identity": self._identity,
         }
-        self._folder.save_last(tensors, info)
+        self._folder.save_last(tensors, info, keep=keep)
 
     def resume(self, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
-        """Takes up where `_save_last` left off.
+        """Takes up where `save` left off; that model and corpus are the same ones is for the caller to check.
 
         Raises:
-            RunError: the checkpoint does not belong to this model and corpus, or is damaged.
+            RunError: the checkpoint is damaged.
         """
         source = self._folder.last
-        if info.get("corpus") != self._corpus_key:
-            raise RunError(
-                f"{self._folder.path}: the corpus is not the one this run was trained on; "
-                "bring that one back, or start a new run with another --out"
-            )
         groups: dict[str, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             group, _, rest = name.partition(".")
@@ -402,6 +410,8 @@ class Trainer:
         try:
             self.progress = Progress(**info["progress"])
             self._interval = _Interval(**info["interval"])
+            if not self._folder.model.exists():  # then the next evaluation is the best there is
+                self.progress.best_loss, self.progress.stale = math.inf, 0
             slots: dict[int, dict[str, Tensor]] = {}
             for name, value in groups.get("optimizer", {}).items():
                 index, _, key = name.partition(".")

@@ -7,11 +7,13 @@ model's; and only then is memory taken, which is therefore never more than the f
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +21,11 @@ from charlm.errors import RunError
 from charlm.files import open_regular, parse_json
 
 FORMAT = 1
+
+
+class NewerError(RunError):
+    """A file is whole, but of a format that this charlm does not know yet."""
+
 
 # Weights beyond this have diverged. Below it nothing that the model computes can overflow float32: the largest sum
 # is that of an embedding's product, 16384 · 1e15 · 1e15 < 3.4e38, and every state lies between -1 and 1 or, in the
@@ -44,7 +51,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             if not (form.isascii() and form.isdecimal() and len(form) < 10):
                 raise RunError(f"{path}: not written by charlm")
             if int(form) > FORMAT:
-                raise RunError(f"{path}: written by a newer charlm (format {form}); install the newest charlm")
+                raise NewerError(f"{path}: written by a newer charlm (format {form}); install the newest charlm")
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise RunError(f"{path}: damaged or not a safetensors file: {str(error)[:200]}") from None
@@ -61,6 +68,42 @@ def _check_header(path: Path) -> None:
             raise ValueError(f"a header of {size:,} bytes, at most {_MAX_HEADER:,} are read")
         if not isinstance(parse_json(file.read(size).decode()), dict):
             raise ValueError("the header is not an object")
+
+
+def pack_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
+    """Returns a safetensors file with a checksum; the same tensors and header give the same bytes."""
+    flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    header = {"charlm_format": str(FORMAT), **header}
+    content = safetensors.torch.save(flat, {**header, "sha256": _checksum(flat, header)})
+    # The library writes the header's texts in any order.
+    end = 8 + int.from_bytes(content[:8], "little")
+    head = json.loads(content[8:end])
+    head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
+    text = json.dumps(head, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, memoryview(content)[end:]])
+
+
+def check_whole(tensors: Mapping[str, Tensor], header: Mapping[str, str], source: Path) -> None:
+    """Compares what `read_tensors` gave with its checksum; files that other programs have made have none.
+
+    Raises:
+        RunError: they do not match.
+    """
+    texts = dict(header)
+    checksum = texts.pop("sha256", None)
+    if checksum is not None and checksum != _checksum(tensors, texts):
+        raise RunError(f"{source}: damaged: its content does not match its checksum")
+
+
+def _checksum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
+    """Sums up all that a safetensors file means, so that no flipped bit is taken for a weight."""
+    digest = hashlib.sha256(json.dumps(dict(texts), sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:

@@ -213,7 +213,6 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_stays_whole(
     assert f"{run}/last/checkpoint.safetensors: cannot be written: No space left on device" in result.stderr
     assert charlm.load(run).score(["the boat"])[0].characters == 8
     saved = RunFolder(run).load_last()
-    assert saved is not None
     assert saved[1]["progress"]["step"] >= 10
     assert not list(run.rglob("*.new"))
     shutil.copytree(run, tmp_path / "elsewhere")
@@ -221,24 +220,23 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_stays_whole(
     assert CliRunner().invoke(app, more).exit_code == 0
 
 
-def test_a_disk_that_fails_at_the_second_checkpoint_costs_nothing_but_the_work_since_the_first(
+def test_a_disk_that_fails_in_the_middle_of_an_evaluation_costs_only_the_work_since_the_checkpoint(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    sync, checkpoint = os.fsync, run / "last" / "checkpoint.safetensors"
+    sync, samples = os.fsync, run / "samples.txt"
 
-    def full_once_there_is_a_checkpoint(descriptor: int) -> None:
-        if checkpoint.exists() and not os.path.isdir(descriptor):
+    def full_once_there_are_samples(descriptor: int) -> None:
+        if samples.exists() and not os.path.isdir(descriptor):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(descriptor)
 
-    monkeypatch.setattr(os, "fsync", full_once_there_is_a_checkpoint)
+    monkeypatch.setattr(os, "fsync", full_once_there_are_samples)
     result = CliRunner().invoke(app, train_arguments(corpus, run, 1000))
     assert result.exit_code == 1
     assert "cannot be written: No space left on device" in result.stderr
     assert str(run) in result.stderr
     assert result.stdout == ""
     saved = RunFolder(run).load_last()
-    assert saved is not None
-    assert saved[1]["progress"]["step"] == 10
+    assert saved[1]["progress"]["step"] == 0
     assert charlm.load(run).score(["the boat"])[0].characters == 8

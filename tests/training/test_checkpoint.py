@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from charlm.errors import InputError, RunError, TrainingError
 from charlm.model import CharacterModel
-from charlm.training import checkpoint
+from charlm.training import checkpoint, weights
 from charlm.training.checkpoint import RunFolder, write_atomically
 
 few = settings(max_examples=25)
@@ -141,15 +141,19 @@ def test_a_real_disk_that_is_full_keeps_the_old_weights(small_disk: Path):
 
 @few
 @given(st.text(max_size=50), st.text(max_size=50), st.text(max_size=50))
-def test_append_cuts_what_is_behind_the_kept_bytes(
+def test_append_cuts_what_the_last_checkpoint_does_not_know_of(
     tmp_path_factory: pytest.TempPathFactory, kept: str, beyond: str, added: str
 ):
     folder = RunFolder(tmp_path_factory.mktemp("append"))
-    length = folder.append(folder.metrics, 0, kept)
-    folder.append(folder.metrics, length, beyond)
-    after = folder.append(folder.metrics, length, added)
+    folder.make()
+    folder.append(folder.metrics, kept)
+    folder.save_last({}, {})
+    folder.append(folder.metrics, beyond)
+    assert folder.metrics.read_bytes() == (kept + beyond).encode()
+    later = RunFolder(folder.path)
+    later.load_last()
+    later.append(later.metrics, added)
     assert folder.metrics.read_bytes() == (kept + added).encode()
-    assert after == len((kept + added).encode())
 
 
 def test_a_folder_that_cannot_be_made_is_wrong_input(tmp_path: Path):
@@ -167,15 +171,14 @@ def test_weights_and_checkpoint_come_back_as_they_were_saved(folder: RunFolder):
     torch.nn.init.zeros_(loaded.output.weight)
     folder.load_model(loaded)
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model().parameters(), strict=True))
-    tensors, info = folder.load_last() or ({}, {})
+    tensors, info = folder.load_last()
     assert torch.equal(tensors["a"], torch.arange(3.0))
     assert info == {"step": 7}
 
 
-def test_before_the_first_evaluation_there_is_no_checkpoint_and_loading_says_how_to_go_on(tmp_path: Path):
+def test_before_the_first_evaluation_there_are_no_weights_and_loading_says_how_to_go_on(tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
     folder.create("config", "vocabulary")
-    assert folder.load_last() is None
     assert folder.read_metrics() == []
     with pytest.raises(RunError, match="--resume"):
         folder.load_model(model())
@@ -258,7 +261,7 @@ def test_a_file_of_another_program_is_refused(folder: RunFolder, name: str, read
 
 @readers
 def test_a_newer_format_is_refused_with_what_to_do(folder: RunFolder, name: str, read: Reader):
-    header = {"charlm_format": str(checkpoint.FORMAT + 1), "info": json.dumps({})}
+    header = {"charlm_format": str(weights.FORMAT + 1), "info": json.dumps({})}
     getattr(folder, name).write_bytes(safetensors.torch.save(model().state_dict(), header))
     with pytest.raises(RunError, match=r"newer charlm \(format 2\); install"):
         read(folder)
@@ -294,5 +297,5 @@ def test_a_metrics_line_that_is_not_json_is_named(folder: RunFolder):
 def test_a_run_folder_holds_its_files_and_nothing_else(tiny_run: Path):
     assert {str(file.relative_to(tiny_run)) for file in tiny_run.rglob("*") if file.is_file()} == {
         "config.yaml", "vocabulary.json", "model.safetensors", "metrics.jsonl", "samples.txt",
-        "last/checkpoint.safetensors",
+        "last/checkpoint.safetensors", "last/lock",
     }  # fmt: skip

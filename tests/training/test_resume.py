@@ -1,7 +1,6 @@
 """A training that is stopped, killed or cut off goes on as if nothing had happened, or says why it cannot."""
 
 import functools
-import itertools
 import json
 import os
 import shutil
@@ -23,70 +22,7 @@ from hypothesis import strategies as st
 import charlm
 from charlm.errors import Interrupted, RunError
 from charlm.training.checkpoint import RunFolder
-from charlm.training.trainer import Metrics, StepReport
-
-STEPS = 24
-# Sizes that are no powers of two: what is read back must lie in memory as it did, or sums round differently.
-KINDS: dict[str, dict[str, Any]] = {
-    "stream-gru-rmsprop": {
-        "model": {"cell": "gru", "hidden_size": 6, "dropout": 0.2},
-        "training": {"batch_size": 8, "optimizer": "rmsprop", "momentum": 0.5},
-    },
-    "stream-lstm-adam": {
-        "model": {"hidden_size": 5, "num_layers": 2, "dropout": 0.2},
-        "training": {"batch_size": 3, "optimizer": "adam"},
-    },
-    "lines-gru-adamw": {
-        "model": {"cell": "gru", "reset": "before", "hidden_size": 5, "dropout": 0.1},
-        "training": {"batch_size": 3},
-    },
-    "lines-rnn-sgd": {
-        "model": {"cell": "rnn", "hidden_size": 6},
-        "training": {"batch_size": 8, "optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.5},
-    },
-}
-
-
-def config(corpus: Path, kind: str = "stream-gru-rmsprop", **training: Any) -> dict[str, Any]:
-    framing = kind.partition("-")[0]
-    common = {"budget": "24 steps", "evaluate_every": "5 steps", "sequence_length": 16, "device": "cpu"}
-    return {
-        "corpus": {"path": str(corpus), "framing": framing, "validation": 0.1 if framing == "stream" else 0.0},
-        "model": KINDS[kind]["model"],
-        "training": common | KINDS[kind]["training"] | training,
-        "sampling": {"length": 20},
-    }
-
-
-def outcome(run: Path) -> dict[str, Any]:
-    """All that a run folder holds, but for the fields that tell of time."""
-    folder = RunFolder(run)
-    rows = folder.read_metrics()
-    tensors, info = folder.load_last() or ({}, {})
-    for part in (*rows, info["progress"], info["interval"]):
-        for key in [key for key in part if "second" in key or key == "metrics_bytes"]:
-            del part[key]
-    files = (folder.config, folder.vocabulary, folder.model, folder.samples)
-    last = {name: value.numpy().tobytes() for name, value in tensors.items()}
-    return {"metrics": rows, "last": last, "info": info} | {file.name: file.read_bytes() for file in files}
-
-
-def contents(run: Path) -> dict[Path, bytes]:
-    return {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
-
-
-class StopAt:
-    """Sends this process a signal behind a step, as Ctrl-C would."""
-
-    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
-        self.step, self.number = step, number
-
-    def on_step(self, report: StepReport | Metrics, *_: object) -> None:
-        if report.step == self.step:
-            signal.raise_signal(self.number)
-
-    on_evaluation = on_step
-
+from runs import KINDS, STEPS, StopAt, config, contents, outcome
 
 # --- stopped --------------------------------------------------------------------------------------
 
@@ -141,32 +77,6 @@ def test_a_signal_at_the_last_step_leaves_a_finished_run(tmp_path: Path, tiny_co
 # --- killed ---------------------------------------------------------------------------------------
 
 
-class Killed(BaseException):
-    """Nothing catches it, as nothing catches kill -9."""
-
-
-WRITES = 2 + 5 * 3  # config and vocabulary; metrics, samples and checkpoint of five evaluations, and best weights
-
-
-@pytest.mark.parametrize("write", range(1, WRITES + 1))
-def test_a_run_killed_at_any_write_ends_as_the_uninterrupted_run(
-    tmp_path: Path, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Outcomes, write: int
-):
-    run, replace, count = tmp_path / "run", os.replace, itertools.count(1)
-
-    def replace_or_die(*paths: Path) -> None:
-        if next(count) == write:
-            raise Killed
-        replace(*paths)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", replace_or_die)
-        with pytest.raises(Killed):
-            charlm.train(config(tiny_corpus), out=run)
-    charlm.train(config(tiny_corpus), out=run, resume=RunFolder(run).holds_run)
-    assert outcome(run) == uninterrupted("stream-gru-rmsprop")
-
-
 LONG = {"model.hidden_size": 16, "training.budget": "500 steps", "training.evaluate_every": "20 steps",
         "training.sequence_length": 16, "training.device": "cpu"}  # fmt: skip
 
@@ -187,7 +97,7 @@ def test_a_killed_command_exits_with_its_code_and_resumes_to_the_same_end(
     command = [sys.executable, "-m", "charlm", "train", "--corpus", str(tiny_corpus), "--out", str(run)]
     command += [f"--set={key}={value}" for key, value in LONG.items()]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while not RunFolder(run).last.exists() and process.poll() is None:
+    while not RunFolder(run).metrics.exists() and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
@@ -203,13 +113,108 @@ def test_a_killed_command_exits_with_its_code_and_resumes_to_the_same_end(
     assert outcome(run) == finished
 
 
-# --- what may change and what may not -------------------------------------------------------------
+# --- saved on request, and kept ---------------------------------------------------------------------
+
+
+class SaveAt(StopAt):
+    """Sends SIGUSR1 behind a step, and looks what was saved when that is told."""
+
+    def __init__(self, run: Path, step: int) -> None:
+        super().__init__(step, signal.SIGUSR1)
+        self.folder, self.saved = RunFolder(run), list[tuple[str, int]]()
+
+    def on_note(self, note: str) -> None:
+        self.saved.append((note, self.folder.load_last()[1]["progress"]["step"]))
+
+
+@pytest.mark.parametrize("step", [7, 10, STEPS])  # between evaluations, at one, at the last
+def test_sigusr1_saves_at_once_and_training_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, tiny_corpus: Path, uninterrupted: Outcomes, step: int
+):
+    before = signal.getsignal(signal.SIGUSR1)
+    observer = SaveAt(tmp_path / "run", step)
+    charlm.train(config(tiny_corpus), out=tmp_path / "run", observer=observer)
+    assert observer.saved == [(f"saved at step {step}", step)]
+    assert outcome(tmp_path / "run") == uninterrupted("stream-gru-rmsprop")
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_kept_checkpoints_are_those_of_the_newest_evaluations_and_each_goes_on_to_the_same_end(
+    tmp_path: Path, tiny_corpus: Path
+):
+    run = tmp_path / "run"
+    charlm.train(config(tiny_corpus, keep=3), out=run)
+    end, folder = outcome(run), RunFolder(run)
+    assert sorted(folder.kept()) == [15, 20, 24]
+    for step in (20, 15):
+        shutil.copy(folder.kept()[step], folder.last)
+        charlm.train(resume=True, out=run)
+        assert outcome(run) == end
+        assert sorted(folder.kept()) == [15, 20, 24]
 
 
 @pytest.fixture
 def done(tmp_path: Path, tiny_run: Path) -> Path:
     """A run of 40 steps that a test may change."""
     return Path(shutil.copytree(tiny_run, tmp_path / "run"))
+
+
+# --- damaged --------------------------------------------------------------------------------------
+
+
+def test_without_its_checkpoint_a_run_is_refused_and_not_begun_anew(done: Path):
+    RunFolder(done).last.unlink()
+    before = contents(done)
+    with pytest.raises(RunError, match=r"last/checkpoint\.safetensors is missing; .*charlm train --from"):
+        charlm.train(resume=True, out=done, budget="60 steps")
+    assert contents(done) == before
+
+
+def test_a_damaged_checkpoint_points_to_the_one_that_stands_beside_it(tmp_path: Path, tiny_corpus: Path):
+    run = tmp_path / "run"
+    charlm.train(config(tiny_corpus, keep=2), out=run)
+    end, folder = outcome(run), RunFolder(run)
+    os.truncate(folder.last, 1000)
+    with pytest.raises(RunError, match=r"damaged.*; copy step-24\.safetensors, .* over it to go on from there"):
+        charlm.train(resume=True, out=run)
+    shutil.copy(folder.kept()[20], folder.last)
+    charlm.train(resume=True, out=run)
+    assert outcome(run) == end
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.txt"])
+def test_a_log_that_is_gone_begins_anew(done: Path, name: str):
+    (done / name).unlink()
+    charlm.train(resume=True, out=done, budget="60 steps")
+    assert b"50" in (done / name).read_bytes()
+    assert RunFolder(done).load_last()[1]["progress"]["step"] == 60
+
+
+def test_best_weights_that_are_gone_come_anew_with_the_next_evaluation(done: Path):
+    RunFolder(done).model.unlink()
+    lm = charlm.train(resume=True, out=done, budget="60 steps")
+    assert lm.score(["the boat"])[0].characters == 8
+
+
+def test_a_configuration_changed_by_hand_is_not_what_the_run_goes_on_with(done: Path):
+    path = done / "config.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("seed: 1", "seed: 2").replace("40 steps", "41 steps"))
+    observer = SaveAt(done, -1)
+    charlm.train(resume=True, out=done, observer=observer)
+    assert path.read_text() == before
+    ((note, _),) = observer.saved
+    assert note.startswith(f"{path}: changed since training wrote it; ")
+
+
+def test_a_longer_budget_counts_from_the_moment_it_is_given(done: Path):
+    with pytest.raises(Interrupted):
+        charlm.train(resume=True, out=done, budget="60 steps", observer=StopAt(41))
+    charlm.train(resume=True, out=done)
+    assert RunFolder(done).read_metrics()[-1]["step"] == 60
+
+
+# --- what may change and what may not -------------------------------------------------------------
 
 
 def test_resuming_a_finished_run_changes_nothing(done: Path):
@@ -251,11 +256,10 @@ def test_a_longer_budget_has_its_own_intervals(tmp_path: Path, tiny_corpus: Path
 @pytest.mark.parametrize(
     ("key", "old", "new"),
     [("model.hidden_size", 16, 24), ("model.cell", "lstm", "gru"), ("training.optimizer", "adamw", "sgd"),
-     ("corpus.path", None, "/other.txt"), ("corpus.framing", "stream", "lines"), ("corpus.lowercase", False, True)],
+     ("corpus.framing", "stream", "lines"), ("corpus.lowercase", False, True)],
 )  # fmt: skip
 def test_another_configuration_is_refused_with_key_old_and_new_value(done: Path, key: str, old: Any, new: Any):
     before = contents(done)
-    old = charlm.load(done).config.corpus.path if key == "corpus.path" else old
     with pytest.raises(RunError) as caught:
         charlm.train(resume=True, out=done, budget="60 steps", overrides={key: new})
     assert f"{done}: cannot go on" in str(caught.value)
@@ -263,18 +267,46 @@ def test_another_configuration_is_refused_with_key_old_and_new_value(done: Path,
     assert contents(done) == before
 
 
-@pytest.mark.parametrize("change", [lambda text: text + "one more.\n", lambda text: text + "Ä" * 99, str.upper])
-def test_a_corpus_that_has_changed_is_refused_and_the_run_is_left_as_it_was(
-    tmp_path: Path, tiny_text: str, change: Callable[[str], str]
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text + "one more.\n", ["characters to learn from in the run", "now"]),
+        (lambda text: "Ä" * 99 + text, ["1 new: 'Ä'"]),
+        (lambda text: text.replace("k", "!"), ["1 new: '!'", "1 gone: 'k'"]),
+        (lambda text: text[1:] + text[0], []),
+    ],
+    ids=["longer", "another character", "one for another", "other order"],
+)
+def test_a_corpus_that_has_changed_is_refused_with_what_differs_and_the_run_is_left_as_it_was(
+    tmp_path: Path, tiny_text: str, change: Callable[[str], str], said: list[str]
 ):
     corpus, run = tmp_path / "corpus.txt", tmp_path / "run"
     corpus.write_text(tiny_text, encoding="utf-8")
     charlm.train(config(corpus), out=run)
     before = contents(run)
     corpus.write_text(change(tiny_text), encoding="utf-8")
-    with pytest.raises(RunError, match="the corpus is not the one this run was trained on"):
+    with pytest.raises(RunError, match="the corpus is not the one this run was trained on") as caught:
         charlm.train(resume=True, out=run, budget="60 steps")
+    lines = str(caught.value).splitlines()[1:]
+    assert all(any(part in line for line in lines) for part in said), lines
+    assert len(lines) <= len(said) + 1
     assert contents(run) == before
+
+
+def test_a_corpus_that_has_moved_is_still_the_same_text(tmp_path: Path, tiny_text: str):
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text(tiny_text, encoding="utf-8")
+    charlm.train(config(corpus), out=whole)
+    with pytest.raises(Interrupted):
+        charlm.train(config(corpus), out=run, observer=StopAt(7))
+    moved = corpus.rename(tmp_path / "moved.txt")
+    charlm.train(resume=True, out=run, corpus=moved)
+    old, new = outcome(whole), outcome(run)
+    assert str(moved) in new.pop("config.yaml").decode()
+    assert (new.pop("info")["identity"]["corpus"], new) == (old.pop("info")["identity"]["corpus"], new)
+    assert old.pop("config.yaml")
+    assert new == old
 
 
 @pytest.mark.parametrize("named", [True, False])
