@@ -1,46 +1,156 @@
 """Does a model prefer a real line to the same line damaged?
 
-Takes held-out lines (the last tenth of a corpus), swaps two adjacent, differing characters in each, and counts how
-often the model gives the real line the higher log-probability.
+Takes lines of a run's own validation split, damages each in four ways, and counts how often the real line gets the
+higher score, by every measure that `charlm score` has. Beside the model stands a Kneser-Ney n-gram model that has
+counted the lines of the same training split. A tie counts as wrong. Intervals are Wilson's, at 95%.
 
-    python benchmarks/damaged_lines.py RUN CORPUS [--lines 1000] [--shortest 20]
+    python benchmarks/damaged_lines.py RUN [--lines 1000] [--shortest 20] [--seed 0]
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
-from pathlib import Path
+from collections.abc import Callable
+
+import numpy as np
 
 import charlm
+from charlm.inference.measures import CharacterScore, Measure, Score
+from charlm.inference.ngram import NgramModel
+from charlm.text.vocabulary import Ids, Vocabulary
+
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # what the vocabulary does not know; such lines are left out
+Damage = Callable[[str], str | None]  # None where the line cannot be damaged in this way
 
 
-def swapped(line: str, rng: random.Random) -> str:
-    places = [i for i in range(len(line) - 1) if line[i] != line[i + 1]]
-    i = rng.choice(places)
-    return line[:i] + line[i + 1] + line[i] + line[i + 2 :]
+class Damages:
+    """Ways to spoil a line; each place of the line, its start and end included, is as likely as any other.
+
+    Args:
+        characters: the corpus, from which a strange character is drawn.
+        rng: the source of chance.
+    """
+
+    def __init__(self, characters: str, rng: random.Random) -> None:
+        self._characters = characters
+        self._rng = rng
+
+    def two_characters_swapped(self, line: str) -> str | None:
+        """Swaps two adjacent, differing characters."""
+        places = [i for i in range(len(line) - 1) if line[i] != line[i + 1]]
+        if not places:
+            return None
+        i = self._rng.choice(places)
+        return line[:i] + line[i + 1] + line[i] + line[i + 2 :]
+
+    def one_character_replaced(self, line: str) -> str | None:
+        """Replaces a character by another one, drawn from the corpus."""
+        i = self._rng.randrange(len(line))
+        other = line[i]
+        while other == line[i]:
+            other = self._rng.choice(self._characters)
+        return line[:i] + other + line[i + 1 :]
+
+    def two_words_swapped(self, line: str) -> str | None:
+        """Swaps two differing words, which need not be neighbours."""
+        words = line.split(" ")
+        pairs = [(i, j) for j in range(len(words)) for i in range(j) if words[i] != words[j]]
+        if not pairs:
+            return None
+        i, j = self._rng.choice(pairs)
+        words[i], words[j] = words[j], words[i]
+        return " ".join(words)
+
+    def one_word_dropped(self, line: str) -> str | None:
+        """Leaves out a word and the space beside it."""
+        words = line.split(" ")
+        if len(words) < 2:
+            return None
+        del words[self._rng.randrange(len(words))]
+        return " ".join(words)
+
+
+class CountedLines:
+    """Scores lines with an n-gram model of the lines of a training split.
+
+    Args:
+        vocabulary: of the run.
+        train: ids of its training split; read line by line in stream framing too, as the lines to be scored are.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, train: Ids) -> None:
+        self._vocabulary = vocabulary
+        boundary = vocabulary.boundary_id
+        lines = np.split(train, np.flatnonzero(train == boundary) + 1)[:-1]
+        self._model = NgramModel(lines, len(vocabulary), boundary)
+
+    def score(self, lines: list[str]) -> list[Score]:
+        end = np.array([self._vocabulary.boundary_id], np.int32)
+        ids = [np.append(self._vocabulary.encode_sentence(line), end) for line in lines]
+        unigram = self._vocabulary.unigram_log_probs
+        return [
+            Score.of(
+                line,
+                [CharacterScore("", float(p), False) for p in log_probs],
+                characters=len(line),
+                n=len(line_ids),
+                logprob=float(log_probs.sum()),
+                unigram=float(unigram[line_ids].sum()),
+            )
+            for line, line_ids, log_probs in zip(lines, ids, self._model.log_probs(ids), strict=True)
+        ]
+
+
+def interval(right: int, n: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share."""
+    z, share = 1.96, right / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return middle - half, middle + half
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run")
-    parser.add_argument("corpus", type=Path)
     parser.add_argument("--lines", type=int, default=1000)
-    parser.add_argument("--shortest", type=int, default=20)
+    parser.add_argument("--shortest", type=int, default=20, help="characters")
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    text = options.corpus.read_text(encoding="utf-8")
-    held_out = text[int(len(text) * 0.9) :].split("\n")[1:]
-    lines = [line for line in held_out if len(line) >= options.shortest and len(set(line)) > 1]
-    rng = random.Random(0)
-    lines = rng.sample(lines, min(options.lines, len(lines)))
-    damaged = [swapped(line, rng) for line in lines]
     lm = charlm.load(options.run)
-    real, wrong = lm.score(lines), lm.score(damaged)
-    right = sum(a.logprob > b.logprob for a, b in zip(real, wrong, strict=True))
-    share = right / len(lines)
-    error = 1.96 * (share * (1 - share) / len(lines)) ** 0.5
-    print(f"{right} of {len(lines)} real lines beat the same with two characters swapped: "
-          f"{share:.1%} ± {error:.1%}")  # fmt: skip
+    corpus = lm.corpus()
+    held_out = lm.vocabulary.decode(corpus.validation.ids)
+    if lm.vocabulary.framing == "stream":
+        held_out = held_out[held_out.find("\n") + 1 :]  # the split may begin in the midst of a line
+    rng = random.Random(options.seed)
+    lines = [line for line in held_out.split("\n") if len(line) >= options.shortest and UNREADABLE not in line]
+    lines = rng.sample(lines, min(options.lines, len(lines)))
+    damages = Damages(lm.vocabulary.decode(corpus.train.ids).replace("\n", ""), rng)
+    scorers = {"model": lm, "n-grams": CountedLines(lm.vocabulary, corpus.train.ids)}
+
+    print(f"| damage | lines | scorer | {' | '.join(Measure)} |")
+    print("|---|---|---|" + "---|" * len(Measure))
+    every: list[Damage] = [
+        damages.two_characters_swapped,
+        damages.one_character_replaced,
+        damages.two_words_swapped,
+        damages.one_word_dropped,
+    ]
+    for damage in every:
+        pairs = [(line, spoilt) for line in lines if (spoilt := damage(line)) is not None]
+        if not pairs:
+            continue  # no words in this script
+        real, wrong = map(list, zip(*pairs, strict=True))
+        name = damage.__name__.replace("_", " ")
+        for scorer, model in scorers.items():
+            scores = list(zip(model.score(real), model.score(wrong), strict=True))
+            cells = []
+            for measure in Measure:
+                right = sum(a.measure(measure) > b.measure(measure) for a, b in scores)
+                low, high = interval(right, len(scores))
+                cells.append(f"{right / len(scores):.1%} ({100 * low:.1f}-{100 * high:.1f})")
+            print(f"| {name} | {len(scores):,} | {scorer} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
