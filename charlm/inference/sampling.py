@@ -11,14 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from charlm.errors import InputError
 from charlm.inference.scoring import reading
+from charlm.inference.stepper import stepper
 from charlm.model import CharacterModel
 from charlm.text.vocabulary import Vocabulary
 
 _MAX_BATCH = 64
+_BLOCK = 256  # random numbers of a sample made at once
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Draw:
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             raise InputError(f"min-p {self.min_p}: must be from 0 to 1")
 
-    def choose(self, logits: Tensor, uniform: Tensor) -> Tensor:
+    def choose(self, logits: NDArray[np.floating], uniform: NDArray[np.float64]) -> NDArray[np.intp]:
         """Draws one symbol for each row.
 
         Args:
@@ -60,21 +63,65 @@ class Draw:
             ids, shape (B,).
         """
         if self.temperature == 0:
-            return logits.argmax(1)
-        # Less the maximum first: the smallest temperatures would overflow else.
-        scaled = (logits - logits.amax(1, keepdim=True)) / self.temperature
-        p, order = torch.softmax(scaled, 1).sort(dim=1, descending=True)  # (B, V)
+            likeliest: NDArray[np.intp] = logits.argmax(1)
+            return likeliest
+        B, V = logits.shape
+        p = logits.astype(np.float64)  # (B, V)
+        # Less the maximum first, and smaller temperatures as this one: they would overflow else.
+        p -= p.max(1, keepdims=True)
+        p /= max(self.temperature, 1e-30)
+        np.exp(p, out=p)  # e to the logits: the softmax but for a factor
+        order: NDArray[np.intp] = np.negative(p).argsort(1)
+        p = p.take(order if B == 1 else order + np.arange(0, B * V, V)[:, None])  # each row in its order
         if self.top_k is not None:
             p[:, self.top_k :] = 0
-            p = p / p.sum(1, keepdim=True)
         if self.top_p is not None:
+            p /= p.sum(1, keepdims=True)
             p[p.cumsum(1) - p >= self.top_p] = 0
         if self.min_p is not None:
             p[p < self.min_p * p[:, :1]] = 0
         cumulative = p.cumsum(1)
-        place = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)
-        last = (p > 0).sum(1, keepdim=True) - 1  # rounding must not step behind the last possible one
-        return order.gather(1, torch.minimum(place, last)).squeeze(1)
+        total = cumulative[:, -1]
+        # Rounding must not step behind the last possible one.
+        reached = np.minimum(uniform * total, np.nextafter(total, 0))  # (B,)
+        place = cumulative[0].searchsorted(reached, "right") if B == 1 else (cumulative <= reached[:, None]).sum(1)
+        chosen: NDArray[np.intp] = order[np.arange(B), place]
+        return chosen
+
+
+class _Text:
+    """One sample as it grows: symbols go in, text comes out, until it is complete.
+
+    Args:
+        vocabulary: of the symbols.
+        length: its characters; in lines framing it also ends where its line does.
+        stop: end it as soon as it ends with this.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, length: int, stop: str | None) -> None:
+        self.going = length > 0
+        self._decoder = vocabulary.decoder()
+        self._end = vocabulary.boundary_id if vocabulary.framing == "lines" else None
+        self._left = length
+        self._stop = stop
+        self._last = ""  # characters, as many as `stop` has
+
+    def feed(self, symbol: int) -> str:
+        """Returns the text that this symbol adds: a character, or nothing while a character lacks bytes."""
+        if symbol == self._end:
+            self.going = False
+        piece = self._decoder.feed(symbol if self.going else None)
+        if len(piece) == 1 and self._left > 1 and not self._stop:
+            self._left -= 1
+            return piece
+        for place, char in enumerate(piece, 1):  # one byte can complete two characters: a broken one, and itself
+            self._left -= 1
+            if self._stop:
+                self._last = (self._last + char)[-len(self._stop) :]
+            if self._left == 0 or (self._stop and self._last == self._stop):
+                self.going = False
+                return piece[:place]
+        return piece
 
 
 def write(
@@ -108,45 +155,33 @@ def write(
         InputError: the prompt has characters that the model does not know.
     """
     draw = draw or Draw()
-    x = _encode_prompt(vocabulary, prompt).to(model.device)[:, None].expand(-1, len(samples))  # (T, B)
-    rngs = [_generator(seed, k) for k in samples]
-    decoders = [vocabulary.decoder() for _ in samples]
-    written = [""] * len(samples)  # the last characters, as long as `stop`
-    lengths = [0] * len(samples)
-    going = [length > 0] * len(samples)
-    state = model.initial_state(len(samples))
-    while any(going):
-        with reading(model):
-            features, state = model.features(x, state)
-            logits = model.logits(features[-1]).cpu().double()  # (B, V)
-            if vocabulary.unknown_id is not None:
-                logits[:, vocabulary.unknown_id] = -torch.inf
-            uniform = torch.tensor([rng.random() for rng in rngs], dtype=torch.float64)
-            chosen = draw.choose(logits, uniform)  # (B,)
-            x = chosen.to(model.device)[None]  # (1, B)
-        pieces = [""] * len(samples)
-        for k, symbol in enumerate(chosen.tolist()):
-            if not going[k]:
-                continue
-            ended = vocabulary.framing == "lines" and symbol == vocabulary.boundary_id
-            # One byte can complete two characters: a broken one, and itself.
-            for char in decoders[k].feed(None if ended else symbol):
-                pieces[k] += char
-                lengths[k] += 1
-                if stop:
-                    written[k] = (written[k] + char)[-len(stop) :]
-                if lengths[k] == length or (stop and written[k] == stop):
-                    going[k] = False
-                    break
-            going[k] = going[k] and not ended
-        yield pieces
+    B = len(samples)
+    x = _encode_prompt(vocabulary, prompt).to(model.device)[:, None]  # (T, 1): read once for all
+    uniform = _uniform(seed, samples)
+    texts = [_Text(vocabulary, length, stop) for _ in samples]
+    if not any(text.going for text in texts):
+        return
+    with reading(model):
+        features, state = model.features(x, model.initial_state(1))
+        logits = model.logits(features[-1]).cpu().numpy().repeat(B, 0)  # (B, V)
+        step = stepper(model, [tuple(part.repeat(B, 1) for part in layer) for layer in state])
+    while True:
+        if vocabulary.unknown_id is not None:
+            logits[:, vocabulary.unknown_id] = -np.inf
+        chosen = draw.choose(logits, next(uniform))  # (B,)
+        yield [text.feed(symbol) if text.going else "" for text, symbol in zip(texts, chosen.tolist(), strict=True)]
+        if not any(text.going for text in texts):
+            return
+        logits = step(chosen)
 
 
-def _generator(seed: int, k: int) -> np.random.Generator:
-    """Returns the random numbers of sample k, from a counter-based generator keyed by (seed, k)."""
+def _uniform(seed: int, samples: Sequence[int]) -> Iterator[NDArray[np.float64]]:
+    """Yields numbers in [0, 1), one for each sample, from counter-based generators keyed by (seed, k)."""
     if not 0 <= seed < 2**64:
         raise InputError(f"seed {seed}: must be from 0 to 2**64 - 1")
-    return np.random.Generator(np.random.Philox(key=np.array([seed, k], np.uint64)))
+    rngs = [np.random.Generator(np.random.Philox(key=np.array([seed, k], np.uint64))) for k in samples]
+    while True:
+        yield from np.stack([rng.random(_BLOCK) for rng in rngs], 1)
 
 
 def write_texts(

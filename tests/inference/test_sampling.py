@@ -1,5 +1,6 @@
 """Writing: what a text depends on, where it begins, when it stops. How one symbol is drawn: `test_draw`."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -116,6 +117,24 @@ def test_the_same_seed_writes_the_same_and_another_seed_another_text() -> None:
     assert len(set(texts)) == 5
     torch.manual_seed(99)  # the global generator has no say
     assert [text_of(model, vocabulary, length=60, draw=Draw(1.0), seed=seed) for seed in range(5)] == texts
+
+
+def test_a_text_is_drawn_by_its_own_numbers_one_a_symbol(monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary = vocabulary_of()
+    model = model_of(vocabulary)
+    draw = Draw(1.2)
+    rng = np.random.Generator(np.random.Philox(key=np.array([6, 2], np.uint64)))
+    ids = [vocabulary.boundary_id]
+    for _ in range(30):
+        with torch.no_grad():
+            logits = model(torch.tensor(ids)[:, None], model.initial_state(1))[0][-1].numpy()
+        logits[:, vocabulary.unknown_id] = -np.inf
+        ids.append(int(draw.choose(logits, np.array([rng.random()]))[0]))
+
+    monkeypatch.setattr(sampling, "_BLOCK", 7)
+    texts = texts_of(model, vocabulary, 3, length=30, seed=6, draw=draw)
+
+    assert texts[2] == "".join(vocabulary.symbols[i] for i in ids[1:])
 
 
 # ----------------------------------------------------------------------------------------------------------
