@@ -188,7 +188,7 @@ def _losses(model: CharacterModel, inputs: Ids, targets: Ids, state: ModelState)
 
     Inputs and targets are ids of shape (T, B).
     """
-    x, y = (torch.from_numpy(np.ascontiguousarray(ids)).long().to(model.device) for ids in (inputs, targets))
+    x, y = (torch.from_numpy(ids.astype(np.int64, order="C")).to(model.device) for ids in (inputs, targets))
     logits, state = model(x, state)  # (T, B, V)
     losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=IGNORE, reduction="none")  # (T·B,)
     return losses, [tuple(s.detach() for s in layer) for layer in state]

@@ -28,7 +28,7 @@ def state(vocabulary: Vocabulary) -> dict[str, Any]:
     return {name: getattr(vocabulary, name) for name in names.split()}
 
 
-# What one character does to another: marks, jamo, halfwidth voicing, ligatures, and what capital sigma looks past.
+# What changes its neighbours: marks, jamo, halfwidth voicing, ligatures, capital sigma and what it looks past.
 meddling = st.text(
     st.sampled_from("aZ9 \n画一Σς.':é\u0301\u0323\u030a\u1100\u1161\u11a8가ｶﾞﬁ㌢½İ\u00ad\u0345😀"), max_size=40
 )
