@@ -260,7 +260,8 @@ def test_the_largest_weights_that_are_accepted_never_give_nan(
     lm = charlm.load(run)
     scores = lm.score(["the boat has bread.", "xyz!", "", "the " * 50])
     assert np.isfinite([[s.logprob, s.mean_logprob, s.bits_per_character, s.slor] for s in scores]).all()
-    assert len(next(lm.sample(length=20, temperature=1.0))) > 0
+    text = next(lm.sample(length=20, temperature=1.0))
+    assert len(text) == 20 or framing == "tiny_lines_run"  # where a line may end at once
 
 
 @pytest.mark.parametrize("command", ["inspect", "score"])
