@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from charlm.inference.conditions import Conditions, Unknown
     from charlm.inference.evaluation import Evaluation
     from charlm.inference.measures import CharacterScore, Measure, Ranked, Score
+    from charlm.inference.minimal_pairs import PairsResult
     from charlm.inference.summary import Summary
+    from charlm.inference.tuning import Tuning
     from charlm.language_model import LanguageModel, load
     from charlm.run import train
 
@@ -49,11 +51,13 @@ __all__ = [
     "Interrupted",
     "LanguageModel",
     "Measure",
+    "PairsResult",
     "Ranked",
     "RunError",
     "Score",
     "Summary",
     "TrainingError",
+    "Tuning",
     "Unknown",
     "__version__",
     "load",
@@ -67,9 +71,11 @@ _LAZY = {
     "Evaluation": "charlm.inference.evaluation",
     "LanguageModel": "charlm.language_model",
     "Measure": "charlm.inference.measures",
+    "PairsResult": "charlm.inference.minimal_pairs",
     "Ranked": "charlm.inference.measures",
     "Score": "charlm.inference.measures",
     "Summary": "charlm.inference.summary",
+    "Tuning": "charlm.inference.tuning",
     "Unknown": "charlm.inference.conditions",
     "load": "charlm.language_model",
     "train": "charlm.run",

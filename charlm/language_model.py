@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,11 @@ from charlm.inference.conditions import Conditions
 from charlm.inference.dynamic import evaluate_dynamic
 from charlm.inference.evaluation import Evaluation, evaluate, evaluate_baseline, ngram_model
 from charlm.inference.measures import Ranked, Score, rank
+from charlm.inference.minimal_pairs import PairsResult, judge
+from charlm.inference.ranking import read_groups, reranked, score_groups
 from charlm.inference.sampling import Draw, write, write_texts
 from charlm.inference.scoring import score_sentences, score_together
+from charlm.inference.tuning import Tuning, tune
 from charlm.model import CharacterModel
 from charlm.text.corpus import Corpus, Split, load_held_out
 from charlm.text.reading import STDIN
@@ -30,6 +35,7 @@ from charlm.training.trainer import Metrics
 
 PathLike = str | os.PathLike[str]
 _MAX_THREADS = 1024
+_LINES = 1024  # of an n-best list, read together
 
 
 class LanguageModel:
@@ -132,6 +138,101 @@ class LanguageModel:
             InputError: k is below 1.
         """
         return alternatives(self.model, self.vocabulary, sentence, k, Conditions(context, bos, eos))
+
+    def rerank(
+        self, nbest: Iterable[str], *, weight: float = 1.0, length_bonus: float = 0.0, measure: str = "logprob"
+    ) -> Iterator[str]:
+        """Ranks a Moses n-best list anew, in bounded memory.
+
+        Args:
+            nbest: its lines, `id ||| hypothesis ||| features ||| total`, each id's together; an open file will do.
+            weight: of the measure, in the new total: total + weight * measure + length_bonus * characters.
+            length_bonus: for each character of the hypothesis.
+            measure: `logprob`, `mean`, `penlp` or `slor`.
+
+        Yields:
+            The lines without their newlines, each with a feature `charlm= measure` and the new total; each id's
+            from the best down, equals in their order.
+
+        Raises:
+            InputError: a line is not one of an n-best list, or an id comes again after another.
+        """
+        lines = (line.rstrip("\r\n") for line in nbest)
+        batches = iter(lambda: list(islice(lines, _LINES)), [])
+        for batch in self.rerank_batches(batches, weight=weight, length_bonus=length_bonus, measure=measure):
+            yield from batch
+
+    def rerank_batches(
+        self,
+        batches: Iterable[Sequence[str]],
+        *,
+        weight: float = 1.0,
+        length_bonus: float = 0.0,
+        measure: str = "logprob",
+        source: str = "n-best list",
+    ) -> Iterator[list[str]]:
+        """As `rerank`, for callers that batch by themselves: answers as many ids as each batch completes.
+
+        Args:
+            batches: lines without their newlines.
+            weight: of the measure.
+            length_bonus: for each character.
+            measure: `logprob`, `mean`, `penlp` or `slor`.
+            source: what messages call the list.
+        """
+        for name, number in (("weight", weight), ("length bonus", length_bonus)):
+            if not math.isfinite(number):
+                raise InputError(f"{name} {number}: must be a finite number")
+        for groups in read_groups(batches, source):
+            scored = score_groups(groups, self.score_stream, measure)
+            yield [line for group in scored for line in reranked(group, weight, length_bonus)]
+
+    def tune_reranking(
+        self,
+        nbest: Iterable[str],
+        references: Sequence[Sequence[str]],
+        *,
+        metric: str = "chrf",
+        measure: str = "logprob",
+        source: str = "n-best list",
+    ) -> Tuning:
+        """Finds the weight and the length bonus of `rerank` on a development set, by a grid.
+
+        Args:
+            nbest: the lines of its n-best list; the ids number the references' lines from 0.
+            references: one or more translations of the whole set, each as its lines.
+            metric: `chrf`, `bleu` or `bleu-zh` (words or characters as sacrebleu splits them).
+            measure: `logprob`, `mean`, `penlp` or `slor`.
+            source: what messages call the list.
+
+        Raises:
+            InputError: sacrebleu is not installed, or list and references do not fit together.
+        """
+        lines = [line.rstrip("\r\n") for line in nbest]
+        groups = [group for some in read_groups([lines], source) for group in some]
+        return tune(groups, references, self.score_stream, measure=measure, metric=metric)
+
+    def pairs(
+        self,
+        pairs: Iterable[tuple[str, str] | tuple[str, str, str | None]],
+        *,
+        measure: str = "logprob",
+        against: LanguageModel | None = None,
+    ) -> list[PairsResult]:
+        """Counts how often the good sentence of a minimal pair scores higher than the bad one.
+
+        Args:
+            pairs: (good, bad) or (good, bad, group), any number.
+            measure: `logprob`, `mean`, `penlp` or `slor`.
+            against: another model to judge the same pairs.
+
+        Returns:
+            All pairs first (their `group` is None), then each group in the order of appearance.
+
+        Raises:
+            InputError: there are no pairs.
+        """
+        return judge(pairs, self.score_stream, measure, against.score_stream if against else None)
 
     def sample(
         self,

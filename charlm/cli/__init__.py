@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from charlm import __version__
-from charlm.cli import config, corpus, evaluate, inspect, render, sample, score, train
+from charlm.cli import config, corpus, evaluate, inspect, pairs, render, rerank, sample, score, train
 from charlm.errors import CharlmError
 
 
@@ -69,6 +69,8 @@ def charlm(
 app.command("train")(train.train)
 app.command("sample")(sample.sample)
 app.command("score")(score.score)
+app.command("rerank")(rerank.rerank)
+app.command("pairs")(pairs.pairs)
 app.command("eval")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)
 app.add_typer(config.app, name="config")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +26,7 @@ def batches_as_they_come(path: Path | None, level: str) -> Iterator[list[str]]:
     does not grow with the input.
 
     Args:
-        path: the file; None: standard input.
+        path: the file, which may be a .gz; None: standard input.
         level: at `byte` level bytes that are not UTF-8 pass as lone surrogates.
 
     Raises:
@@ -34,7 +36,7 @@ def batches_as_they_come(path: Path | None, level: str) -> Iterator[list[str]]:
         yield from _batches(sys.stdin.buffer, "standard input", level)  # type: ignore[arg-type]
         return
     try:
-        file = open(path, "rb")  # noqa: SIM115 (closed below)
+        file = gzip.open(path) if path.suffix == ".gz" else open(path, "rb")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     with file:
@@ -74,6 +76,8 @@ def _complete_lines(file: _Reader, name: str) -> Iterator[list[bytes]]:
             chunk = file.read1(_BYTES)
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from None
+        except (EOFError, zlib.error) as error:
+            raise InputError(f"{name}: damaged gzip file: {error}") from None
         if not chunk:
             break
         first, *rest = chunk.split(b"\n")

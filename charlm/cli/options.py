@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from charlm.inference.measures import Measure
+
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `charlm train` writes it.")]
 Config = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="A configuration.")]
 Set = Annotated[
@@ -37,6 +39,10 @@ DeviceOption = Annotated[
     Device | None, typer.Option("--device", help="Where to compute; auto: CUDA if there is one, else the CPU.")
 ]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", help="CPU threads.")]
+MeasureOption = Annotated[
+    Measure,
+    typer.Option("--measure", help="What to compare by; mean, penlp and slor are fairer to long sentences."),
+]
 
 
 def assignments(values: list[str] | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ Where log-probabilities come from is `scoring`'s business. All are natural, in n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -126,6 +126,14 @@ class Score:
         return value
 
 
+Scorer = Callable[[Sequence[str]], Iterable[Score]]  # what ranking and judging are given to score sentences with
+
+
+def tie(a: float, b: float) -> bool:
+    """Says whether two values differ by no more than rounding can make them."""
+    return math.isclose(a, b, rel_tol=_TIE, abs_tol=_TIE)
+
+
 @dataclass(frozen=True)
 class Ranked:
     """A sentence in its place among others.
@@ -152,6 +160,6 @@ def rank(scores: Iterable[Score], measure: str) -> list[Ranked]:
     ordered = sorted(((score.measure(measure), score) for score in scores), key=lambda pair: -pair[0])
     ranked: list[Ranked] = []
     for place, (value, score) in enumerate(ordered, 1):
-        tied = ranked and math.isclose(value, ordered[ranked[-1].rank - 1][0], rel_tol=_TIE, abs_tol=_TIE)
+        tied = ranked and tie(value, ordered[ranked[-1].rank - 1][0])
         ranked.append(Ranked(ranked[-1].rank if tied else place, value, score))
     return ranked

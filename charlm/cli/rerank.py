@@ -1,0 +1,114 @@
+"""`charlm rerank`: a decoder's n-best lists, ranked with the model's help."""
+
+from __future__ import annotations
+
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from charlm.cli import options
+from charlm.cli.lines import batches_as_they_come
+from charlm.cli.render import columns, for_terminal, note
+from charlm.errors import InputError
+from charlm.inference.measures import Measure
+from charlm.inference.ranking import Metric
+
+if TYPE_CHECKING:
+    from charlm.inference.tuning import Tuning
+
+
+def rerank(
+    run: options.Run,
+    nbest: Annotated[
+        Path, typer.Argument(metavar="NBEST|-", help="A Moses n-best list, or .gz of one; - is standard input.")
+    ],
+    weight: Annotated[
+        float | None,
+        typer.Option("--weight", metavar="W", help="Of the model, beside the old total.  [default: 1]"),
+    ] = None,
+    length_bonus: Annotated[
+        float | None,
+        typer.Option("--length-bonus", metavar="B", help="For each character of a hypothesis.  [default: 0]"),
+    ] = None,
+    measure: options.MeasureOption = Measure.LOGPROB,
+    tune: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--tune",
+            metavar="REFERENCES",
+            help="Print the best W and B for these references, line by line. Repeatable.",
+        ),
+    ] = None,
+    metric: Annotated[
+        Metric | None, typer.Option("--metric", help="What --tune makes highest.  [default: chrf]")
+    ] = None,
+    device: options.DeviceOption = None,
+    threads: options.Threads = None,
+) -> None:
+    """Rank a decoder's n-best lists anew: total + W * model + B * characters.
+
+    A line is: id ||| hypothesis ||| features ||| total, and whatever else. Each gets a feature charlm= and the new
+    total, and each id's lines come out best first, as soon as all of them have come; a list may have any length.
+    Everything else stays as it was. --tune finds W and B on a development set (with sacrebleu: pip install
+    'charlm[tune]') and prints them as options.
+
+    \b
+    $ charlm rerank runs/quickstart docs/examples/river.nbest | awk -F ' [|]+ ' '!seen[$1]++ {print $2}'
+    The river was high in the morning.
+    He was asked what he had in the basket.
+    I took the boy over the water for nothing.
+    ...
+
+    \b
+    $ charlm rerank runs/quickstart docs/examples/river.nbest --tune docs/examples/river.ref
+    12 sentences, chrF2|nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0
+      by the old totals                                75.91
+      by the new totals                                98.50
+      by the new totals, each half tuned on the other  88.37
+    --weight 0.5815 --length-bonus 0.4422
+    """
+    from charlm import load
+
+    if tune and (weight is not None or length_bonus is not None):
+        raise InputError("--tune finds --weight and --length-bonus; give them or --tune, not both")
+    if metric and not tune:
+        raise InputError("--metric is what --tune makes highest; give it with --tune REFERENCES")
+    model = load(run, device=device or "auto", threads=threads)
+    level = model.vocabulary.level
+    source = "standard input" if str(nbest) == "-" else str(nbest)
+    batches = batches_as_they_come(None if str(nbest) == "-" else nbest, level)
+    if tune:
+        references = [list(chain.from_iterable(batches_as_they_come(path, level))) for path in tune]
+        lines = chain.from_iterable(batches)
+        result = model.tune_reranking(
+            lines, references, metric=metric or Metric.CHRF, measure=measure, source=source
+        )
+        _report(result, measure)
+        return
+    for answer in model.rerank_batches(
+        batches,
+        weight=1.0 if weight is None else weight,
+        length_bonus=length_bonus or 0.0,
+        measure=measure,
+        source=source,
+    ):
+        text = "\n".join(answer)
+        # As bytes, so that what a byte-level model read that is not UTF-8 goes out as it came.
+        typer.echo(for_terminal(text) if sys.stdout.isatty() else text.encode("utf-8", "surrogateescape"))
+
+
+def _report(result: Tuning, measure: Measure) -> None:
+    """Prints options for a shell to paste, and beside them what they bring."""
+    rows = [
+        ("by the old totals", result.before),
+        ("by the new totals", result.after),
+        ("by the new totals, each half tuned on the other", result.held_out),
+    ]
+    note(f"{result.sentences:,} sentences, {result.metric}")
+    for line in columns([(name, f"{score:.2f}") for name, score in rows if score is not None], "<>"):
+        note(f"  {line}")
+    chosen = f"--weight {result.weight:g} --length-bonus {result.length_bonus:g}"
+    print(chosen if measure is Measure.LOGPROB else f"{chosen} --measure {measure.value}")
