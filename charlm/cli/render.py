@@ -12,7 +12,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-# Surprisal in nats up to which a character gets each background; darker is more surprising.
+# Surprisal in nats up to which a character gets each background, where there are as few characters as in English.
+_FEW = 3.0  # nats that a character of such a text has by its frequency alone; what another text has more is added
+_STEP = 0.5  # nats; in whole steps, so that the legend can be read
 SHADES = ((1.0, ""), (2.5, "on grey30"), (4.5, "black on yellow"), (7.0, "black on dark_orange"))
 WORST = "white on red"
 UNKNOWN = "underline white on red"
@@ -73,25 +75,40 @@ def columns(rows: Iterable[Sequence[str]], align: str) -> list[str]:
     return lines
 
 
-def shaded(chars: Iterable[tuple[str, float, bool]]) -> Text:
+def shades(ordinary: float) -> list[tuple[float, str]]:
+    """Returns the surprisal in nats up to which a character gets each background.
+
+    Among thousands of characters any one of them is surprising: six nats are much in English and usual in Chinese.
+
+    Args:
+        ordinary: nats that a character has by its frequency alone, on average over the training text.
+    """
+    more = _STEP * max(0, round((ordinary - _FEW) / _STEP))
+    return [(most + more, style) for most, style in SHADES]
+
+
+def shaded(chars: Iterable[tuple[str, float, bool]], ordinary: float = _FEW) -> Text:
     """Colours each character (its text, its log-probability in nats, whether it is unknown) by its surprisal."""
-    text = Text()
+    text, bounds = Text(), shades(ordinary)
     for char, logprob, unknown in chars:
         shown = "⏎" if char == "</s>" else printable(char)
-        style = next((style for most, style in SHADES if -logprob <= most), WORST)
+        style = next((style for most, style in bounds if -logprob <= most), WORST)
         text.append(shown, UNKNOWN if unknown else style)
     return text
 
 
-def legend(unit: str = "nats", nats: float = 1.0) -> Text:
-    """Says what the colours of `shaded` mean, in a unit of so many nats."""
+def legend(unit: str = "nats", nats: float = 1.0, ordinary: float = _FEW) -> Text:
+    """Says what the colours of `shaded` mean, in a unit of so many nats, and what they are relative to."""
     text = Text(f"surprisal in {unit}: ", "dim")
     low = "0"
-    for most, style in SHADES:
+    for most, style in shades(ordinary):
         bound = f"{most / nats:.3g}"
         text.append(f" {low}-{bound} ", style).append(" ")
         low = bound
-    return text.append(f" over {low} ", WORST).append(" ").append(" unknown ", UNKNOWN)
+    text.append(f" over {low} ", WORST).append(" ").append(" unknown ", UNKNOWN)
+    if shades(ordinary) != shades(_FEW):
+        text.append(f" by frequency alone: {ordinary / nats:.3g}", "dim")
+    return text
 
 
 def size(number: float) -> str:

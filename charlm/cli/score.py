@@ -87,6 +87,14 @@ def score(
       logprob     mean      ppl   bits     penlp     slor   unk  text
        -23.52   -1.176     3.24  1.696     -7.51    2.030     0  The river was high.
        -45.98   -2.299     9.97  3.317    -14.68    0.907     0  The rievr was high.
+
+    \b
+    $ charlm score runs/quickstart "The rievr was high." --alternatives 3
+    ...
+        10.62 nats  The riev[r] was high.</s>  0.0025%; instead: e 99%, i 1%, t 0.031%
+         5.48 nats  The ri[e]vr was high.…  0.42%; instead: v 77%, g 10%, n 4.3%
+         5.23 nats  The rievr[ ]was high.</s>  0.54%; instead: e 60%, i 17%, y 9%
+    ...
     """
     from charlm import load
     from charlm.errors import InputError
@@ -113,6 +121,7 @@ def score(
         batches: Iterable[list[str]] = [sentences]
     else:
         batches = batches_as_they_come(None if source == "-" else file, model.vocabulary.level)
+    _note_unknown_context(context, model, unknown)
     treatment = unknown or (Unknown.SKIP if output is Format.SRILM else Unknown.SPREAD)
     view = View(
         vocabulary=model.vocabulary,
@@ -124,6 +133,15 @@ def score(
         per_char=per_char or alternatives is not None,
     )
     _print_scores(model, batches, view, output, alternatives)
+
+
+def _note_unknown_context(context: str, model: LanguageModel, unknown: Unknown | None) -> None:
+    """Says which characters of the context the model does not know; --unknown error refuses them."""
+    from charlm.inference.conditions import name_characters
+
+    chars = model.vocabulary.unknown_in(model.vocabulary.normalize(context))
+    if chars and unknown is not Unknown.ERROR:
+        note(f"the model has never seen {name_characters(chars)}, in the context; read as <unk>, not scored")
 
 
 def _refuse(output: Format, given: dict[str, object]) -> None:

@@ -27,6 +27,7 @@ class Table(Printer):
     def __init__(self, view: View) -> None:
         super().__init__(view)
         self._console = console()
+        self._ordinary = view.vocabulary.unigram_entropy
         self._colours = self._console.color_system is not None and not self._console.no_color
 
     def begin(self) -> None:
@@ -49,7 +50,7 @@ class Table(Printer):
             numbers = f"{item.rank:4d} {numbers}"
         if self._view.per_char and self._colours:
             chars = ((c.char, c.logprob, c.unknown) for c in item.score.chars)
-            self._console.print(Text(numbers).append_text(shaded(chars)))
+            self._console.print(Text(numbers).append_text(shaded(chars, self._ordinary)))
         else:
             print(numbers + printable(r["text"]))
         if self._view.per_char:
@@ -97,7 +98,7 @@ class Table(Printer):
     def end(self, summary: Summary) -> None:
         """Prints the legend, a file's figures, and the unknown characters."""
         if self._view.per_char and self._colours:
-            self._console.print(legend(self._view.base.unit, self._view.base.nats))
+            self._console.print(legend(self._view.base.unit, self._view.base.nats, self._ordinary))
         elif self._view.per_char:
             unit = self._view.base.unit
             print(f"surprisal in {unit} below each character; ␣ space, ? unknown; the worst places in brackets")

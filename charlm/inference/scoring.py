@@ -29,6 +29,7 @@ DEFAULT = Conditions()
 
 _MAX_LOGITS = 1 << 22  # numbers of T·B·V held at once
 _MAX_BATCH = 64
+_CONTEXT = 4096  # symbols of a context read at once
 _CHUNK = 1024  # sentences looked at together, sorted by length
 
 
@@ -120,9 +121,10 @@ def start(model: CharacterModel, vocabulary: Vocabulary, conditions: Conditions)
     if conditions.bos:
         context = np.append(np.array([vocabulary.boundary_id], np.int32), context)
     state = model.initial_state(1)
-    if len(context) > 1:
-        with reading(model):
-            _, state = model.features(torch.from_numpy(context[:-1, None]).to(model.device), state)
+    read = torch.from_numpy(context[:-1, None])  # (T, 1)
+    with reading(model):
+        for window in read.split(_CONTEXT) if len(read) else ():
+            _, state = model.features(window.to(model.device), state)
     return int(context[-1]) if len(context) else None, state
 
 

@@ -217,6 +217,11 @@ class Vocabulary:
         result: NDArray[np.float64] = np.log(counts / counts.sum())
         return result
 
+    @cached_property
+    def unigram_entropy(self) -> float:
+        """What a symbol of the training text costs on average, in nats, if only frequencies are known."""
+        return -float(np.exp(self.unigram_log_probs) @ self.unigram_log_probs)
+
     def to_json(self) -> str:
         """Writes the vocabulary as readable JSON."""
         head = {

@@ -5,7 +5,19 @@ import math
 import pytest
 from rich.cells import cell_len
 
-from charlm.cli.render import SHADES, WORST, columns, console, curve, duration, legend, printable, shaded, size
+from charlm.cli.render import (
+    SHADES,
+    WORST,
+    columns,
+    console,
+    curve,
+    duration,
+    legend,
+    printable,
+    shaded,
+    shades,
+    size,
+)
 
 # ------------------------------------------------------------------------------------------------------ columns
 
@@ -151,6 +163,19 @@ def test_the_legend_names_every_bound() -> None:
     for most, _ in SHADES:
         assert f"-{most:g} " in said
     assert f"over {SHADES[-1][0]:g}" in said
+
+
+def test_where_characters_are_many_more_surprisal_is_ordinary_and_the_legend_says_so() -> None:
+    assert shaded([("画", -4.1, False)]).spans
+    assert not shaded([("画", -4.1, False)], 6.4).spans
+    assert [most for most, _ in shades(6.4)] == [most + 3.5 for most, _ in SHADES]
+    assert legend(ordinary=6.4).plain.endswith(f" over {SHADES[-1][0] + 3.5:g}   unknown  by frequency alone: 6.4")
+
+
+@pytest.mark.parametrize("ordinary", [0.7, 2.8, 3.2])
+def test_few_characters_leave_the_shades_as_they_are(ordinary: float) -> None:
+    assert shades(ordinary) == list(SHADES)
+    assert "frequency" not in legend(ordinary=ordinary).plain
 
 
 def test_the_legend_counts_in_the_unit_that_is_asked_for() -> None:

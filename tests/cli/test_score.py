@@ -200,8 +200,19 @@ def test_per_char_on_a_terminal_is_coloured_and_explained(tiny_run: Path, monkey
     shown = on_a_terminal(monkeypatch, [tiny_run, "the boat河", "--per-char"])
     assert "\x1b[" in shown
     assert "the boat河" in ANSI.sub("", shown)
-    assert "surprisal in nats" in ANSI.sub("", shown)
+    assert "surprisal in nats: " in ANSI.sub("", shown)
     assert "\x1b[" not in on_a_terminal(monkeypatch, [tiny_run, "the boat河"])
+
+
+def test_a_character_of_thousands_is_shaded_by_what_is_usual_among_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text").write_text("".join(map(chr, range(0x4E00, 0x5200))))
+    config = {"corpus": {"path": str(tmp_path / "text")}, "model": {"hidden_size": 4}}
+    charlm.train({**config, "training": {"budget": "1 steps"}}, out=tmp_path / "run")
+    shown = ANSI.sub("", on_a_terminal(monkeypatch, [tmp_path / "run", "一丁", "--per-char"]))
+    assert " 0-5 " in shown
+    assert "by frequency alone: 6.8" in shown
 
 
 def test_force_color_colours_a_pipe(tiny_run: Path) -> None:
@@ -293,6 +304,15 @@ def test_unknown_characters_of_a_file_are_named_with_their_lines(
     result = run_score(tiny_run, *more, "--format", "tsv", input=text)
     assert "  '船' (U+8239) 2 times, in lines 3, 1500\n" in result.stderr
     assert "船" in run_score(tiny_run, *more, input=text).stdout.rpartition("unknown characters: 2 of")[2]
+
+
+def test_unknown_characters_of_the_context_are_named_on_standard_error(tiny_run: Path) -> None:
+    result = run_score(tiny_run, "the boat", "--context", "河 ß the ", "--format", "jsonl")
+    assert result.stderr == (
+        "the model has never seen '河' (U+6CB3), 'ß' (U+00DF), in the context; read as <unk>, not scored\n"
+    )
+    assert json.loads(result.stdout)["unknown"] == 0
+    assert run_score(tiny_run, "the boat", "--context", "the ").stderr == ""
 
 
 def test_the_report_says_what_unknown_characters_count(tiny_run: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from charlm.errors import InputError
+from charlm.inference import scoring
 from charlm.inference.conditions import Conditions
 from charlm.inference.measures import Score
 from charlm.inference.scoring import score_together
@@ -63,6 +64,18 @@ def test_a_sentence_after_its_context_is_the_end_of_both_together(framing: str, 
         assert (after.text, after.characters, after.n) == (text, len(text), len(text) + 1)
         assert log_probs(after) == pytest.approx(log_probs(both)[len(context) :], abs=1e-9)
         assert after.logprob == pytest.approx(sum(log_probs(after)), abs=1e-9)
+
+
+def test_a_long_context_is_read_in_windows_with_the_state_carried(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, vocabulary = model_and_vocabulary()
+    context = "the cat sat on the mat\n" * 3
+    (whole,) = scores(model, vocabulary, "zz top", context=context)
+    lengths: list[int] = []
+    model.recurrent.register_forward_pre_hook(lambda _, inputs: lengths.append(len(inputs[0])))
+    monkeypatch.setattr(scoring, "_CONTEXT", 16)
+    (windowed,) = scores(model, vocabulary, "zz top", context=context)
+    assert lengths == [16, 16, 16, 16, 5, 7]  # the boundary and all but the last of 69, then the sentence
+    assert log_probs(windowed) == pytest.approx(log_probs(whole), abs=1e-12)
 
 
 def test_a_context_is_normalised_like_a_sentence() -> None:

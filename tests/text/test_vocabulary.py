@@ -263,6 +263,7 @@ def test_unigram_log_probs_are_smoothed_frequencies_that_sum_to_one(text: str, f
     assert probabilities.sum() == pytest.approx(1)
     total = sum(vocabulary.counts) + len(vocabulary)
     assert probabilities == pytest.approx([(count + 1) / total for count in vocabulary.counts])
+    assert vocabulary.unigram_entropy == pytest.approx(-sum(p * math.log(p) for p in probabilities))
 
 
 @pytest.mark.parametrize(
