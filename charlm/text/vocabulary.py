@@ -259,8 +259,9 @@ class Vocabulary:
 
 
 def _read_object(text: str) -> dict[str, Any]:
-    # One object, two lists, and both brackets as symbols: what nests more would fill the memory when it is read.
-    if text.count("{") > 2 or text.count("[") > 3:
+    # One object, two lists, and both brackets as symbols, one of them the boundary too: what nests more would fill
+    # the memory when it is read.
+    if text.count("{") > 3 or text.count("[") > 4:
         raise ValueError("nested too deeply")
     data = parse_json(text)
     if not isinstance(data, dict):

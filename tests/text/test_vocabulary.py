@@ -158,6 +158,13 @@ def test_a_newline_too_rare_to_be_kept_is_not_the_boundary_of_a_stream() -> None
 # --- Its file
 
 
+@pytest.mark.parametrize("boundary", ["[", "{"])
+def test_brackets_as_symbols_and_as_the_boundary_are_no_nesting(boundary: str) -> None:
+    written = Vocabulary.build(f"{boundary}[{{]}}{boundary}")  # no newline, no space: the commonest character
+    assert written.boundary == boundary
+    assert Vocabulary.from_json(written.to_json()).symbols == written.symbols
+
+
 @given(some_text, framings, levels, st.sampled_from(["none", "nfc", "nfkc"]), st.booleans(), st.integers(1, 3))
 def test_json_brings_back_exactly_what_it_was_written_from(
     text: str, framing: str, level: str, normalization: str, lowercase: bool, min_count: int
