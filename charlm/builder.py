@@ -10,17 +10,22 @@ from dataclasses import replace
 
 import torch
 
+from charlm.cells import find_cell
+from charlm.cells.fused import has_bfloat16, has_kernel
 from charlm.config import Config, ModelConfig, SamplingConfig, parse_amount
 from charlm.errors import InputError
-from charlm.inference.evaluation import evaluate
+from charlm.inference.evaluation import Mixture, evaluate, ngram_model
 from charlm.inference.sampling import Draw, write_texts
 from charlm.model import CharacterModel
 from charlm.text.batches import Batches, LineBatches, StreamBatches
 from charlm.text.corpus import Corpus, load_corpus
+from charlm.text.ngram import NgramModel
 from charlm.training.budget import Amount
 from charlm.training.checkpoint import RunFolder
 from charlm.training.optimization import build_optimizer
 from charlm.training.trainer import Trainer
+
+MOST_COUNTED = 4_000_000  # symbols, the last ones; counting takes a second and 100 MB for each million
 
 
 def build_device(name: str) -> torch.device:
@@ -59,8 +64,26 @@ def build_corpus(config: Config, known: Sequence[str] = ()) -> Corpus:
     )
 
 
-def build_model(model: ModelConfig, vocabulary_size: int) -> CharacterModel:
-    """Builds a model with fresh weights, drawn from torch's global generator."""
+def build_backend(config: Config, vocabulary_size: int, device: torch.device) -> str:
+    """Returns how layers are computed in training, as `cells.run_layer` names it.
+
+    Raises:
+        InputError: the device has no such kernel for this cell.
+    """
+    m, backend = config.model, config.training.backend
+    kernel = find_cell(m.cell, m.reset).kernel
+    there = has_kernel(kernel, device)
+    if backend in ("fused", "bfloat16") and not there:
+        cell = "gru with reset before" if m.cell == "gru" and m.reset == "before" else m.cell
+        raise InputError(f"training.backend {backend}: no such kernel for {cell} on {device.type}; write auto")
+    width = m.embedding_size or vocabulary_size
+    if backend == "auto" and there and width <= 2 * m.hidden_size and has_bfloat16(device):
+        return "bfloat16"
+    return backend
+
+
+def build_model(model: ModelConfig, vocabulary_size: int, backend: str = "auto") -> CharacterModel:
+    """Builds a model with fresh weights, drawn from torch's global generator; see `build_backend`."""
     return CharacterModel(
         vocabulary_size,
         cell=model.cell,
@@ -72,6 +95,8 @@ def build_model(model: ModelConfig, vocabulary_size: int) -> CharacterModel:
         dropout=model.dropout,
         forget_bias=model.forget_bias,
         recurrent_init=model.recurrent_init,
+        backend=backend,
+        ngram_order=model.ngram,
     )
 
 
@@ -83,22 +108,42 @@ def build_batches(config: Config, corpus: Corpus) -> Batches:
     return StreamBatches(corpus.train.ids, t.batch_size, t.sequence_length, t.seed)
 
 
+def build_ngram(config: Config, corpus: Corpus) -> NgramModel | None:
+    """Counts the n-gram model that the configuration asks for."""
+    if config.model.ngram is None:
+        return None
+    return ngram_model(corpus.vocabulary, corpus.train, config.model.ngram, most=MOST_COUNTED)
+
+
 def build_draw(sampling: SamplingConfig) -> Draw:
     """Returns the rule by which characters are drawn."""
     return Draw(sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
 
 
 def build_trainer(
-    config: Config, corpus: Corpus, model: CharacterModel, folder: RunFolder, known: Sequence[str] = ()
+    config: Config,
+    corpus: Corpus,
+    model: CharacterModel,
+    folder: RunFolder,
+    known: Sequence[str] = (),
+    ngram: NgramModel | None = None,
 ) -> Trainer:
-    """Puts a trainer together; nothing is written yet."""
+    """Puts a trainer together; nothing is written yet.
+
+    With an n-gram model each evaluation also finds its shares in the mixture; the model trains without it.
+    """
     t, s = config.training, config.sampling
     per_symbol = corpus.train.characters / len(corpus.train.ids)
 
     def amount(text: str) -> Amount:
         return Amount(*parse_amount(text), len(corpus.train.ids), per_symbol)
 
+    held_out = bool(len(corpus.validation.ids))
+    mixture = Mixture(ngram, corpus.vocabulary, corpus.validation) if ngram is not None and held_out else None
+
     def validate() -> float:
+        if mixture is not None:
+            return mixture.fit(model)
         return evaluate(model, corpus.vocabulary, corpus.validation).nats_per_character
 
     def write_sample() -> str:
@@ -124,7 +169,7 @@ def build_trainer(
         budget=budget,
         interval=interval,
         folder=folder,
-        validate=validate if len(corpus.validation.ids) else None,
+        validate=validate if held_out else None,
         write_sample=write_sample,
         schedule=t.schedule,
         warmup=t.warmup,

@@ -128,6 +128,12 @@ class ModelConfig(_Section):
         None, ge=1, le=16384, description="factors the input matrix through this width; null: one-hot"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropped share between layers and before the output")
+    ngram: int | None = Field(
+        None,
+        ge=2,
+        le=10,
+        description="mixes in an n-gram model of this order, counted in seconds; null: the network alone",
+    )
     forget_bias: float = Field(1.0, description="LSTM only: where the bias of the forget gate starts")
     recurrent_init: Literal["orthogonal", "uniform"] = Field(
         "orthogonal", description="how the recurrent matrices W start"
@@ -164,6 +170,11 @@ class TrainingConfig(_Section):
     )
     keep: int = Field(
         1, ge=1, description="checkpoints of so many evaluations stay, to go back to; 1: the newest only"
+    )
+    backend: Literal["auto", "derived", "fused", "bfloat16"] = Field(
+        "auto",
+        description="derived: charlm's own kernels; fused: PyTorch's (LSTM; with CUDA all but reset before); "
+        "bfloat16: fused, with products in bfloat16; auto: the fastest here",
     )
     seed: int = Field(1, ge=0, lt=2**32, description="the same seed gives the same run")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")

@@ -429,6 +429,8 @@ def load(run: PathLike, *, device: str = "auto", threads: int | None = None) -> 
     with torch.device("meta"):  # shapes alone: memory is taken once the file has been found to fit them
         model = build_model(config.model, len(vocabulary))
     folder.load_model(model)
+    if config.model.ngram is not None:
+        model.attach(folder.load_ngram(len(vocabulary), vocabulary.boundary_id, config.model.ngram))
     return LanguageModel(model.to(build_device(device)), vocabulary, config, folder.path)
 
 

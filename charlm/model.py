@@ -12,11 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.cells import State, find_cell, run_layer
+from charlm.text.ngram import NgramModel
 
 ModelState = list[State]  # one for each layer
 
@@ -32,6 +35,7 @@ class Recurrent(nn.Module):
         reset: `after` or `before`, for the GRU.
         bias: whether there are biases; b = bias_ih + bias_hh.
         dropout: dropped share of what goes from layer to layer.
+        backend: see `cells.run_layer`; in training only, otherwise `auto`.
     """
 
     def __init__(
@@ -44,12 +48,14 @@ class Recurrent(nn.Module):
         reset: str,
         bias: bool,
         dropout: float,
+        backend: str,
     ) -> None:
         super().__init__()
         self.cell = find_cell(cell, reset)
         self.hidden_size = hidden_size
         self.num_layers = num_layers
         self.dropout = dropout
+        self.backend = backend
         rows = self.cell.gates * hidden_size
         for layer in range(num_layers):
             columns = input_size if layer == 0 else hidden_size
@@ -80,7 +86,9 @@ class Recurrent(nn.Module):
             if layer > 0:
                 s = F.dropout(s, self.dropout, self.training)
             names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            s, state_l = run_layer(self.cell, s, state[layer], *(self.parameter(name, layer) for name in names))
+            weights = [self.parameter(name, layer) for name in names]
+            backend = self.backend if self.training else "auto"
+            s, state_l = run_layer(self.cell, s, state[layer], *weights, backend=backend)
             last.append(state_l)
         return s, last
 
@@ -99,6 +107,8 @@ class CharacterModel(nn.Module):
         dropout: dropped share between layers and before the output.
         forget_bias: where the bias of the LSTM's forget gate starts.
         recurrent_init: `orthogonal` (each gate's matrix, Saxe et al. 2014) or `uniform` (±1/√H, as PyTorch).
+        backend: how layers are computed in training, see `cells.run_layer`.
+        ngram_order: of the n-gram model that may be mixed in, see `attach`; None: none.
     """
 
     def __init__(
@@ -114,9 +124,14 @@ class CharacterModel(nn.Module):
         dropout: float = 0.0,
         forget_bias: float = 1.0,
         recurrent_init: str = "orthogonal",
+        backend: str = "auto",
+        ngram_order: int | None = None,
     ) -> None:
         super().__init__()
         self.dropout = dropout
+        self.ngram: NgramModel | None = None
+        self.ngram_shares: Tensor | None
+        self.register_buffer("ngram_shares", torch.zeros(ngram_order) if ngram_order else None)
         self.embedding = nn.Embedding(vocabulary_size, embedding_size) if embedding_size else None
         self.recurrent = Recurrent(
             embedding_size or vocabulary_size,
@@ -126,6 +141,7 @@ class CharacterModel(nn.Module):
             reset=reset,
             bias=bias,
             dropout=dropout,
+            backend=backend,
         )
         self.output = nn.Linear(hidden_size, vocabulary_size, bias=bias)
         self._initialize(cell, embedding_size, forget_bias, recurrent_init)
@@ -162,6 +178,11 @@ class CharacterModel(nn.Module):
         """Where the weights are."""
         return self.output.weight.device
 
+    @property
+    def product_dtype(self) -> torch.dtype:
+        """What the large products of training are computed in; the weights and their sums are float32."""
+        return torch.bfloat16 if self.recurrent.backend == "bfloat16" else self.output.weight.dtype
+
     def initial_state(self, batch_size: int) -> ModelState:
         """Returns the state before the first symbol: zero, as the textbooks have it."""
         shape = (batch_size, self.recurrent.hidden_size)
@@ -170,16 +191,46 @@ class CharacterModel(nn.Module):
             for _ in range(self.recurrent.num_layers)
         ]
 
+    def attach(self, ngram: NgramModel) -> None:
+        """Mixes an n-gram model in from now on, except in training.
+
+            p(w) = (1 - λ_k) o[w] + λ_k p_ngram(w)
+
+        k is the length of the longest context that the n-gram model knows, λ is `ngram_shares`. The state then has
+        one part more: which n-grams end at the last symbol, as floats.
+        """
+        self.ngram = ngram
+
     def features(self, ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
-        """Runs input and layers: ids (T, B) → what the softmax reads (T, B, H), and the last state."""
+        """Runs input and layers: ids (T, B) → what the softmax reads (T, B, H), and the last state.
+
+        With an n-gram model the features end with what that one reads, (T, B, H + K).
+        """
         inputs = ids if self.embedding is None else self.embedding(ids)  # (T, B) or (T, B, K)
-        s, last = self.recurrent(inputs, state)
-        return F.dropout(s, self.dropout, self.training), last
+        L = self.recurrent.num_layers
+        s, last = self.recurrent(inputs, state[:L])
+        s = F.dropout(s, self.dropout, self.training)
+        if self.ngram is None or self.training:
+            return s, last
+        before = state[L][0].long().cpu().numpy() if len(state) > L else None
+        places = torch.from_numpy(self.ngram.advance(ids.cpu().numpy(), before)).to(s)  # (T, B, K)
+        return torch.cat([s, places], 2), [*last, (places[-1],)]
 
     def logits(self, features: Tensor) -> Tensor:
-        """Returns V_o s + b_o, shape (…, V); its softmax is the distribution of the next symbol."""
-        result: Tensor = self.output(features)
-        return result
+        """Returns V_o s + b_o, shape (…, V), or the log of a mixture; its softmax is that of the next symbol."""
+        H = self.recurrent.hidden_size
+        result: Tensor = self.output(features[..., :H])
+        return result if features.shape[-1] == H else self.mixed(result, features[..., H:].long().cpu().numpy())
+
+    def mixed(self, logits: Tensor, places: NDArray[np.int64]) -> Tensor:
+        """Mixes the attached n-gram model in: logits (…, V) and its places (…, K) → log-probabilities (…, V)."""
+        assert self.ngram is not None
+        assert self.ngram_shares is not None
+        p, known = self.ngram.distributions(places.reshape(-1, places.shape[-1]))
+        log_p = torch.from_numpy(np.log(p)).to(logits).view(logits.shape)
+        share = self.ngram_shares.clamp(0, 1 - 1e-6)[torch.from_numpy(known).to(logits.device)]
+        share = share.view(*logits.shape[:-1], 1)
+        return torch.logaddexp(F.log_softmax(logits, -1) + torch.log1p(-share), log_p + share.log())
 
     def forward(self, ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """Maps ids (T, B) and a state to logits (T, B, V) and the state after the last step."""
@@ -202,7 +253,7 @@ def take_over(model: CharacterModel, trained: CharacterModel, ids: Sequence[int 
     """
     here = torch.tensor([i for i, old in enumerate(ids) if old is not None])
     there = torch.tensor([old for old in ids if old is not None])
-    own, theirs = model.state_dict(), trained.state_dict()  # the weights themselves, not copies
+    own, theirs = dict(model.named_parameters()), dict(trained.named_parameters())
     by_symbol = {"embedding.weight": 0, "output.weight": 0, "output.bias": 0}
     if model.embedding is None:
         by_symbol["recurrent.weight_ih_l0"] = 1  # one column for each symbol

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from charlm.builder import build_corpus, build_device, build_model, build_trainer
+from charlm.builder import build_backend, build_corpus, build_device, build_model, build_ngram, build_trainer
 from charlm.config import Config, load_config, to_yaml
 from charlm.errors import ConfigError, InputError, RunError
 from charlm.language_model import LanguageModel, PathLike, load, set_threads
@@ -125,12 +125,14 @@ def train(
         vocabulary = data.vocabulary
         held.enter_context(torch.random.fork_rng(devices=[torch_device] if torch_device.type == "cuda" else []))
         torch.manual_seed(settings.training.seed)
-        model = build_model(settings.model, len(vocabulary))
+        backend = build_backend(settings, len(vocabulary), torch_device)
+        model = build_model(settings.model, len(vocabulary), backend)
         if trained is not None:
             ids = {symbol: i for i, symbol in enumerate(trained.vocabulary.symbols)}
             take_over(model, trained.model, [ids.get(symbol) for symbol in vocabulary.symbols])
             observer.on_note(_compared(trained, vocabulary))
-        trainer = build_trainer(settings, data, model.to(torch_device), folder, known)
+        ngram = build_ngram(settings, data)
+        trainer = build_trainer(settings, data, model.to(torch_device), folder, known, ngram)
         if last is not None:
             trainer.resume(*last)
             folder.check_model()
@@ -144,9 +146,13 @@ def train(
         # The checkpoint, which remembers the settings, comes before the file that shows them: where that stands
         # there is something to go on from.
         folder.create(to_yaml(settings), vocabulary.to_json())
+        if ngram is not None:
+            folder.save_ngram(ngram)
         with catch_signals() as requests:
             trainer.run(observer, requests)
         folder.load_model(model)
+        if ngram is not None:
+            model.attach(ngram)
     return LanguageModel(model, vocabulary, settings, folder.path)
 
 
@@ -292,6 +298,9 @@ def _check_corpus(folder: RunFolder, key: str, corpus: Corpus) -> None:
 # ----------------------------------------------------------------------------- beginning with a trained model
 
 
+_NO_WEIGHTS = ("dropout", "ngram", "forget_bias", "recurrent_init")
+
+
 def _check_trained(trained: LanguageModel, settings: Config) -> None:
     """Checks that the weights of a trained model fit into the one that these settings ask for.
 
@@ -299,7 +308,7 @@ def _check_trained(trained: LanguageModel, settings: Config) -> None:
         RunError: they do not; the message says what differs and how to ask for what the run has.
     """
     there, here = trained.config.model, settings.model
-    keys = [key for key in type(there).model_fields if key not in ("dropout", "forget_bias", "recurrent_init")]
+    keys = [key for key in type(there).model_fields if key not in _NO_WEIGHTS]
     differing = [f"model.{key}" for key in keys if getattr(there, key) != getattr(here, key)]
     if trained.vocabulary.level != settings.corpus.level:
         differing.append("corpus.level")
@@ -378,7 +387,9 @@ def preflight(config: Config) -> Preflight:
     vocabulary = data.vocabulary
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
-        model = build_model(config.model, len(vocabulary)).to(build_device(config.training.device))
+        device = build_device(config.training.device)
+        backend = build_backend(config, len(vocabulary), device)
+        model = build_model(config.model, len(vocabulary), backend).to(device)
         trainer = build_trainer(config, data, model, RunFolder("."))
         speed = trainer.measure_speed(_MEASURE_SECONDS)
     held_out = data.validation

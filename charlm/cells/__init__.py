@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,12 +26,14 @@ class Cell(NamedTuple):
         states: how many tensors a state has.
         step: one step by the equations: (x (B, G·H), state, weight_hh, bias_hh) → state.
         sequence: all steps: (x (T, B, G·H), state, weight_hh, bias_hh) → (s (T, B, H), last state).
+        kernel: the name in torch of the fused kernel of the same equations, if there is one.
     """
 
     gates: int
     states: int
     step: Callable[..., Any]
     sequence: Callable[..., tuple[Tensor, Any]]
+    kernel: str | None = None
 
 
 def find_cell(name: str, reset: str = "after") -> Cell:
@@ -46,6 +49,8 @@ def run_layer(
     weight_hh: Tensor,
     bias_ih: Tensor | None,
     bias_hh: Tensor | None,
+    *,
+    backend: str = "auto",
 ) -> tuple[Tensor, State]:
     """Runs one layer over all steps.
 
@@ -57,12 +62,18 @@ def run_layer(
         weight_hh: W, shape (G·H, H).
         bias_ih: shape (G·H,), or None.
         bias_hh: shape (G·H,), or None.
+        backend: `derived`: by the cell's own `sequence`; `fused`: by PyTorch's kernel, which the cell must have;
+            `bfloat16`: the same in bfloat16; `auto`: the faster of the first two.
 
     Returns:
         s_1 … s_T, shape (T, B, H), and the last state.
     """
-    if cell.sequence is lstm.sequence and fused.suits(inputs, weight_ih):
-        return fused.lstm(inputs, (state[0], state[1]), weight_ih, weight_hh, bias_ih, bias_hh)
+    if backend == "auto":
+        backend = "fused" if fused.suits(cell.kernel, inputs, weight_ih) else "derived"
+    if backend != "derived":
+        assert cell.kernel is not None
+        dtype = torch.bfloat16 if backend == "bfloat16" else None
+        return fused.sequence(cell.kernel, inputs, state, weight_ih, weight_hh, bias_ih, bias_hh, dtype=dtype)
     if inputs.is_floating_point():
         x = F.linear(inputs, weight_ih, bias_ih)  # (T, B, G·H)
     else:
@@ -74,8 +85,8 @@ def run_layer(
 
 
 _CELLS = {
-    "rnn": Cell(rnn.GATES, rnn.STATES, rnn.step, rnn.sequence),
-    "lstm": Cell(lstm.GATES, lstm.STATES, lstm.step, lstm.sequence),
+    "rnn": Cell(rnn.GATES, rnn.STATES, rnn.step, rnn.sequence, "rnn_tanh"),
+    "lstm": Cell(lstm.GATES, lstm.STATES, lstm.step, lstm.sequence, "lstm"),
     "gru-before": Cell(gru.GATES, gru.STATES, gru.step_before, gru.sequence_before),
-    "gru-after": Cell(gru.GATES, gru.STATES, gru.step_after, gru.sequence_after),
+    "gru-after": Cell(gru.GATES, gru.STATES, gru.step_after, gru.sequence_after, "gru"),
 }

@@ -86,6 +86,7 @@ def evaluate_dynamic(
 def gradient_rms(model: CharacterModel, windows: Iterable[Window]) -> list[Tensor]:
     """Returns M: the root mean square of each weight's gradient over windows of the training text."""
     model = copy.deepcopy(model).eval()
+    model.ngram = None  # it has counted this text, and leaves the network little to learn there
     weights = list(model.parameters())
     squares = [torch.zeros_like(w) for w in weights]
     count = 0

@@ -44,7 +44,25 @@ def stepper(model: CharacterModel, state: ModelState) -> Step:
     kind = _LAYERS.get(model.recurrent.cell.step)
     if kind is None or model.device.type != "cpu":
         return _model_step(model, state)
-    return _numpy_step(model, state, kind)
+    L = model.recurrent.num_layers
+    step = _numpy_step(model, state[:L], kind)
+    return step if model.ngram is None else _mixed_step(model, step, state[L:])
+
+
+def _mixed_step(model: CharacterModel, step: Step, state: ModelState) -> Step:
+    ngram = model.ngram
+    assert ngram is not None
+    places = state[0][0].long().numpy() if state else None  # (B, K)
+
+    def mixed(ids: NDArray[np.intp]) -> Array:
+        nonlocal places
+        logits = torch.from_numpy(step(ids))
+        places = ngram.advance(ids[None], places)[0]
+        with torch.inference_mode():
+            result: Array = model.mixed(logits, places).numpy()
+        return result
+
+    return mixed
 
 
 def _model_step(model: CharacterModel, state: ModelState) -> Step:

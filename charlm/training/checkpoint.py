@@ -3,6 +3,7 @@
     RUN/config.yaml          the resolved configuration, loadable again
     RUN/vocabulary.json      characters in id order, framing, normalisation
     RUN/model.safetensors    the best weights by validation loss
+    RUN/ngram.safetensors    the n-gram model that is mixed in, if there is one
     RUN/metrics.jsonl        one line per evaluation
     RUN/samples.txt          what it wrote at each evaluation
     RUN/last/checkpoint.safetensors   weights, optimiser, RNG state, carried state; in its header the counters,
@@ -24,10 +25,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from charlm.errors import InputError, RunError, TrainingError
 from charlm.files import open_regular, parse_json, read_regular
+from charlm.text.ngram import NgramModel
 from charlm.training.weights import NewerError, check_whole, load_weights, pack_tensors, read_tensors
 
 _MAX_BYTES = {  # of what is read as text: no run of ours writes more
@@ -49,6 +52,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.vocabulary = self.path / "vocabulary.json"
         self.model = self.path / "model.safetensors"
+        self.ngram = self.path / "ngram.safetensors"
         self.metrics = self.path / "metrics.jsonl"
         self.samples = self.path / "samples.txt"
         self.last = self.path / "last" / "checkpoint.safetensors"
@@ -131,6 +135,27 @@ class RunFolder:
                 f"{self.vocabulary}: damaged, or not the vocabulary that {self.model.name} was trained with; "
                 "bring back the two files of one run"
             )
+
+    def save_ngram(self, ngram: NgramModel) -> None:
+        """Writes the tables of the n-gram model."""
+        tensors = {name: torch.from_numpy(array) for name, array in ngram.arrays().items()}
+        write_atomically(self.ngram, pack_tensors(tensors, {"vocabulary": self._vocabulary_checksum}))
+
+    def load_ngram(self, vocabulary_size: int, first_id: int, order: int) -> NgramModel:
+        """Reads what `save_ngram` wrote; arguments as in `NgramModel`.
+
+        Raises:
+            RunError: it is missing, damaged or does not fit.
+        """
+        if not self.ngram.exists():
+            raise RunError(f"{self.path}: incomplete run: {self.ngram.name} is missing")
+        tensors, header = read_tensors(self.ngram)
+        check_whole(tensors, header, self.ngram)
+        try:
+            arrays = {name: value.numpy() for name, value in tensors.items()}
+            return NgramModel.from_arrays(arrays, vocabulary_size, first_id, order)
+        except (ValueError, TypeError) as error:
+            raise RunError(f"{self.ngram}: damaged: {error}") from None
 
     def check_model(self) -> None:
         """Checks that the best weights, if there are any yet, are whole.

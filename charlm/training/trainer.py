@@ -16,13 +16,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from charlm.errors import Interrupted, RunError, TrainingError
 from charlm.model import CharacterModel, ModelState
 from charlm.text.batches import IGNORE, Batches, Window
 from charlm.training.budget import Amount, Progress
 from charlm.training.checkpoint import RunFolder
+from charlm.training.loss import cross_entropy
 from charlm.training.optimization import schedule_factor
 from charlm.training.signals import Requests
 from charlm.training.weights import load_weights, unusable
@@ -248,8 +248,11 @@ class Trainer:
             group["lr"] = peak * factor
 
         self._optimizer.zero_grad(set_to_none=True)
-        logits, state = self.model(x, self._state)  # (T, B, V)
-        loss = F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=IGNORE, reduction="sum")
+        features, state = self.model.features(x, self._state)  # (T, B, H)
+        output = self.model.output
+        loss = cross_entropy(
+            features.flatten(0, 1), output.weight, output.bias, y.flatten(), dtype=self.model.product_dtype
+        )
         (loss / symbols).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm or math.inf)
         total, self._gradient_norm = float(loss.detach()), float(norm)

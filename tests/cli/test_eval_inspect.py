@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 import charlm
 from charlm.builder import build_corpus
 from charlm.cli import app
-from charlm.inference.ngram import NgramModel
 from charlm.text.corpus import load_held_out
+from charlm.text.ngram import NgramModel
 
 FIELDS = [
     "characters",

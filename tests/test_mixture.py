@@ -1,0 +1,110 @@
+"""A run with `model.ngram`: one distribution wherever it is asked for, and it is the mixture."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import charlm
+from charlm.builder import build_corpus
+from charlm.errors import RunError
+from charlm.inference.evaluation import evaluate, text_log_probs
+from charlm.inference.sampling import Draw, write
+from charlm.inference.scoring import reading
+from charlm.inference.stepper import stepper
+from charlm.language_model import load_metrics
+
+CONFIG = {
+    "model": {"hidden_size": 12, "ngram": 4},
+    "training": {"budget": "60 steps", "batch_size": 4, "sequence_length": 16, "evaluate_every": "30 steps"},
+    "sampling": {"length": 20},
+}
+
+
+@pytest.fixture(scope="module", params=["stream", "lines"])
+def run(request: pytest.FixtureRequest, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("mixture") / request.param
+    config = {**CONFIG, "corpus": {"path": str(tiny_corpus), "framing": request.param}}
+    charlm.train(config, out=out)
+    return out
+
+
+def test_its_log_probabilities_are_those_of_the_mixture_by_its_formula(run: Path) -> None:
+    lm = charlm.load(run)
+    ngram, shares = lm.model.ngram, lm.model.ngram_shares
+    assert ngram is not None
+    assert shares is not None
+    assert (shares > 0.05).any()  # or this test tells nothing
+    ids = lm.vocabulary.encode_sentence("the boat has bread")
+    inputs = np.concatenate(([lm.vocabulary.boundary_id], ids[:-1]))
+    (theirs,), (known,) = ngram.predict([ids])
+    lm.model.ngram = None
+    with reading(lm.model):
+        logits, _ = lm.model(torch.from_numpy(inputs)[:, None], lm.model.initial_state(1))
+    own = torch.log_softmax(logits[:, 0].double(), 1).numpy()[np.arange(len(ids)), ids]
+    share = shares.double().numpy()[known]
+    expected = np.log((1 - share) * np.exp(own) + share * np.exp(theirs))
+    lm.model.attach(ngram)
+    score = lm.score(["the boat has bread"])[0]
+    np.testing.assert_allclose([c.logprob for c in score.chars[: len(ids)]], expected, atol=1e-5)
+
+
+def test_training_reports_what_the_saved_model_reaches(run: Path) -> None:
+    lm = charlm.load(run)
+    best = min(row["validation_loss"] for row in load_metrics(run))
+    assert lm.evaluate().nats_per_character == pytest.approx(best, abs=1e-4)
+    corpus = build_corpus(lm.config)
+    lm.model.ngram = None
+    assert evaluate(lm.model, lm.vocabulary, corpus.validation).nats_per_character > best
+
+
+def test_a_text_and_its_continuation_add_up(run: Path) -> None:
+    lm = charlm.load(run)
+    whole = lm.score(["the boat has bread"])[0].logprob
+    head = lm.score(["the boat "], eos=False)[0].logprob
+    tail = lm.score(["has bread"], context="the boat ", bos=True)[0].logprob
+    assert head + tail == pytest.approx(whole, abs=1e-4)
+
+
+def test_symbol_by_symbol_it_writes_from_the_same_distribution(run: Path) -> None:
+    lm = charlm.load(run)
+    rng = np.random.default_rng(0)
+    ids = rng.integers(len(lm.vocabulary), size=(9, 3))
+    step = stepper(lm.model, lm.model.initial_state(3))
+    with reading(lm.model):
+        expected, _ = lm.model(torch.from_numpy(ids), lm.model.initial_state(3))  # (T, B, V)
+    for symbols, logits in zip(ids, expected, strict=True):
+        found = torch.from_numpy(step(symbols))
+        assert found.exp().sum(1).numpy() == pytest.approx(1, abs=1e-5)
+        torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-4)
+    pieces = write(lm.model, lm.vocabulary, [0, 1], prompt="the ", length=10, draw=Draw(0.8))
+    assert "".join(piece[0] for piece in pieces) == next(lm.sample(prompt="the ", length=10, temperature=0.8))[4:]
+
+
+def test_dynamic_evaluation_adapts_the_network_in_the_mixture(run: Path) -> None:
+    lm = charlm.load(run)
+    found = lm.evaluate(dynamic=True, learning_rate=1e-12, decay=0.0)
+    assert found.dynamic_nats_per_character == pytest.approx(found.nats_per_character, abs=1e-3)
+
+
+def test_long_texts_are_read_as_in_one_pass(run: Path) -> None:
+    lm = charlm.load(run)
+    text = lm.vocabulary.encode("the boat has bread.\n" * 300)
+    parts = dict(text_log_probs(lm.model, lm.vocabulary, text))
+    assert sum(len(p) for p in parts.values()) == len(text)
+    assert all(np.isfinite(p).all() for p in parts.values())
+
+
+def test_a_lost_or_foreign_table_is_named(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    charlm.train({**CONFIG, "corpus": charlm.load(run).config.corpus.model_dump()}, out=copy)
+    table = copy / "ngram.safetensors"
+    content = bytearray(table.read_bytes())
+    content[-5] ^= 1
+    table.write_bytes(bytes(content))
+    with pytest.raises(RunError, match=r"ngram\.safetensors: damaged"):
+        charlm.load(copy)
+    table.unlink()
+    with pytest.raises(RunError, match=r"ngram\.safetensors is missing"):
+        charlm.load(copy)

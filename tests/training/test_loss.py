@@ -1,0 +1,52 @@
+"""The cross-entropy equals PyTorch's, in values and gradients, however many rows are held together."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from charlm.text.batches import IGNORE
+from charlm.training import loss
+from charlm.training.loss import cross_entropy
+
+H, V = 5, 7
+
+
+def case(N: int, bias: bool, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    torch.manual_seed(N)
+    features, weight = (torch.randn(n, H, dtype=dtype).requires_grad_() for n in (N, V))
+    targets = torch.randint(0, V, (N,))
+    targets[::3] = IGNORE
+    return features, weight, torch.randn(V, dtype=dtype).requires_grad_() if bias else None, targets
+
+
+def gradients(total: Tensor, *wanted: Tensor | None) -> list[Tensor]:
+    return [total, *torch.autograd.grad(total * 0.3, [w for w in wanted if w is not None])]
+
+
+@given(N=st.integers(1, 20), rows=st.integers(0, 8), bias=st.booleans())
+def test_it_equals_the_cross_entropy_of_the_logits(N: int, rows: int, bias: bool) -> None:
+    features, weight, b, targets = case(N, bias)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loss, "_ELEMENTS", rows * V)
+        found = gradients(cross_entropy(features, weight, b, targets), features, weight, b)
+    logits = F.linear(features, weight, b)
+    expected = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
+    torch.testing.assert_close(found, gradients(expected, features, weight, b))
+
+
+def test_logits_of_any_size_do_not_overflow() -> None:
+    features, weight, b, targets = case(6, bias=True, dtype=torch.float32)
+    total = cross_entropy(features * 1e18, weight * 1e18, b, targets)
+    assert torch.isfinite(torch.stack([g.sum() for g in gradients(total, b)])).all()
+
+
+def test_in_bfloat16_it_is_near_and_its_gradients_are_float32() -> None:
+    features, weight, b, targets = case(200, bias=True, dtype=torch.float32)
+    exact = gradients(cross_entropy(features, weight, b, targets), features, weight, b)
+    near = gradients(cross_entropy(features, weight, b, targets, dtype=torch.bfloat16), features, weight, b)
+    for one, other in zip(exact, near, strict=True):
+        assert other.dtype == torch.float32
+        assert 0 < (one - other).norm() / one.norm() < 0.02
