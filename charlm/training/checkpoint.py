@@ -288,7 +288,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     beside = path.with_name(path.name + ".new")
     try:
-        with open(beside, "wb") as file:
+        beside.unlink(missing_ok=True)  # half a file, or in a folder from a stranger a link that leads elsewhere
+        with open(beside, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

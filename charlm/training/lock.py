@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,10 +33,14 @@ def hold_lock(path: Path) -> Iterator[bool]:
         InputError: another process holds it, or the file cannot be made.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        # The file is emptied below: a link that a stranger has put there must not lead to another.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+        hint = "; it is a link: remove it" if path.is_symlink() else ""
+        raise InputError(f"{path}: cannot be written: {error.strerror}{hint}") from None
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise InputError(f"{path}: not an ordinary file; remove it")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):  # over NFS the second means the same

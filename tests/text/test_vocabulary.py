@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charlm.errors import InputError, RunError
@@ -166,6 +166,8 @@ def test_brackets_as_symbols_and_as_the_boundary_are_no_nesting(boundary: str) -
 
 
 @given(some_text, framings, levels, st.sampled_from(["none", "nfc", "nfkc"]), st.booleans(), st.integers(1, 3))
+@example("{", "stream", "character", "none", False, 1)  # a boundary that JSON itself uses
+@example("[[{", "stream", "byte", "none", False, 1)
 def test_json_brings_back_exactly_what_it_was_written_from(
     text: str, framing: str, level: str, normalization: str, lowercase: bool, min_count: int
 ) -> None:

@@ -114,6 +114,15 @@ def test_what_a_killed_process_left_beside_the_file_does_not_matter(tmp_path: Pa
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"file": NEW}
 
 
+def test_a_link_beside_the_file_leads_nowhere(tmp_path: Path):
+    (elsewhere := tmp_path / "elsewhere").write_bytes(OLD)
+    (tmp_path / "file.new").symlink_to(elsewhere)
+    write_atomically(tmp_path / "file", NEW)
+    assert elsewhere.read_bytes() == OLD
+    assert not (tmp_path / "file").is_symlink()
+    assert (tmp_path / "file").read_bytes() == NEW
+
+
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
     """A real disk of 64 kB."""
