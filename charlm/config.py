@@ -134,7 +134,9 @@ class ModelConfig(_Section):
         le=10,
         description="mixes in an n-gram model of this order, counted in seconds; null: the network alone",
     )
-    forget_bias: float = Field(1.0, description="LSTM only: where the bias of the forget gate starts")
+    forget_bias: float = Field(
+        1.0, ge=-100, le=100, description="LSTM only: where the bias of the forget gate starts"
+    )
     recurrent_init: Literal["orthogonal", "uniform"] = Field(
         "orthogonal", description="how the recurrent matrices W start"
     )
@@ -156,7 +158,7 @@ class TrainingConfig(_Section):
     learning_rate: float = Field(4e-3, gt=0, le=1e3, description="the highest learning rate of the schedule")
     momentum: float = Field(0.0, ge=0, lt=1, description="for sgd and rmsprop; 0 is the plain textbook rule")
     beta2: float = Field(0.99, ge=0, lt=1, description="decay of the squared gradients (adam, adamw, rmsprop)")
-    weight_decay: float = Field(0.01, ge=0, description="of adamw, on matrices; biases are left alone")
+    weight_decay: float = Field(0.01, ge=0, le=1e3, description="of adamw, on matrices; biases are left alone")
     schedule: Literal["linear", "cosine", "constant", "step"] = Field(
         "linear", description="learning rate over the budget; all but constant come down by its end"
     )
@@ -183,7 +185,7 @@ class TrainingConfig(_Section):
 class SamplingConfig(_Section):
     """What the samples written during training look like, and the defaults of `charlm sample`."""
 
-    length: int = Field(200, ge=1, description="characters of a sample")
+    length: int = Field(200, ge=1, le=1_000_000, description="characters of a sample")
     temperature: float = Field(0.8, ge=0, le=100, description="0: always the likeliest character")
     top_k: int | None = Field(None, ge=1, description="draw from the K likeliest characters only")
     top_p: float | None = Field(

@@ -24,8 +24,10 @@ from charlm.text.vocabulary import Vocabulary, listed
 from charlm.training.allocator import keep_freed_memory
 from charlm.training.checkpoint import RunFolder
 from charlm.training.lock import hold_lock
+from charlm.training.restore import parts_of
 from charlm.training.signals import catch_signals
 from charlm.training.trainer import Metrics, Observer, StepReport
+from charlm.training.weights import check_weights
 
 _MEASURE_SECONDS = 1.5
 
@@ -125,6 +127,10 @@ def train(
         vocabulary = data.vocabulary
         held.enter_context(torch.random.fork_rng(devices=[torch_device] if torch_device.type == "cuda" else []))
         torch.manual_seed(settings.training.seed)
+        if last is not None:  # before memory is taken for what a stranger's configuration asks for
+            with torch.device("meta"):
+                shapes = build_model(settings.model, len(vocabulary))
+            check_weights(shapes, parts_of(last[0])["model"], folder.last)
         backend = build_backend(settings, len(vocabulary), torch_device)
         model = build_model(settings.model, len(vocabulary), backend)
         if trained is not None:
@@ -135,7 +141,7 @@ def train(
         trainer = build_trainer(settings, data, model.to(torch_device), folder, known, ngram)
         if last is not None:
             trainer.resume(*last)
-            folder.check_model()
+            folder.check_model(model)
             if settings != began.config:
                 trainer.save()
         else:
@@ -239,10 +245,14 @@ class _Began:
 def _began_with(folder: RunFolder, info: Mapping[str, Any]) -> _Began:
     try:
         identity = info["identity"]
-        config = load_config(dict(identity["config"]))
-        return _Began(config, str(identity["corpus"]), tuple(identity["known"]), int(identity["threads"]))
+        config, known, threads = load_config(dict(identity["config"])), identity["known"], identity["threads"]
+        if not isinstance(known, str) or len(set(known)) < len(known):
+            raise ValueError("known holds something else than characters, each once")
+        if type(threads) is not int or threads < 1:
+            raise ValueError(f"threads is {str(threads)[:50]}")
+        return _Began(config, str(identity["corpus"]), tuple(known), threads)
     except (ConfigError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{folder.last}: damaged checkpoint ({type(error).__name__}: {error})") from None
+        raise RunError(f"{folder.last}: damaged checkpoint ({type(error).__name__}: {str(error)[:500]})") from None
 
 
 def _folder_meant(

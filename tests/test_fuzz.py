@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import charlm
 from charlm.cli import app
 from charlm.config import load_config, to_yaml
-from charlm.errors import ConfigError, RunError
+from charlm.errors import CharlmError, ConfigError, RunError
 
 Bounds = Callable[[], AbstractContextManager[None]]
 
@@ -136,6 +136,58 @@ def test_a_damaged_run_is_refused_by_name_or_gives_finite_numbers(
         assert len(str(error)) < 10_000  # noqa: PT017
     finally:
         shutil.copyfile(tiny_run / name, run / name)
+
+
+def damaged_checkpoint(content: bytes, draw: Callable[..., Any]) -> bytes:
+    """Exchanges something in the header of a checkpoint, most often in what it says of the training.
+
+    It is left without its checksum, as one who means harm would leave it.
+    """
+    header, rest = split_header(content)
+    data = json.loads(header)
+    texts = data["__metadata__"]
+    del texts["sha256"]
+    if draw(st.integers(0, 3)):
+        texts["info"] = json.dumps(exchanged(json.loads(texts["info"]), draw))
+    else:
+        exchanged(data, draw)
+    return joined(json.dumps(data).encode(), rest)
+
+
+class _WentOnError(Exception):
+    """A training made a step."""
+
+
+class _StopAtOnce:
+    def on_step(self, *_: object) -> None:
+        raise _WentOnError
+
+    on_evaluation = on_step
+
+    def on_note(self, note: str) -> None:
+        pass
+
+
+@settings(many, max_examples=max(1, many.max_examples // 3))
+@given(data=st.data())
+def test_a_damaged_checkpoint_is_refused_by_name_or_training_goes_on(
+    run: Path, tiny_run: Path, tiny_corpus: Path, bounds: Bounds, data: st.DataObject
+):
+    name = "last/checkpoint.safetensors"
+    damaged = damaged_checkpoint((tiny_run / name).read_bytes(), data.draw)
+    try:
+        (run / name).write_bytes(damaged)
+        with bounds():
+            charlm.train(corpus=tiny_corpus, resume=True, out=run, budget="41 steps", observer=_StopAtOnce())
+    except _WentOnError:
+        pass
+    except CharlmError as error:  # the run; or the corpus or device that it names
+        assert len(str(error)) < 10_000  # noqa: PT017
+        assert not isinstance(error, RunError) or str(run) in str(error)  # noqa: PT017
+    finally:
+        for file in tiny_run.rglob("*"):
+            if file.is_file():
+                shutil.copyfile(file, run / file.relative_to(tiny_run))
 
 
 @many

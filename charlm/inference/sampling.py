@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from charlm.model import CharacterModel
 from charlm.text.vocabulary import Vocabulary
 
 _MAX_BATCH = 64
-_BLOCK = 256  # random numbers of a sample made at once
+_BLOCK = 256  # random numbers of a sample made at once, and characters joined
 
 
 @dataclass(frozen=True)
@@ -201,11 +202,12 @@ def write_texts(
     """Yields `count` whole samples, each beginning with the prompt; arguments as in `write`."""
     for start in range(0, count, _MAX_BATCH):
         samples = range(start, min(start + _MAX_BATCH, count))
-        steps = list(
-            write(model, vocabulary, samples, prompt=prompt, length=length, draw=draw, seed=seed, stop=stop)
-        )
-        for k in range(len(samples)):
-            yield prompt + "".join(pieces[k] for pieces in steps)
+        steps = write(model, vocabulary, samples, prompt=prompt, length=length, draw=draw, seed=seed, stop=stop)
+        texts = [[prompt] for _ in samples]
+        while block := list(islice(steps, _BLOCK)):  # as strings, which take a tenth of the memory of their pieces
+            for k, text in enumerate(texts):
+                text.append("".join(pieces[k] for pieces in block))
+        yield from map("".join, texts)
 
 
 def _encode_prompt(vocabulary: Vocabulary, prompt: str) -> Tensor:

@@ -31,12 +31,13 @@ from torch import Tensor, nn
 from charlm.errors import InputError, RunError, TrainingError
 from charlm.files import open_regular, parse_json, read_regular
 from charlm.text.ngram import NgramModel
-from charlm.training.weights import NewerError, check_whole, load_weights, pack_tensors, read_tensors
+from charlm.training.weights import NewerError, check_weights, check_whole, load_weights, pack_tensors, read_tensors
 
 _MAX_BYTES = {  # of what is read as text: no run of ours writes more
     "config.yaml": 1_000_000,
     "vocabulary.json": 1 << 25,  # every character that Unicode has room for, with its count
     "metrics.jsonl": 1 << 26,  # a quarter of a million evaluations
+    "samples.txt": 1 << 30,  # as many, of four thousand characters
 }
 
 
@@ -93,7 +94,10 @@ class RunFolder:
 
     def shows(self, config: str) -> bool:
         """Whether config.yaml holds this text."""
-        return self.config.exists() and self.config.read_bytes() == config.encode()
+        try:
+            return read_regular(self.config, _MAX_BYTES[self.config.name]) == config.encode()
+        except (OSError, ValueError):
+            return False
 
     def read_text(self, path: Path) -> str:
         """Reads config.yaml, vocabulary.json or metrics.jsonl.
@@ -157,15 +161,17 @@ class RunFolder:
         except (ValueError, TypeError) as error:
             raise RunError(f"{self.ngram}: damaged: {error}") from None
 
-    def check_model(self) -> None:
-        """Checks that the best weights, if there are any yet, are whole.
+    def check_model(self, model: nn.Module) -> None:
+        """Checks that the best weights, if there are any yet, are whole and fit a model.
 
         Raises:
-            RunError: they are damaged.
+            RunError: they are damaged, or do not fit.
         """
         if self.model.exists():
             try:
-                check_whole(*read_tensors(self.model), self.model)
+                tensors, header = read_tensors(self.model)
+                check_weights(model, tensors, self.model)
+                check_whole(tensors, header, self.model)
             except RunError as error:
                 raise RunError(
                     f"{error}; bring it back from a copy, or remove it to go on: the next evaluation writes it anew"
@@ -213,14 +219,14 @@ class RunFolder:
             check_whole(tensors, header, self.last)
             try:
                 info = dict(parse_json(header["info"]))
-                missing = set(info.pop("tensors")) - set(tensors)
+                missing = set(map(str, info.pop("tensors"))) - set(tensors)
                 logs = {
                     str(name): (int(length), str(checksum)) for name, (length, checksum) in info.pop("logs").items()
                 }
-            except (KeyError, ValueError, TypeError, AttributeError):
+            except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
                 raise RunError(f"{self.last}: not a checkpoint of charlm") from None
             if missing:
-                raise RunError(f"{self.last}: damaged checkpoint: {', '.join(sorted(missing)[:5])} missing")
+                raise RunError(f"{self.last}: damaged checkpoint: {', '.join(sorted(missing)[:5])[:200]} missing")
         except NewerError:
             raise
         except RunError as error:
@@ -237,7 +243,9 @@ class RunFolder:
         self._logs[path.name] = length, checksum
         if not path.exists():
             del self._logs[path.name]
-        elif length and _checksum(self._start_of(path, length)) != checksum:
+        elif length and (
+            not 0 < length <= _MAX_BYTES[path.name] or _checksum(self._start_of(path, length)) != checksum
+        ):
             raise RunError(
                 f"{path}: damaged: not what training wrote; bring it back from a copy, or remove it to do without"
             )

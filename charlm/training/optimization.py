@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def build_optimizer(
@@ -40,6 +40,26 @@ def build_optimizer(
         {"params": [p for p in params if p.dim() < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, beta2), fused=fused)
+
+
+def kept_by(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Returns what an optimiser keeps of each parameter after a step, by `INDEX.NAME`, as shapes without memory."""
+    adam = ("exp_avg", "exp_avg_sq")
+    names = {
+        torch.optim.SGD: (),
+        torch.optim.RMSprop: ("square_avg",),
+        torch.optim.Adam: adam,
+        torch.optim.AdamW: adam,
+    }[type(optimizer)]
+    if optimizer.defaults.get("momentum"):
+        names += ("momentum_buffer",)
+    kept: dict[str, Tensor] = {}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, parameter in enumerate(parameters):
+        kept |= {f"{index}.{name}": torch.empty_like(parameter, device="meta") for name in names}
+        if not isinstance(optimizer, torch.optim.SGD):
+            kept[f"{index}.step"] = torch.empty((), device="meta")
+    return kept
 
 
 def schedule_factor(schedule: str, fraction: float, warmup: float) -> float:

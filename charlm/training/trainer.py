@@ -24,6 +24,7 @@ from charlm.training.budget import Amount, Progress
 from charlm.training.checkpoint import RunFolder
 from charlm.training.loss import cross_entropy
 from charlm.training.optimization import schedule_factor
+from charlm.training.restore import check_parts, counters, parts_of
 from charlm.training.signals import Requests
 from charlm.training.weights import load_weights, unusable
 
@@ -402,31 +403,32 @@ class Trainer:
         """Takes up where `save` left off; that model and corpus are the same ones is for the caller to check.
 
         Raises:
-            RunError: the checkpoint is damaged.
+            RunError: the checkpoint is damaged, or says what no training of ours can.
         """
         source = self._folder.last
-        groups: dict[str, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            group, _, rest = name.partition(".")
-            groups.setdefault(group, {})[rest] = value
-        load_weights(self.model, groups.get("model", {}), source)
+        parts = parts_of(tensors)
         try:
-            self.progress = Progress(**info["progress"])
-            self._interval = _Interval(**info["interval"])
+            progress = counters(Progress, info["progress"])
+            interval = counters(_Interval, info["interval"])
+            window = next(self._batches.epoch(progress.epoch, progress.window), None)
+            rows = len(window.inputs) if window is not None and window.carry else None
+            check_parts(parts, self.model, self._optimizer, begun=progress.step > 0, rows=rows, source=source)
+            load_weights(self.model, parts["model"], source)
+            self.progress, self._interval = progress, interval
             if not self._folder.model.exists():  # then the next evaluation is the best there is
                 self.progress.best_loss, self.progress.stale = math.inf, 0
             slots: dict[int, dict[str, Tensor]] = {}
-            for name, value in groups.get("optimizer", {}).items():
+            for name, value in parts["optimizer"].items():
                 index, _, key = name.partition(".")
                 slots.setdefault(int(index), {})[key] = value
             param_groups = self._optimizer.state_dict()["param_groups"]
             self._optimizer.load_state_dict({"state": slots, "param_groups": param_groups})
-            parts: dict[int, list[Tensor]] = {}
-            for name, value in sorted(groups.get("state", {}).items()):
-                parts.setdefault(int(name.partition(".")[0]), []).append(value.clone().to(self.model.device))
-            self._state = [tuple(parts[layer]) for layer in sorted(parts)] or None
-            torch.set_rng_state(groups["rng"]["cpu"])
-            if self.model.device.type == "cuda" and "cuda" in groups["rng"]:
-                torch.cuda.set_rng_state(groups["rng"]["cuda"], self.model.device)
+            layers: dict[int, list[Tensor]] = {}
+            for name, value in sorted(parts["state"].items()):
+                layers.setdefault(int(name.partition(".")[0]), []).append(value.clone().to(self.model.device))
+            self._state = [tuple(layers[layer]) for layer in sorted(layers)] or None
+            torch.set_rng_state(parts["rng"]["cpu"])
+            if self.model.device.type == "cuda" and "cuda" in parts["rng"]:
+                torch.cuda.set_rng_state(parts["rng"]["cuda"], self.model.device)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"{source}: damaged checkpoint ({type(error).__name__}: {error})") from None
+            raise RunError(f"{source}: damaged checkpoint ({type(error).__name__}: {str(error)[:200]})") from None

@@ -106,31 +106,47 @@ def _checksum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Copies tensors into a model after comparing every name, shape and dtype and looking at every number.
-
-    A model on the meta device, which has shapes and no memory, is given memory on the CPU once all is well.
+def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: Path) -> None:
+    """Compares every name, shape and dtype with those expected, of which no number is looked at.
 
     Raises:
-        RunError: a tensor is missing, superfluous, of another shape or dtype, or has numbers that no model can
-            use. The model is as before.
+        RunError: a tensor is missing, superfluous, or of another shape or dtype.
     """
-    own = model.state_dict()
-    for name, value in own.items():
+    for name, value in expected.items():
         if name not in tensors:
             raise RunError(f"{source}: the tensor {name} is missing")
         if tensors[name].shape != value.shape or tensors[name].dtype != value.dtype:
             raise RunError(
                 f"{source}: {name} is {_describe(tensors[name])}, the configuration asks for {_describe(value)}"
             )
-    if extra := sorted(set(tensors) - set(own)):
+    if extra := sorted(set(tensors) - set(expected)):
         raise RunError(f"{source}: holds tensors that this model does not have: {', '.join(extra[:5])[:200]}")
+
+
+def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Checks that tensors are weights of a model, which may be on the meta device: shapes without memory.
+
+    Raises:
+        RunError: see `check_tensors`; or a tensor has numbers that no model can use.
+    """
+    check_tensors(tensors, model.state_dict(), source)
     if bad := unusable(tensors):
         raise RunError(
             f"{source}: {bad} holds numbers that are not finite or larger than {LARGEST_WEIGHT:g}: "
             "these weights have diverged or are damaged"
         )
-    if any(value.is_meta for value in own.values()):
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Copies tensors into a model once `check_weights` has nothing against them.
+
+    A model on the meta device is given memory on the CPU then.
+
+    Raises:
+        RunError: see `check_weights`. The model is as before.
+    """
+    check_weights(model, tensors, source)
+    if any(value.is_meta for value in model.state_dict().values()):
         model.to_empty(device="cpu")
     model.load_state_dict(dict(tensors))
 
