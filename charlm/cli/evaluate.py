@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from enum import StrEnum
 from typing import Annotated
 
@@ -74,4 +75,6 @@ def evaluate(
 def _shown(name: str, number: float) -> str:
     if isinstance(number, int):
         return f"{number:,}"
+    if math.isnan(number):
+        return "-"  # a mean of nothing
     return f"{number:g}" if name in ("dynamic_learning_rate", "dynamic_decay") else f"{number:.4f}"

@@ -13,6 +13,7 @@ from charlm.errors import InputError
 
 _BYTES = 1 << 16  # read at once: what a pipe holds
 _MOST = 1024  # lines in one batch
+LONGEST = 1 << 22  # bytes of a line, characters of a prompt; a score holds a hundred times as much
 
 
 class _Reader(Protocol):
@@ -30,7 +31,7 @@ def batches_as_they_come(path: Path | None, level: str) -> Iterator[list[str]]:
         level: at `byte` level bytes that are not UTF-8 pass as lone surrogates.
 
     Raises:
-        InputError: the file cannot be read, or a line is not UTF-8.
+        InputError: the file cannot be read, or a line is not UTF-8 or endless.
     """
     if path is None:
         yield from _batches(sys.stdin.buffer, "standard input", level)  # type: ignore[arg-type]
@@ -71,6 +72,7 @@ def _batches(file: _Reader, name: str, level: str) -> Iterator[list[str]]:
 def _complete_lines(file: _Reader, name: str) -> Iterator[list[bytes]]:
     """Yields the lines, without their newlines, that each read completes."""
     begun: list[bytes] = []  # pieces of a line whose end has not come yet
+    held, number = 0, 1  # their bytes, and the number of the line
     while True:
         try:
             chunk = file.read1(_BYTES)
@@ -82,8 +84,16 @@ def _complete_lines(file: _Reader, name: str) -> Iterator[list[bytes]]:
             break
         first, *rest = chunk.split(b"\n")
         begun.append(first)
+        held += len(first)
+        if held > LONGEST:
+            raise InputError(
+                f"{name}, line {number}: longer than {LONGEST:,} bytes, which no sentence is; break it into lines, "
+                "or measure the text as a whole with `charlm eval`"
+            )
         if rest:
             yield [b"".join(begun), *rest[:-1]]
             begun = [rest[-1]]
+            held = len(rest[-1])
+            number += len(rest)
     if last := b"".join(begun):
         yield [last]

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from charlm.cli import options
+from charlm.cli.lines import LONGEST
 from charlm.cli.render import for_terminal, json_line
 
 
@@ -51,9 +52,7 @@ def sample(
     if prompt is not None and prompt_file is not None:
         raise InputError("give --prompt or --prompt-file, not both")
     if prompt_file is not None:
-        from charlm.text.reading import read_text
-
-        prompt = read_text([str(prompt_file)])
+        prompt = _read_prompt(str(prompt_file))
     model = load(run, device=device or "auto", threads=threads)
     if prompt_file is not None and model.vocabulary.framing == "lines":
         prompt = (prompt or "").removesuffix("\n")  # the one that editors put at the end of a file
@@ -81,3 +80,17 @@ def sample(
             if k and not lines:
                 print("---")
             print(for_terminal(text))
+
+
+def _read_prompt(path: str) -> str:
+    from charlm.errors import InputError
+    from charlm.text.reading import read_pieces
+
+    prompt = ""
+    for piece in read_pieces([path]):
+        prompt += piece
+        if len(prompt) > LONGEST:
+            raise InputError(
+                f"{path}: a prompt of more than {LONGEST:,} characters; take its end, for example by `tail`"
+            )
+    return prompt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from charlm.cli.render import printable
@@ -63,4 +64,6 @@ def summary_lines(summary: Summary, view: View) -> list[tuple[str, str]]:
 
 
 def _figure(n: float) -> str:
+    if math.isnan(n):
+        return "-"  # a mean of nothing
     return f"{n:,.4f}" if abs(n) < 1e9 else f"{n:.4e}"

@@ -30,7 +30,7 @@ class Measure(StrEnum):
     SLOR = "slor"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a long line has millions
 class CharacterScore:
     """One character of a scored sentence.
 

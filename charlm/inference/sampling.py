@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from charlm.errors import InputError
-from charlm.inference.scoring import reading
+from charlm.inference.scoring import read, reading
 from charlm.inference.stepper import stepper
 from charlm.model import CharacterModel
-from charlm.text.vocabulary import Vocabulary
+from charlm.text.vocabulary import Ids, Vocabulary
 
 _MAX_BATCH = 64
 _BLOCK = 256  # random numbers of a sample made at once, and characters joined
@@ -160,14 +158,14 @@ def write(
     """
     draw = draw or Draw()
     B = len(samples)
-    x = _encode_prompt(vocabulary, prompt).to(model.device)[:, None]  # (T, 1): read once for all
+    ids = _encode_prompt(vocabulary, prompt)
     uniform = _uniform(seed, samples)
     texts = [_Text(vocabulary, length, stop) for _ in samples]
     if not any(text.going for text in texts):
         return
     with reading(model):
-        features, state = model.features(x, model.initial_state(1))
-        logits = model.logits(features[-1]).cpu().numpy().repeat(B, 0)  # (B, V)
+        features, state = read(model, ids, model.initial_state(1))  # once for all
+        logits = model.logits(features).cpu().numpy().repeat(B, 0)  # (B, V)
         step = stepper(model, [tuple(part.repeat(B, 1) for part in layer) for layer in state])
     while True:
         if vocabulary.unknown_id is not None:
@@ -210,10 +208,10 @@ def write_texts(
         yield from map("".join, texts)
 
 
-def _encode_prompt(vocabulary: Vocabulary, prompt: str) -> Tensor:
+def _encode_prompt(vocabulary: Vocabulary, prompt: str) -> Ids:
     """Returns the boundary and the prompt as ids, shape (1 + N,)."""
     text = vocabulary.normalize(prompt)
     if unknown := vocabulary.unknown_in(text):
         names = ", ".join(f"{char!r} (U+{ord(char):04X})" for char in unknown[:10])
         raise InputError(f"the prompt has characters that the model has never seen: {names}; leave them out")
-    return torch.from_numpy(np.append([vocabulary.boundary_id], vocabulary.encode_sentence(text)))
+    return np.append([vocabulary.boundary_id], vocabulary.encode_sentence(text))

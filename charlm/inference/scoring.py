@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.errors import InputError
@@ -29,7 +30,8 @@ DEFAULT = Conditions()
 
 _MAX_LOGITS = 1 << 22  # numbers of T·B·V held at once
 _MAX_BATCH = 64
-_CONTEXT = 4096  # symbols of a context read at once
+_MAX_SYMBOLS = 1 << 20  # of sequences side by side, the filling included
+_READ_AT_ONCE = 1 << 14  # symbols of a context or prompt
 _CHUNK = 1024  # sentences looked at together, sorted by length
 
 
@@ -121,10 +123,8 @@ def start(model: CharacterModel, vocabulary: Vocabulary, conditions: Conditions)
     if conditions.bos:
         context = np.append(np.array([vocabulary.boundary_id], np.int32), context)
     state = model.initial_state(1)
-    read = torch.from_numpy(context[:-1, None])  # (T, 1)
-    with reading(model):
-        for window in read.split(_CONTEXT) if len(read) else ():
-            _, state = model.features(window.to(model.device), state)
+    if len(context) > 1:
+        _, state = read(model, context[:-1], state)
     return int(context[-1]) if len(context) else None, state
 
 
@@ -165,8 +165,10 @@ def sequence_log_probs(
     """
     results: list[LogProbs] = [np.zeros(0)] * len(sequences)
     order = sorted((i for i in range(len(sequences)) if len(sequences[i])), key=lambda i: len(sequences[i]))
-    for start in range(0, len(order), _MAX_BATCH):
-        batch = order[start : start + _MAX_BATCH]
+    while order:
+        # A very long one is not laid beside others, which would all be filled up to its length.
+        fits = max(1, _MAX_SYMBOLS // len(sequences[order[min(_MAX_BATCH, len(order)) - 1]]))
+        batch, order = order[: min(fits, _MAX_BATCH)], order[min(fits, _MAX_BATCH) :]
         inputs, targets = pad_lines([sequences[i] for i in batch], first_id)
         B = len(batch)
         before = model.initial_state(B) if state is None else _repeated(state, B)
@@ -191,6 +193,15 @@ def reading(model: CharacterModel) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
+
+
+def read(model: CharacterModel, ids: Ids, state: ModelState) -> tuple[Tensor, ModelState]:
+    """Reads a text, shape (N,), however long; returns what the softmax reads after it, (1, H), and the state."""
+    with reading(model):
+        for start in range(0, len(ids), _READ_AT_ONCE):
+            x = torch.from_numpy(ids[start : start + _READ_AT_ONCE, None]).to(model.device)  # (T, 1)
+            features, state = model.features(x, state)
+    return features[-1], state
 
 
 def window_log_probs(

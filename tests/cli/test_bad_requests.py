@@ -235,3 +235,18 @@ def test_a_device_that_is_not_there_is_named(
     for command in (["score", tiny_run, "text"], ["sample", tiny_run], ["eval", tiny_run, corpus]):
         assert "device cuda" in refused(*command, "--device", "cuda")
         assert "tpu" in refused(*command, "--device", "tpu")
+
+
+def test_an_endless_line_is_refused_by_its_number_after_the_lines_before_it(tiny_run: Path, tmp_path: Path):
+    (text := tmp_path / "text").write_text("the boat\n\n" + "a" * 5_000_000 + "\nthe lamp\n")
+    result = CliRunner().invoke(app, ["score", str(tiny_run), "--file", str(text), "--format", "jsonl"])
+    assert result.exit_code == 2
+    assert result.stdout.count("\n") == 2
+    assert f"{text}, line 3: longer than 4,194,304 bytes" in result.stderr
+
+
+def test_an_endless_prompt_is_refused(tiny_run: Path, tmp_path: Path):
+    (text := tmp_path / "text").write_text("the boat\n" * 500_000)
+    result = CliRunner().invoke(app, ["sample", str(tiny_run), "--prompt-file", str(text)])
+    assert result.exit_code == 2
+    assert f"{text}: a prompt of more than 4,194,304 characters" in result.stderr

@@ -103,6 +103,17 @@ def test_the_table_has_the_same_names_and_numbers(tiny_run: Path, held_out: Path
     assert len({len(line) for line in lines}) == 1  # the numbers end in one column
 
 
+def test_a_mean_of_nothing_is_null_in_json_and_a_dash_in_the_table(tiny_run: Path, tmp_path: Path) -> None:
+    (unknown := tmp_path / "unknown.txt").write_text("船船船", encoding="utf-8")
+    assert (
+        strict_json(output("eval", tiny_run, unknown, "--format", "json"))["perplexity_excluding_unknown"] is None
+    )
+    assert output("eval", tiny_run, unknown).splitlines()[-1].split() == ["perplexity_excluding_unknown", "-"]
+    result = CliRunner().invoke(app, ["score", str(tiny_run), "--file", str(unknown), "--no-eos"])
+    assert re.search(r"perplexity_excluding_unknown +-\n", result.stdout)
+    assert "nan" not in result.stdout
+
+
 def test_large_counts_are_readable_in_the_table_and_plain_in_json(tiny_run: Path, tiny_corpus: Path) -> None:
     size = tiny_corpus.stat().st_size
     assert size >= 1000

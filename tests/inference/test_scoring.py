@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from charlm.inference import scoring
+from charlm.inference.conditions import Conditions
 from charlm.inference.evaluation import evaluate
 from charlm.inference.measures import Score
 from charlm.inference.scoring import score_sentences, score_together
@@ -229,6 +230,30 @@ def test_a_very_long_sentence_goes_in_windows_and_scores_as_if_it_were_read_whol
     assert max(sizes) <= limit
     for a, b in zip(in_windows, whole, strict=True):
         assert [c.logprob for c in a.chars] == pytest.approx([c.logprob for c in b.chars], abs=1e-9)
+
+
+def test_a_very_long_sentence_is_not_laid_beside_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary = vocabulary_of()
+    model = model_of(vocabulary)
+    texts = ["abc"] * 70 + ["c" * 500] + ["我在画画"] * 70
+    whole = score_together(model, vocabulary, texts)
+    sizes, make = [], scoring.window_log_probs
+    monkeypatch.setattr(
+        scoring, "window_log_probs", lambda m, inputs, *rest: sizes.append(inputs.size) or make(m, inputs, *rest)
+    )
+    monkeypatch.setattr(scoring, "_MAX_SYMBOLS", 501)
+    bounded = score_together(model, vocabulary, texts)
+    assert max(sizes) == 501
+    assert [s.logprob for s in bounded] == pytest.approx([s.logprob for s in whole], abs=1e-9)
+
+
+def test_a_long_context_is_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary = vocabulary_of()
+    model = model_of(vocabulary)
+    context = Conditions(context="我在画画。" * 20)
+    whole = score_together(model, vocabulary, ["abc"], context)[0]
+    monkeypatch.setattr(scoring, "_READ_AT_ONCE", 7)
+    assert score_together(model, vocabulary, ["abc"], context)[0].logprob == pytest.approx(whole.logprob, abs=1e-9)
 
 
 @every_reading
