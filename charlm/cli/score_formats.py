@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from charlm.cli.render import json_line
+from charlm.cli.render import for_terminal, json_line
 
 if TYPE_CHECKING:
     from charlm.inference.alternatives import Alternative
@@ -148,7 +148,7 @@ class Tsv(Printer):
         row["text"] = text.encode("utf-8", "backslashreplace").decode()
         if "chars" in row:
             row["chars"] = json.dumps(row["chars"])
-        print("\t".join(str(row[name]) for name in self._view.fields))
+        print(for_terminal("\t".join(str(row[name]) for name in self._view.fields)))
 
 
 def token(char: str) -> str:

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import io
 import itertools
+import math
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,8 @@ from charlm.text import library
 STDIN = "-"
 _NAMED = "corpus:"
 _CHUNK = 1 << 20  # bytes read at once
+_BOMB = 1 << 30  # bytes that a .gz file may unpack to, however small it is
+_RATIO = 200  # beyond that, so many for each of its own: text has 2 to 10, and gzip reaches 1,000
 
 
 def read_text(paths: Sequence[str], *, level: str = "character") -> str:
@@ -142,8 +145,16 @@ def _opened(file: str | Path) -> AbstractContextManager[BinaryIO | gzip.GzipFile
 
 def _chunks(file: str | Path) -> Iterator[bytes]:
     try:
+        most = max(_BOMB, _RATIO * Path(file).stat().st_size) if _is_packed(file) else math.inf
+        unpacked = 0
         with _opened(file) as source:
             while chunk := source.read(_CHUNK):
+                unpacked += len(chunk)
+                if unpacked > most:
+                    raise CorpusError(
+                        f"{file}: unpacks to more than {most:,} bytes, {_RATIO} times its size, as text does "
+                        "not; if it is one, unpack it with `gunzip` first"
+                    )
                 yield chunk
     except OSError as error:  # gzip.BadGzipFile is one
         raise _unreadable(file, error) from None

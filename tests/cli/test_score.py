@@ -242,6 +242,17 @@ def test_an_escape_sequence_in_a_sentence_is_shown_and_not_obeyed(
         assert r"\x1b[31m\u202e" in output
 
 
+@pytest.mark.parametrize("form", ["tsv", "jsonl", "kenlm", "srilm"])
+def test_forms_for_programs_are_harmless_on_a_terminal_too(
+    form: str, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = on_a_terminal(monkeypatch, [tiny_run, NASTY, "--per-char", "--format", form])
+    assert not {"\x1b", "\r", "\u202e"} & set(shown)
+    if form == "tsv":  # in a file the text stands as it is
+        assert r"\x1b[31m\u202e" in shown
+        assert "\x1b[31m\u202e" in run_score(tiny_run, NASTY, "--format", form).stdout
+
+
 # -------------------------------------------------------------------------------------------- where lines come from
 
 

@@ -160,6 +160,16 @@ def test_a_file_that_is_missing_empty_or_unreadable_is_named(
     assert refused(empty[0]) == f"{empty[0]}: cannot be read: Permission denied"
 
 
+def test_a_gzip_file_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_CHUNK", 1000)
+    monkeypatch.setattr(reading, "_BOMB", 100_000)
+    bomb = save(tmp_path / "bomb.gz", gzip.compress(b"a" * 10_000_000))
+    assert refused(bomb).startswith(f"{bomb}: unpacks to more than ")
+    assert len(read_text([save(tmp_path / "same.gz", gzip.compress(b"a" * 100_000))])) == 100_000  # small: allowed
+    text = "".join(f"{number} bottles\n" for number in range(20_000)).encode()
+    assert read_text([save(tmp_path / "text.gz", gzip.compress(text))]).encode() == text  # large: as text unpacks
+
+
 @pytest.mark.parametrize("damage", ["cut off", "another block", "another checksum", "no gzip"])
 def test_a_damaged_gzip_file_is_named(tmp_path: Path, damage: str) -> None:
     packed = gzip.compress(b"a long enough text " * 9)
