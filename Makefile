@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 RUN := runs/quickstart
 
-.PHONY: help demo test fuzz soak check lint format types clean
+.PHONY: help demo test fuzz soak bench check lint format types clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -24,14 +24,18 @@ demo: $(READY)  ## train the quickstart model (about 2 minutes with set-up), let
 	$(BIN)/charlm score $(RUN) "The river was high in the morning." "The rievr was high in the morning." \
 	  "The morning was high in the river." "morning the in high was river The."
 
+# As many tests at a time as there are cores, each with one thread: more would wait for each other.
 test: $(READY)  ## run the tests
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto
 
 fuzz: $(READY)  ## damage run folders in 50,000 ways (about half an hour)
 	CHARLM_FUZZ=10000 $(BIN)/pytest -q tests/test_fuzz.py
 
 soak: $(READY)  ## kill trainings 1,000 times and see that nothing is lost (about ten minutes)
 	$(BIN)/python tests/kills.py --kills 1000
+
+bench: $(READY)  ## measure speed and memory beside plain torch, into docs/performance.md (nine minutes, nothing else running)
+	$(BIN)/python benchmarks/run_all.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

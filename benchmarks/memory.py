@@ -22,6 +22,8 @@ import threading
 import time
 from pathlib import Path
 
+from measure import print_table
+
 
 def write_text(path: Path, megabytes: int) -> None:
     """Writes lines of words of an invented language."""
@@ -94,18 +96,16 @@ def main() -> None:
     options = parser.parse_args()
     if options.train:
         return train(*options.train)
-    print("   text  framing    first time: step after, memory    again: step after, memory")
+    rows = [("text, framing", "first step after", "memory", "again: first step after", "memory")]
     for megabytes in options.megabytes:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             path = Path(folder) / "text.txt"
             write_text(path, megabytes)
             for framing in options.framings:
-                new, again = measured(path, framing), measured(path, framing)
-                print(
-                    f"{megabytes:4} MB  {framing:7}  {new['first_step']:20.1f} s {new['peak']:7.0f} MB"
-                    f"  {again['first_step']:15.1f} s {again['peak']:7.0f} MB",
-                    flush=True,
-                )
+                found = [measured(path, framing) for _ in ("new", "again")]
+                cells = [cell for f in found for cell in (f"{f['first_step']:.1f} s", f"{f['peak']:.0f} MB")]
+                rows.append((f"{megabytes} MB, {framing}", *cells))
+    print_table(rows)
     return None
 
 

@@ -1,12 +1,14 @@
 """How fast does charlm train, beside plain torch.nn?
 
-Both make whole training steps (forward, backward, clipping, AdamW) on random characters, V = 65, alternately in one
-process; the middle of the rounds counts. The rival is written well: an embedding of width H, `nn.RNN/LSTM/GRU`, a
-linear layer, the state carried and detached; for the GRU with the reset gate before, which torch.nn lacks, a loop
-over steps with the input product made outside. charlm's allocator setting holds for the whole process, so the rival
-has its gain too.
+Both make whole training steps (forward, backward, clipping, AdamW), V = 65, alternately; the middle of the rounds
+counts. The rival is written well: an embedding of width H, `nn.RNN/LSTM/GRU`, a linear layer, the same fused AdamW,
+the state carried and detached; for the GRU with the reset gate before, which torch.nn lacks, a loop over steps with
+the input product made outside. charlm's step is the one that `charlm train` makes, reading the text included.
 
-    python benchmarks/training_speed.py [--rounds 3] [--seconds 1.0] [--only gru-512]
+The rival runs twice: in a process of its own, as torch comes, and in charlm's process, where it has the gain of
+charlm's allocator setting. The last columns are charlm with `training.backend: bfloat16`, over torch as it comes.
+
+    python benchmarks/training_speed.py [--rounds 3] [--seconds 0.8] [--only gru-512]
 
 Useful GFLOP/s count the recurrent, upper-layer and output products, forward and backward, and nothing that one-hot
 input saves; the share is that of the machine's matrix-multiply peak, measured at 1024³ first.
@@ -15,20 +17,22 @@ input saves; the share is that of the machine's matrix-multiply peak, measured a
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 
+import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
+from measure import Act, Elsewhere, alternately, here, machine, peak, print_table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.cells import find_cell
+from charlm.cells.fused import has_bfloat16
 from charlm.model import CharacterModel
+from charlm.text.batches import StreamBatches
 from charlm.training.allocator import keep_freed_memory
+from charlm.training.budget import Amount
+from charlm.training.checkpoint import RunFolder
 from charlm.training.optimization import build_optimizer
+from charlm.training.trainer import Trainer
 
 V = 65
 # cell, H, layers, B, T, the floor that the ratio should reach
@@ -82,11 +86,12 @@ def detached(state: object) -> object:
     return type(state)(map(detached, state))  # type: ignore[call-arg,call-overload]
 
 
-def stepper(model: nn.Module, state: object, batch: int, length: int) -> Callable[[], None]:
+def rival(cell: str, hidden: int, layers: int, batch: int, length: int) -> Act:
+    model, state = Rival(cell, hidden, layers), None
     optimizer = build_optimizer(model, "adamw", learning_rate=1e-3)
     ids = torch.randint(0, V, (length + 1, batch))
 
-    def step() -> None:
+    def step() -> float:
         nonlocal state
         optimizer.zero_grad(set_to_none=True)
         logits, state = model(ids[:-1], state)
@@ -96,23 +101,35 @@ def stepper(model: nn.Module, state: object, batch: int, length: int) -> Callabl
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         loss.item()
+        return batch * length
 
     return step
 
 
-def steps_per_second(step: Callable[[], None], seconds: float) -> float:
-    step()
-    start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
-        step()
-        count += 1
-    return count / (time.perf_counter() - start)
+def own(cell: str, hidden: int, layers: int, batch: int, length: int, backend: str) -> Act:
+    """The very step of `charlm train`."""
+    name, _, reset = cell.partition("-")
+    model = CharacterModel(
+        V, cell=name, reset=reset or "after", hidden_size=hidden, num_layers=layers, backend=backend
+    )
+    batches = StreamBatches(np.random.default_rng(0).integers(0, V, 10**6).astype(np.uint8), batch, length, 0)
+    trainer = Trainer(
+        model,
+        batches,
+        build_optimizer(model, "adamw", learning_rate=1e-3),
+        budget=Amount("steps", 10**9, 10**6),
+        interval=Amount("steps", 10**9, 10**6),
+        folder=RunFolder("."),
+        validate=None,
+        write_sample=str,
+    )
+    steps = trainer.steps()
 
+    def step() -> float:
+        next(steps)
+        return batch * length
 
-def peak() -> float:
-    """The machine's matrix-multiply peak in GFLOP/s."""
-    a, b, out = torch.randn(3, 1024, 1024)
-    return steps_per_second(lambda: torch.mm(a, b, out=out), 1.0) * 2 * 1024**3 / 1e9
+    return step
 
 
 def useful_gflop(cell: str, hidden: int, layers: int) -> float:
@@ -124,37 +141,41 @@ def useful_gflop(cell: str, hidden: int, layers: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--seconds", type=float, default=0.8)
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     keep_freed_memory()
     torch.manual_seed(0)
     top = peak()
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, matrix-multiply peak {top:.0f} GFLOP/s")
-    table = Table(
-        "cell, H, layers, B x T", "torch.nn char/s", "charlm char/s", "GFLOP/s", "of peak", "ratio", "floor"
-    )
+    print(f"{machine()}, matrix-multiply peak {top:.0f} GFLOP/s in float32\n")
+    rows = [
+        ("cell, H, layers, B x T", "torch.nn char/s", "charlm char/s", "GFLOP/s", "of peak", "ratio", "floor",
+         "torch.nn here", "ratio", "bfloat16 char/s", "ratio"),
+    ]  # fmt: skip
     for cell, hidden, layers, batch, length, floor in SHAPES:
         if options.only not in f"{cell}-{hidden}":
             continue
-        name, _, reset = cell.partition("-")
-        ours = CharacterModel(V, cell=name, reset=reset or "after", hidden_size=hidden, num_layers=layers)
-        rivals = stepper(Rival(cell, hidden, layers), None, batch, length)
-        own = stepper(ours, ours.initial_state(batch), batch, length)
-        speeds = [(steps_per_second(rivals, options.seconds), steps_per_second(own, options.seconds))
-                  for _ in range(options.rounds)]  # fmt: skip
-        theirs, mine = (statistics.median(column) * batch * length for column in zip(*speeds, strict=True))
+        shape = cell, hidden, layers, batch, length
+        speeds = [Elsewhere(rival, *shape), here(own(*shape, "auto")), here(rival(*shape))]
+        if cell == "lstm" and has_bfloat16(torch.device("cpu")):
+            speeds.append(here(own(*shape, "bfloat16")))
+        theirs, mine, kept, *half = alternately(speeds, options.rounds, options.seconds)
         gflops = mine * useful_gflop(cell, hidden, layers)
-        table.add_row(
-            f"{cell} {hidden}, {layers}, {batch} x {length}",
-            f"{theirs:,.0f}",
-            f"{mine:,.0f}",
-            f"{gflops:.0f}",
-            f"{gflops / top:.0%}",
-            f"{mine / theirs:.2f}",
-            f"{floor:.1f}",
+        rows.append(
+            (
+                f"{cell} {hidden}, {layers}, {batch} x {length}",
+                f"{theirs:,.0f}",
+                f"{mine:,.0f}",
+                f"{gflops:.0f}",
+                f"{gflops / top:.0%}",
+                f"{mine / theirs:.2f}",
+                f"{floor:.1f}",
+                f"{kept:,.0f}",
+                f"{mine / kept:.2f}",
+                *([f"{half[0]:,.0f}", f"{half[0] / theirs:.2f}"] if half else ["", ""]),
+            )
         )
-    Console(width=110).print(table)
+    print_table(rows)
 
 
 if __name__ == "__main__":

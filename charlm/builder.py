@@ -5,18 +5,20 @@ Every component takes plain values; here they are taken out of the configuration
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from charlm.cells import find_cell
 from charlm.cells.fused import has_bfloat16, has_kernel
-from charlm.config import Config, ModelConfig, SamplingConfig, parse_amount
+from charlm.config import Config, ModelConfig, SamplingConfig, load_config, parse_amount
 from charlm.errors import InputError
 from charlm.inference.evaluation import Mixture, evaluate, ngram_model
 from charlm.inference.sampling import Draw, write_texts
 from charlm.model import CharacterModel
+from charlm.recipe import Facts, Recipe, choose
 from charlm.text.batches import Batches, LineBatches, StreamBatches
 from charlm.text.corpus import Corpus, load_corpus
 from charlm.text.ngram import NgramModel
@@ -26,6 +28,8 @@ from charlm.training.optimization import build_optimizer
 from charlm.training.trainer import Trainer
 
 MOST_COUNTED = 4_000_000  # symbols, the last ones; counting takes a second and 100 MB for each million
+
+_MEASURE_SECONDS = 0.7  # for each size that the recipe looks at
 
 
 def build_device(name: str) -> torch.device:
@@ -118,6 +122,27 @@ def build_ngram(config: Config, corpus: Corpus) -> NgramModel | None:
 def build_draw(sampling: SamplingConfig) -> Draw:
     """Returns the rule by which characters are drawn."""
     return Draw(sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
+
+
+def build_recipe(config: Config, given: Mapping[str, Any], corpus: Corpus, device: torch.device) -> Recipe:
+    """Chooses what is not `given`, by the text, the budget and the speed of this machine."""
+    vocabulary, ids = corpus.vocabulary, corpus.train.ids
+    lines = vocabulary.framing == "lines"
+    facts = Facts(
+        characters=len(ids),
+        held_out=len(corpus.validation.ids),
+        symbols=len(vocabulary),
+        line_length=len(ids) / max(1, corpus.train.count(vocabulary.boundary_id)) if lines else None,
+    )
+
+    def speed(settings: Mapping[str, Any]) -> float:
+        candidate = load_config(config.model_dump(), settings)
+        with torch.random.fork_rng(devices=[]):
+            backend = build_backend(candidate, len(vocabulary), device)
+            model = build_model(candidate.model, len(vocabulary), backend).to(device)
+            return build_trainer(candidate, corpus, model, RunFolder(".")).measure_speed(_MEASURE_SECONDS)
+
+    return choose(facts, given, parse_amount(config.training.budget), speed)
 
 
 def build_trainer(

@@ -48,7 +48,7 @@ class Recurrent(nn.Module):
         reset: str,
         bias: bool,
         dropout: float,
-        backend: str,
+        backend: str = "auto",
     ) -> None:
         super().__init__()
         self.cell = find_cell(cell, reset)
@@ -227,7 +227,7 @@ class CharacterModel(nn.Module):
         assert self.ngram is not None
         assert self.ngram_shares is not None
         p, known = self.ngram.distributions(places.reshape(-1, places.shape[-1]))
-        log_p = torch.from_numpy(np.log(p)).to(logits).view(logits.shape)
+        log_p = torch.from_numpy(p).to(logits).log().view(logits.shape)
         share = self.ngram_shares.clamp(0, 1 - 1e-6)[torch.from_numpy(known).to(logits.device)]
         share = share.view(*logits.shape[:-1], 1)
         return torch.logaddexp(F.log_softmax(logits, -1) + torch.log1p(-share), log_p + share.log())

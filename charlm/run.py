@@ -14,11 +14,20 @@ from typing import Any
 
 import torch
 
-from charlm.builder import build_backend, build_corpus, build_device, build_model, build_ngram, build_trainer
-from charlm.config import Config, load_config, to_yaml
+from charlm.builder import (
+    build_backend,
+    build_corpus,
+    build_device,
+    build_model,
+    build_ngram,
+    build_recipe,
+    build_trainer,
+)
+from charlm.config import Config, load_config, parse_amount, to_yaml
 from charlm.errors import ConfigError, InputError, RunError
 from charlm.language_model import LanguageModel, PathLike, load, set_threads
 from charlm.model import parameter_count, take_over
+from charlm.recipe import validation_share
 from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Vocabulary, listed
 from charlm.training.allocator import keep_freed_memory
@@ -61,7 +70,8 @@ def train(
     """Trains a model and returns the best one by validation loss.
 
     Args:
-        config: a YAML file, the same as dictionaries, or a `Config`; None: defaults, and `corpus` is needed.
+        config: a YAML file, the same as dictionaries, or a `Config`; None: chosen by the text, the budget and the
+            machine (see `recipe`), and `corpus` is needed.
         corpus: replaces `corpus.path`.
         budget: replaces `training.budget`.
         out: the run folder; None: `runs/` and the name of the configuration or corpus.
@@ -122,6 +132,8 @@ def train(
         data = build_corpus(settings, known)
         if last is not None:
             _check_corpus(folder, began.corpus, data)
+        if config is None and last is None and trained is None:
+            settings, data = _by_recipe(settings, overrides or {}, data, torch_device, observer)
         for note in data.notes:
             observer.on_note(note)
         vocabulary = data.vocabulary
@@ -160,6 +172,22 @@ def train(
         if ngram is not None:
             model.attach(ngram)
     return LanguageModel(model, vocabulary, settings, folder.path)
+
+
+def _by_recipe(
+    settings: Config, given: Mapping[str, Any], data: Corpus, device: torch.device, observer: Observer
+) -> tuple[Config, Corpus]:
+    """Chooses what nobody has set, and says what and why; a smaller validation split makes another corpus."""
+    unit, amount = parse_amount(settings.training.budget)
+    if unit == "seconds" and "corpus.validation" not in given:
+        share = validation_share(settings.corpus.validation, data.train.characters, amount)
+        if share < settings.corpus.validation:
+            settings = load_config(settings.model_dump(), {"corpus.validation": share})
+            data = build_corpus(settings)
+    recipe = build_recipe(settings, given, data, device)
+    for reason in recipe.reasons:
+        observer.on_note(reason)
+    return load_config(settings.model_dump(), recipe.settings), data
 
 
 @contextmanager

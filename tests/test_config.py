@@ -43,10 +43,10 @@ def test_all_but_the_corpus_has_a_default(write: Write) -> None:
         corpus: {path: /x, framing: stream, level: character, validation: 0.1, test: 0.0, normalization: none,
                  lowercase: false, min_count: 1, max_line_length: null}
         model: {cell: lstm, hidden_size: 256, num_layers: 1, reset: after, bias: true, embedding_size: null,
-                dropout: 0.0, forget_bias: 1.0, recurrent_init: orthogonal}
+                dropout: 0.0, ngram: null, forget_bias: 1.0, recurrent_init: orthogonal}
         training: {budget: 3m, batch_size: 16, sequence_length: 64, optimizer: adamw, learning_rate: 0.004,
                    momentum: 0.0, beta2: 0.99, weight_decay: 0.01, schedule: linear, warmup: 0.05, clip_norm: 1.0,
-                   evaluate_every: 10%, early_stopping: null, keep: 1, seed: 1, device: auto}
+                   evaluate_every: 10%, early_stopping: null, keep: 1, backend: auto, seed: 1, device: auto}
         sampling: {length: 200, temperature: 0.8, top_k: null, top_p: null, min_p: null}"""
     assert load("corpus.path", "/x").model_dump() == yaml.safe_load(expected)
     for source in (None, {}, write(""), write("# nothing but a comment\n")):

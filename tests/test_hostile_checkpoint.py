@@ -154,7 +154,7 @@ def test_a_state_that_the_next_window_takes_up_must_have_its_rows(tmp_path: Path
     run, few = tmp_path / "run", {"model.hidden_size": H, "training.batch_size": 8, "training.sequence_length": 8}
     path = charlm.load(tiny_run).config.corpus.path
     with pytest.raises(charlm.Interrupted):
-        charlm.train(corpus=path, budget="9 steps", out=run, overrides=few, observer=StopAt(3))
+        charlm.train({"corpus": {"path": path}}, budget="9 steps", out=run, overrides=few, observer=StopAt(3))
     tensors(lambda t: t.update({f"state.0.{i}": torch.zeros(3, H) for i in (0, 1)}))(run)
     with (
         bounds(),

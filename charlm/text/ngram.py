@@ -160,8 +160,11 @@ class NgramModel:
             result[:, :, k - 1] = self._tables[k - 1].find(before, symbols, self.vocabulary_size)
         return result
 
-    def distributions(self, places: _Ints) -> tuple[_Floats, _Ints]:
+    def distributions(self, places: _Ints) -> tuple[NDArray[np.float32], _Ints]:
         """Returns the probability of every symbol after each context.
+
+        Multiplied out, p is Σ_n alpha_n Π_{m>n} gamma_m, so all V symbols are touched once, and beyond that only
+        those that were seen after the context.
 
         Args:
             places: as `advance` gives them, shape (N, K).
@@ -170,21 +173,22 @@ class NgramModel:
             probabilities, shape (N, V), and how long a context was known, (N,).
         """
         V = self.vocabulary_size
-        single = self._tables[0]
-        p = np.full((len(places), V), single.gamma[0] / V, np.float64)
-        p += single.alpha
-        known = np.zeros(len(places), np.int64)
-        for n, table in enumerate(self._tables[1:], 2):
-            rows = np.flatnonzero(places[:, n - 2] >= 0)
-            if not len(rows):
-                break
+        known = (places >= 0).cumprod(1).sum(1)  # a context is known only where the shorter ones are
+        weight = np.ones(len(places), np.float32)  # Π_{m>n} gamma_m
+        parts = []
+        for n in range(int(known.max(initial=0)) + 1, 1, -1):
+            table, rows = self._tables[n - 1], np.flatnonzero(known >= n - 1)
             contexts = places[rows, n - 2]
-            known[rows] = n - 1
-            p[rows] *= table.gamma[contexts][:, None]
             starts = table.first[contexts]
             counts = table.first[contexts + 1] - starts
             entries = np.repeat(starts - (counts.cumsum() - counts), counts) + np.arange(counts.sum())
-            p[np.repeat(rows, counts), table.keys[entries] % V] += table.alpha[entries]
+            alpha = table.alpha[entries] * np.repeat(weight[rows], counts)
+            parts.append((np.repeat(rows, counts), table.keys[entries] % V, alpha))
+            weight[rows] *= table.gamma[contexts]
+        single = self._tables[0]
+        p = np.multiply.outer(weight, single.alpha + single.gamma[0] / np.float32(V))
+        for rows, symbols, alpha in parts:
+            p[rows, symbols] += alpha
         return p, known
 
     def arrays(self) -> dict[str, NDArray[Any]]:

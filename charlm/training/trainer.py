@@ -281,18 +281,24 @@ class Trainer:
         """Steps of one pass over the training text."""
         return self._batches.windows_per_epoch
 
-    def measure_speed(self, seconds: float) -> float:
-        """Makes steps for so many seconds, saving nothing, and returns characters per second.
+    def steps(self) -> Iterator[None]:
+        """Makes a step each time it is asked, without end, and saves nothing.
 
-        The weights move: measure on a model made for it.
+        The weights move: it is for measuring, on a model made for it.
         """
         self.model.train()
-        windows = self._windows()
-        self._train_step(next(windows))  # the first step allocates, and is not typical
+        for window in self._windows():
+            self._train_step(window)
+            yield
+
+    def measure_speed(self, seconds: float) -> float:
+        """Makes `steps` for so many seconds and returns characters per second."""
+        steps = self.steps()
+        next(steps)  # the first step allocates, and is not typical
         self._interval = _Interval()
         start = self._clock()
         while self._interval.seconds < seconds:
-            self._train_step(next(windows))
+            next(steps)
             self._interval.seconds = self._clock() - start
         return self._speed()
 

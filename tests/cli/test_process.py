@@ -153,11 +153,11 @@ def test_training_that_is_stopped_saves_its_work_and_can_go_on(
     run = tmp_path / "run"
     settings = ["--set", "training.evaluate_every=1 steps", "--set", "model.hidden_size=8"]
     with program(
-        "train", "--corpus", tmp_path / "corpus.txt", "--budget", "1h", "--out", run, *settings
+        "train", "--corpus", tmp_path / "corpus.txt", "--budget", "99999 epochs", "--out", run, *settings
     ) as process:
         assert process.stderr is not None
         assert process.stdout is not None
-        assert b"step 1 " in process.stderr.readline()
+        assert any(b"step 1 " in line for line in process.stderr)
         process.send_signal(number)
         left, message = end_of(process)
         assert left == code

@@ -185,7 +185,7 @@ def test_each_line_of_the_metrics_has_the_fields_of_the_contract(tiny_run: Path)
 
 def test_resume_with_the_folder_alone_goes_on_to_a_new_budget(tiny_corpus: Path, tmp_path: Path) -> None:
     run, whole = tmp_path / "run", tmp_path / "whole"
-    constant = ["--set", "training.schedule=constant", "--set", "training.warmup=0.0"]
+    constant = ["--set", "training.schedule=constant", "--set", "training.warmup=0.0", "--set", "model.dropout=0.0"]
     train("--corpus", tiny_corpus, "--budget", "10 steps", "--out", run, *SMALL, *constant)
     result = train("--resume", "--out", run, "--set", "training.budget=20 steps")
     assert result.stdout == f"{run}\n"

@@ -72,7 +72,7 @@ def test_a_long_context_is_read_in_windows_with_the_state_carried(monkeypatch: p
     (whole,) = scores(model, vocabulary, "zz top", context=context)
     lengths: list[int] = []
     model.recurrent.register_forward_pre_hook(lambda _, inputs: lengths.append(len(inputs[0])))
-    monkeypatch.setattr(scoring, "_CONTEXT", 16)
+    monkeypatch.setattr(scoring, "_READ_AT_ONCE", 16)
     (windowed,) = scores(model, vocabulary, "zz top", context=context)
     assert lengths == [16, 16, 16, 16, 5, 7]  # the boundary and all but the last of 69, then the sentence
     assert log_probs(windowed) == pytest.approx(log_probs(whole), abs=1e-12)

@@ -96,7 +96,7 @@ def run(
     """Trains for an amount such as `40 steps`, without warm-up or validation unless they are asked for."""
     model, clock = model or new_model(), clock or Clock()
     parts = {"warmup": 0.0, "validate": None, "write_sample": lambda: "a sample"} | changes
-    model.register_forward_pre_hook(lambda *_: clock.spend(clock.step))
+    model.recurrent.register_forward_pre_hook(lambda *_: clock.spend(clock.step))
     total, interval = (Amount(text.split()[1], float(text.split()[0]), len(IDS)) for text in (budget, every))
     if interval.unit == "seconds":  # as the builder has it
         interval = replace(interval, unit="training_seconds")
@@ -274,10 +274,11 @@ def test_early_stopping_strikes_after_so_many_evaluations_without_a_better_loss(
 
 
 def spoil(model: CharacterModel, place: str) -> None:
-    """Makes the logits, or their gradient, of step 8 not finite."""
+    """Makes the output, or a gradient, of step 8 not finite."""
     calls = itertools.count(1)
     if place == "loss":
-        model.output.register_forward_hook(lambda *a: a[2] * math.nan if next(calls) == 8 else a[2])
+        scale = lambda: math.nan if next(calls) == 8 else 1.0  # noqa: E731
+        model.recurrent.register_forward_hook(lambda _model, _ids, out: (out[0] * scale(), out[1]))
     else:
         model.output.weight.register_hook(lambda g: g * math.inf if next(calls) == 8 else g)
 

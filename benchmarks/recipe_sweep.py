@@ -1,0 +1,112 @@
+"""The runs that the recipe of `charlm train --corpus TEXT --budget TIME` was fitted to.
+
+Each run trains on a text for some seconds with what the recipe chooses, but for the settings named. What is in the
+file of results already is not run again, so a sweep can be stopped and continued, and rows can be added.
+
+    python benchmarks/recipe_sweep.py FOLDER [--only shakespeare] [--results benchmarks/results/recipe_sweep.jsonl]
+
+FOLDER holds tiny_shakespeare.txt, names.txt and tang_couplets.txt; of names 1,000 lines at random are held out, of
+the others the last tenth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command-line program has it
+
+import charlm
+from charlm.language_model import load_metrics
+
+TEXTS = {
+    "shakespeare": ("tiny_shakespeare.txt", "stream", None),
+    "names": ("names.txt", "lines", 1000),
+    "tang": ("tang_couplets.txt", "lines", None),
+}
+H, LR, DROPOUT, BATCH = "model.hidden_size", "training.learning_rate", "model.dropout", "training.batch_size"
+NGRAM, DECAY, LAYERS, WINDOW = (
+    "model.ngram",
+    "training.weight_decay",
+    "model.num_layers",
+    "training.sequence_length",
+)
+# text, seconds, what is set by hand
+RUNS: list[tuple[str, float, dict[str, Any]]] = [
+    ("shakespeare", 100, {}),
+    ("shakespeare", 100, {LR: 1.2e-2, DROPOUT: 0.2}),
+    ("tang", 100, {}),
+    ("tang", 100, {NGRAM: None}),
+    ("tang", 100, {LR: 4e-3}),
+    ("tang", 100, {H: 384}),
+    ("tang", 100, {BATCH: 128}),
+    ("names", 30, {}),
+    ("shakespeare", 30, {}),
+    ("shakespeare", 30, {NGRAM: None}),
+    ("shakespeare", 30, {H: 384}),
+    ("shakespeare", 300, {}),
+    ("shakespeare", 300, {H: 640, DROPOUT: 0.3}),
+    ("names", 100, {}),
+]
+
+
+def run(folder: Path, text: str, seconds: float, settings: dict[str, Any]) -> dict[str, Any]:
+    name, framing, held_out = TEXTS[text]
+    path, share = folder / name, 0.1
+    with tempfile.TemporaryDirectory() as scratch:
+        if held_out is not None:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            random.Random(0).shuffle(lines)
+            path, share = Path(scratch) / name, held_out / len(lines)
+            path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        fixed = {"corpus.framing": framing, "corpus.validation": share, **settings}
+        out = Path(scratch) / "run"
+        lm = charlm.train(None, corpus=path, budget=f"{seconds:g}s", out=out, overrides=fixed)
+        metrics = load_metrics(out)
+    best = min(metrics, key=lambda row: row["validation_loss"])
+    model, training = lm.config.model, lm.config.training
+    return {
+        "text": text,
+        "seconds": seconds,
+        "set": settings,
+        "nats": round(best["validation_loss"], 4),
+        "last": round(metrics[-1]["validation_loss"], 4),
+        "train": round(metrics[-1]["train_loss"], 4),
+        "passes": round(metrics[-1]["epoch"], 2),
+        "ended": metrics[-1]["seconds"],
+        "hidden": model.hidden_size,
+        "dropout": model.dropout,
+        "learning_rate": training.learning_rate,
+        "batch": f"{training.batch_size} x {training.sequence_length}",
+        "characters_per_second": round(metrics[-1]["characters_per_second"]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "recipe_sweep.jsonl")
+    options = parser.parse_args()
+    options.results.parent.mkdir(exist_ok=True)
+    rows = (
+        [json.loads(line) for line in options.results.read_text().splitlines()] if options.results.exists() else []
+    )
+    done = [(row["text"], row["seconds"], row["set"]) for row in rows]
+    for text, seconds, settings in RUNS:
+        wanted = options.only in text and options.seconds in (None, seconds)
+        if wanted and (text, seconds, settings) not in done:
+            row = json.dumps(run(options.folder, text, seconds, settings))
+            print(row, flush=True)
+            with options.results.open("a") as file:
+                file.write(row + "\n")
+
+
+if __name__ == "__main__":
+    main()

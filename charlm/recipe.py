@@ -1,0 +1,157 @@
+"""The recipe: from a text and a time to a configuration.
+
+The numbers below were fitted to the runs of `benchmarks/recipe_sweep.py`; `docs/recipes.md` tells how. In short,
+with C the characters that the budget buys, N those of the training text and H the hidden units:
+
+- an LSTM of one layer: the fused kernel makes it the cheapest cell, and width pays more than depth;
+- H² ∝ C: eight characters for each recurrent weight; but no more weights than the text can fill, H² ≤ 0.4 N;
+- dropout by the number of passes C / N over the text; learning rate by H;
+- an n-gram model of order 7 in the mixture: counted in a second for each million characters;
+- at most 30 passes: after that a small text is known by heart, and the rest of the time is given back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SIZES = (64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024, 1280, 1536, 2048)
+
+_CHARACTERS_PER_WEIGHT = 8.0
+_LARGEST_FILL = 0.4
+_MOST_PASSES = 30.0
+_NGRAM = 7  # order
+_WIDE_VOCABULARY = 512  # symbols; with more, a narrow embedding is cheaper than the one-hot input
+_EMBEDDING = 64  # its width
+_VALIDATION_PER_SECOND = 5000  # characters of validation text for each second of budget: about 2% of the time each
+_EVALUATION_SHARE = 0.06  # of the time, at most, for all evaluations together
+_EVALUATION_SPEED = 2.5  # times the speed of training
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the recipe needs to know of a text.
+
+    Attributes:
+        characters: N, of the training split.
+        held_out: of the validation split.
+        symbols: V.
+        line_length: mean characters of a line and its end, in lines framing; None: stream framing.
+    """
+
+    characters: int
+    held_out: int
+    symbols: int
+    line_length: float | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was chosen.
+
+    Attributes:
+        settings: values by dotted key.
+        reasons: lines that say why.
+    """
+
+    settings: Mapping[str, Any]
+    reasons: list[str]
+
+
+def validation_share(share: float, characters: int, seconds: float) -> float:
+    """Returns the share of a text to hold out, so that evaluating takes little of the budget."""
+    largest = max(_VALIDATION_PER_SECOND * seconds, 20_000) / max(characters, 1)
+    return share if largest >= share else float(f"{largest:.1g}")
+
+
+def window(facts: Facts) -> dict[str, int]:
+    """Returns batch size and sequence length: about a thousand characters a step."""
+    if facts.line_length is None:
+        shape = {"training.batch_size": 16, "training.sequence_length": 64}
+    else:
+        lines = 2 ** round(math.log2(1024 / facts.line_length))
+        shape = {"training.batch_size": min(max(lines, 16), 128), "training.sequence_length": 64}
+    most = max(1, facts.characters // 8)  # a tiny text still makes a few windows
+    return {**shape, "training.batch_size": min(shape["training.batch_size"], most)}
+
+
+def choose(
+    facts: Facts,
+    given: Mapping[str, Any],
+    budget: tuple[str, float],
+    speed: Callable[[Mapping[str, Any]], float],
+) -> Recipe:
+    """Chooses a configuration.
+
+    Args:
+        facts: about the text.
+        given: what the user has set, by dotted key; it stays, and the rest is chosen to go with it.
+        budget: unit and amount, as `parse_amount` has them.
+        speed: measures a configuration, given by its values, in characters per second.
+    """
+    N = facts.characters
+    settings: dict[str, Any] = {**window(facts), "model.ngram": _NGRAM}
+    if facts.symbols > _WIDE_VOCABULARY:
+        settings["model.embedding_size"] = _EMBEDDING
+    settings |= given
+    batch, length = settings["training.batch_size"], settings["training.sequence_length"]
+
+    def bought(hidden: int) -> tuple[float, float]:
+        """The characters that the budget buys at this size, and the speed."""
+        unit, amount = budget
+        rate = speed({**settings, "model.hidden_size": hidden})
+        return {"seconds": rate * amount, "epochs": N * amount, "steps": amount * batch * length}.get(
+            unit, amount
+        ), rate
+
+    sizes = [size for size in SIZES if size == SIZES[0] or size * size <= _LARGEST_FILL * N]
+    if "model.hidden_size" in given:
+        sizes = [given["model.hidden_size"]]
+    hidden, seen = min(sizes, key=lambda size: abs(size - 256)), dict[int, tuple[float, float]]()
+    while hidden not in seen:  # a larger one buys less, so this walks to where they meet
+        seen[hidden] = bought(hidden)
+        wanted = math.sqrt(seen[hidden][0] / _CHARACTERS_PER_WEIGHT / 4)
+        hidden = min(sizes, key=lambda size: abs(math.log(size / wanted)))
+    characters, rate = seen[hidden]
+    passes = characters / N
+    reasons = [
+        f"the text: {N:,} characters to learn from, {facts.symbols:,} symbols"
+        + ("" if facts.line_length is None else f", {facts.line_length:.0f} a line"),
+        f"the time: {rate:,.0f} characters a second, {characters / 1e6:,.1f}M in all, {passes:,.1f} passes",
+    ]
+    if passes > _MOST_PASSES and budget[0] == "seconds":
+        seconds = max(1, round(budget[1] * _MOST_PASSES / passes))
+        reasons.append(f"the budget: {seconds}s, since more than {_MOST_PASSES:.0f} passes teach nothing new")
+        settings["training.budget"] = f"{seconds}s"
+        passes, budget = _MOST_PASSES, ("seconds", float(seconds))
+    if budget[0] == "seconds":
+        each = facts.held_out / (_EVALUATION_SPEED * rate)
+        count = min(10, max(2, math.floor(_EVALUATION_SHARE * budget[1] / max(each, 1e-9))))
+        settings["training.evaluate_every"] = f"{100 / count:.3g}%"
+    settings = {
+        **settings,
+        "model.hidden_size": hidden,
+        "model.dropout": dropout(passes),
+        "training.learning_rate": learning_rate(hidden),
+        **given,
+    }
+    limit = "as the text can fill" if hidden == sizes[-1] else "for the characters that the time buys"
+    limit = "as you set it" if "model.hidden_size" in given else f"as many {limit}"
+    ngram = f", and {settings['model.ngram']}-grams" if settings["model.ngram"] else ""
+    reasons += [
+        f"the model: {hidden} units, {limit}{ngram}; dropout {settings['model.dropout']:g}",
+        f"the steps: {batch} x {length} characters, learning rate {settings['training.learning_rate']:g}",
+    ]
+    return Recipe({key: value for key, value in settings.items() if key not in given}, reasons)
+
+
+def dropout(passes: float) -> float:
+    """Returns the dropped share for so many passes over the text."""
+    return round(min(0.5, max(0.0, 0.1 * math.log2(max(passes, 1e-9) / 2))), 2)
+
+
+def learning_rate(hidden: int) -> float:
+    """Returns the peak of the schedule for AdamW."""
+    return float(f"{8e-3 * math.sqrt(384 / hidden):.2g}")
