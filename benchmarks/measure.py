@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import statistics
@@ -55,8 +56,9 @@ class Elsewhere:
 def _serve(connection: Connection, factory: Callable[..., Act], args: tuple[object, ...]) -> None:
     torch.manual_seed(0)
     act = factory(*args)
-    while True:
-        connection.send(per_second(act, connection.recv()))
+    with contextlib.suppress(EOFError):  # when the benchmark has ended
+        while True:
+            connection.send(per_second(act, connection.recv()))
 
 
 def peak(seconds: float = 1.0) -> float:
