@@ -108,3 +108,13 @@ def test_a_lost_or_foreign_table_is_named(run: Path, tmp_path: Path) -> None:
     table.unlink()
     with pytest.raises(RunError, match=r"ngram\.safetensors is missing"):
         charlm.load(copy)
+
+
+def test_a_run_that_goes_on_ends_as_if_it_had_never_stopped(run: Path, tmp_path: Path) -> None:
+    steady = {"training.schedule": "constant", "training.warmup": 0.0}
+    config = {**CONFIG, "corpus": charlm.load(run).config.corpus.model_dump()}
+    charlm.train(config, out=tmp_path / "whole", overrides=steady)
+    charlm.train(config, out=tmp_path / "parts", overrides=steady, budget="30 steps")
+    charlm.train(resume=True, out=tmp_path / "parts", budget="60 steps")
+    for name in ("model.safetensors", "ngram.safetensors"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
