@@ -96,9 +96,6 @@ class Layers(nn.Module):
         return self.output(s), state
 
 
-Step = Callable[[float], Tensor]  # the share of the time that is spent → the loss, its gradients in place
-
-
 def train_for(seconds: float, step: Callable[[float], None]) -> int:
     start, count = time.perf_counter(), 0
     while (spent := (time.perf_counter() - start) / seconds) < 1:

@@ -30,12 +30,7 @@ TEXTS = {
     "tang": ("tang_couplets.txt", "lines", None),
 }
 H, LR, DROPOUT, BATCH = "model.hidden_size", "training.learning_rate", "model.dropout", "training.batch_size"
-NGRAM, DECAY, LAYERS, WINDOW = (
-    "model.ngram",
-    "training.weight_decay",
-    "model.num_layers",
-    "training.sequence_length",
-)
+NGRAM = "model.ngram"
 # text, seconds, what is set by hand
 RUNS: list[tuple[str, float, dict[str, Any]]] = [
     ("shakespeare", 100, {}),

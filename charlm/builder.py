@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from charlm.cells import find_cell
-from charlm.cells.fused import has_bfloat16, has_kernel
+from charlm.cells.fused import has_bfloat16, has_kernel, narrow
 from charlm.config import Config, ModelConfig, SamplingConfig, load_config, parse_amount
 from charlm.errors import InputError
 from charlm.inference.evaluation import Mixture, evaluate, ngram_model
@@ -75,13 +75,13 @@ def build_backend(config: Config, vocabulary_size: int, device: torch.device) ->
         InputError: the device has no such kernel for this cell.
     """
     m, backend = config.model, config.training.backend
-    kernel = find_cell(m.cell, m.reset).kernel
-    there = has_kernel(kernel, device)
+    recurrence = find_cell(m.cell, m.reset)
+    there = has_kernel(recurrence.kernel, device)
     if backend in ("fused", "bfloat16") and not there:
         cell = "gru with reset before" if m.cell == "gru" and m.reset == "before" else m.cell
         raise InputError(f"training.backend {backend}: no such kernel for {cell} on {device.type}; write auto")
     width = m.embedding_size or vocabulary_size
-    if backend == "auto" and there and width <= 2 * m.hidden_size and has_bfloat16(device):
+    if backend == "auto" and there and narrow(width, recurrence.gates * m.hidden_size) and has_bfloat16(device):
         return "bfloat16"
     return backend
 

@@ -73,7 +73,8 @@ def window(facts: Facts) -> dict[str, int]:
     else:
         lines = 2 ** round(math.log2(1024 / facts.line_length))
         shape = {"training.batch_size": min(max(lines, 16), 128), "training.sequence_length": 64}
-    most = max(1, facts.characters // 8)  # a tiny text still makes a few windows
+    # A tiny text still makes a few windows: no more lines than there are, no streams of under 8 symbols.
+    most = max(1, int(facts.characters / max(8, facts.line_length or 0)))
     return {**shape, "training.batch_size": min(shape["training.batch_size"], most)}
 
 

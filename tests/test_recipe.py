@@ -106,3 +106,8 @@ def test_a_budget_of_time_is_measured_and_kept(seconds: int, tiny_corpus: Path, 
     lm = charlm.train(corpus=tiny_corpus, budget=f"{seconds}s", out=tmp_path / "run")
     assert lm.config.model.hidden_size in SIZES
     assert lm.config.model.ngram is not None
+
+
+def test_a_few_lines_are_no_more_than_there_are_in_a_batch() -> None:
+    recipe = choose(Facts(180, 20, 15, 9.0), {}, ("steps", 10.0), machine(5e10))
+    assert recipe.settings["training.batch_size"] == 20

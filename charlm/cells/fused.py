@@ -38,6 +38,11 @@ def has_bfloat16(device: torch.device) -> bool:
     )
 
 
+def narrow(width: int, rows: int) -> bool:
+    """Says whether an input of this width is worth multiplying, with weights of so many rows (G·H)."""
+    return width <= rows // 2
+
+
 def suits(kernel: str | None, inputs: Tensor, weight_ih: Tensor) -> bool:
     """Says whether the fused kernel is there for these tensors, and the faster way.
 
@@ -51,7 +56,7 @@ def suits(kernel: str | None, inputs: Tensor, weight_ih: Tensor) -> bool:
         has_kernel(kernel, weight_ih.device)
         and weight_ih.dtype == torch.float32
         and inputs.shape[0] >= _MIN_STEPS
-        and width <= rows // 2
+        and narrow(width, rows)
     )
 
 

@@ -20,6 +20,11 @@ class _Reader(Protocol):
     def read1(self, size: int, /) -> bytes: ...
 
 
+def name_of(path: Path | None) -> str:
+    """What messages call a source of lines; None: standard input."""
+    return "standard input" if path is None else str(path)
+
+
 def batches_as_they_come(path: Path | None, level: str) -> Iterator[list[str]]:
     """Yields the lines that have come so far, at least one and at most 1,024 at a time.
 
@@ -34,14 +39,14 @@ def batches_as_they_come(path: Path | None, level: str) -> Iterator[list[str]]:
         InputError: the file cannot be read, or a line is not UTF-8 or endless.
     """
     if path is None:
-        yield from _batches(sys.stdin.buffer, "standard input", level)  # type: ignore[arg-type]
+        yield from _batches(sys.stdin.buffer, name_of(path), level)  # type: ignore[arg-type]
         return
     try:
         file = gzip.open(path) if path.suffix == ".gz" else open(path, "rb")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     with file:
-        yield from _batches(file, str(path), level)
+        yield from _batches(file, name_of(path), level)
 
 
 def _batches(file: _Reader, name: str, level: str) -> Iterator[list[str]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlm.cli import options
-from charlm.cli.lines import batches_as_they_come
+from charlm.cli.lines import batches_as_they_come, name_of
 from charlm.cli.render import columns, json_line, printable
 from charlm.inference.measures import Measure
 
@@ -83,7 +83,7 @@ def _read(files: list[Path], level: str, by: str | None) -> Iterator[MinimalPair
     for file in files:
         path = None if str(file) == "-" else file
         lines = chain.from_iterable(batches_as_they_come(path, level))
-        yield from read_pairs(lines, "standard input" if path is None else str(path), group_key=by)
+        yield from read_pairs(lines, name_of(path), group_key=by)
 
 
 def _row(result: PairsResult) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-# Surprisal in nats up to which a character gets each background, where there are as few characters as in English.
 _FEW = 3.0  # nats that a character of such a text has by its frequency alone; what another text has more is added
 _STEP = 0.5  # nats; in whole steps, so that the legend can be read
+# Surprisal in nats up to which a character gets each background, where there are as few characters as in English.
 SHADES = ((1.0, ""), (2.5, "on grey30"), (4.5, "black on yellow"), (7.0, "black on dark_orange"))
 WORST = "white on red"
 UNKNOWN = "underline white on red"

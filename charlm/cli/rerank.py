@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlm.cli import options
-from charlm.cli.lines import batches_as_they_come
+from charlm.cli.lines import batches_as_they_come, name_of
 from charlm.cli.render import columns, for_terminal, note
 from charlm.errors import InputError
 from charlm.inference.measures import Measure
@@ -78,10 +78,10 @@ def rerank(
         raise InputError("--metric is what --tune makes highest; give it with --tune REFERENCES")
     model = load(run, device=device or "auto", threads=threads)
     level = model.vocabulary.level
-    source = "standard input" if str(nbest) == "-" else str(nbest)
-    batches = batches_as_they_come(None if str(nbest) == "-" else nbest, level)
+    path = None if str(nbest) == "-" else nbest
+    source, batches = name_of(path), batches_as_they_come(path, level)
     if tune:
-        references = [list(chain.from_iterable(batches_as_they_come(path, level))) for path in tune]
+        references = [list(chain.from_iterable(batches_as_they_come(file, level))) for file in tune]
         lines = chain.from_iterable(batches)
         result = model.tune_reranking(
             lines, references, metric=metric or Metric.CHRF, measure=measure, source=source

@@ -104,7 +104,8 @@ def test_a_killed_command_exits_with_its_code_and_resumes_to_the_same_end(
     assert (process.returncode, out) == (code, b""), err.decode()
     assert b"Traceback" not in err
     assert (b"--resume" in err) == (code > 0)
-    assert outcome(run)["info"]["progress"]["step"] < 500
+    _, info = RunFolder(run).load_last()  # the rest of the folder may be between two writes
+    assert info["progress"]["step"] < 500
     if number == signal.SIGINT:
         done = subprocess.run([*command, "--resume"], check=True, capture_output=True, text=True)
         assert done.stdout == f"{run}\n"
