@@ -21,11 +21,9 @@ Rows go to standard output as JSON, one a line, as soon as they are known.
 from __future__ import annotations
 
 import argparse
-import atexit
 import json
 import math
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -37,6 +35,7 @@ from pathlib import Path
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command-line program has it: the rivals gain from it too
 
 import torch
+from recipe_sweep import shuffled
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -239,13 +238,9 @@ def main() -> None:
     keep_freed_memory()
     path, share = options.text, options.validation
     if options.held_out:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-        random.Random(0).shuffle(lines)
-        share = options.held_out / len(lines)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt", delete=False) as file:
-            file.writelines(line + "\n" for line in lines)
-        path = file.name
-        atexit.register(os.unlink, path)
+        scratch = tempfile.TemporaryDirectory()  # goes when the program ends
+        path = str(Path(scratch.name) / Path(options.text).name)
+        share = shuffled(Path(options.text), options.held_out, Path(path))
     corpus = load_corpus(path, framing=options.framing, validation=share)
     train, validation = (torch.from_numpy(split.ids.astype("int64")) for split in (corpus.train, corpus.validation))
     wanted = options.only.split(",") if options.only else ["charlm", *RIVALS, "kneser-ney"]

@@ -50,18 +50,28 @@ RUNS: list[tuple[str, float, dict[str, Any]]] = [
 ]
 
 
-def run(folder: Path, text: str, seconds: float, settings: dict[str, Any]) -> dict[str, Any]:
-    name, framing, held_out = TEXTS[text]
+def shuffled(path: Path, lines: int, to: Path) -> float:
+    """Writes the lines of a text in a random order; returns the share at the end that so many lines are."""
+    found = path.read_text(encoding="utf-8").splitlines()
+    random.Random(0).shuffle(found)
+    to.write_text("".join(line + "\n" for line in found), encoding="utf-8")
+    return lines / len(found)
+
+
+def held_out(folder: Path, text: str, scratch: Path) -> tuple[Path, dict[str, Any]]:
+    """Returns the path of a text and the settings that belong to it, its validation split at its end."""
+    name, framing, lines = TEXTS[text]
     path, share = folder / name, 0.1
+    if lines is not None:
+        path, share = scratch / name, shuffled(folder / name, lines, scratch / name)
+    return path, {"corpus.framing": framing, "corpus.validation": share}
+
+
+def run(folder: Path, text: str, seconds: float, settings: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
-        if held_out is not None:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            random.Random(0).shuffle(lines)
-            path, share = Path(scratch) / name, held_out / len(lines)
-            path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        fixed = {"corpus.framing": framing, "corpus.validation": share, **settings}
+        path, fixed = held_out(folder, text, Path(scratch))
         out = Path(scratch) / "run"
-        lm = charlm.train(None, corpus=path, budget=f"{seconds:g}s", out=out, overrides=fixed)
+        lm = charlm.train(None, corpus=path, budget=f"{seconds:g}s", out=out, overrides={**fixed, **settings})
         metrics = load_metrics(out)
     best = min(metrics, key=lambda row: row["validation_loss"])
     model, training = lm.config.model, lm.config.training

@@ -157,7 +157,7 @@ def main() -> None:
             continue
         shape = cell, hidden, layers, batch, length
         speeds = [Elsewhere(rival, *shape), here(own(*shape, "auto")), here(rival(*shape))]
-        if cell == "lstm" and has_bfloat16(torch.device("cpu")):
+        if has_bfloat16(torch.device("cpu")):
             speeds.append(here(own(*shape, "bfloat16")))
         theirs, mine, kept, *half = alternately(speeds, options.rounds, options.seconds)
         gflops = mine * useful_gflop(cell, hidden, layers)

@@ -70,12 +70,15 @@ class Recurrent(nn.Module):
         value: Tensor = getattr(self, f"{name}_l{layer}")
         return value
 
-    def forward(self, inputs: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+    def forward(
+        self, inputs: Tensor, state: ModelState, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, ModelState]:
         """Runs all layers over all steps.
 
         Args:
             inputs: ids (T, B) of the one-hot input, or vectors (T, B, input_size).
             state: of each layer, from the step before.
+            generator: what dropout draws from; None: torch's own.
 
         Returns:
             The top layer's s_1 … s_T, shape (T, B, H), and the states after the last step.
@@ -84,13 +87,20 @@ class Recurrent(nn.Module):
         s = inputs
         for layer in range(self.num_layers):
             if layer > 0:
-                s = F.dropout(s, self.dropout, self.training)
+                s = self.drop(s, generator)
             names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             weights = [self.parameter(name, layer) for name in names]
             backend = self.backend if self.training else "auto"
             s, state_l = run_layer(self.cell, s, state[layer], *weights, backend=backend)
             last.append(state_l)
         return s, last
+
+    def drop(self, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Drops a share of s in training; what stays is scaled, so that the mean does."""
+        if not self.training or self.dropout == 0:
+            return s
+        keep = 1 - self.dropout
+        return s * torch.empty_like(s).bernoulli_(keep, generator=generator).div_(keep)
 
 
 class CharacterModel(nn.Module):
@@ -128,7 +138,6 @@ class CharacterModel(nn.Module):
         ngram_order: int | None = None,
     ) -> None:
         super().__init__()
-        self.dropout = dropout
         self.ngram: NgramModel | None = None
         self.ngram_shares: Tensor | None
         self.register_buffer("ngram_shares", torch.zeros(ngram_order) if ngram_order else None)
@@ -201,15 +210,18 @@ class CharacterModel(nn.Module):
         """
         self.ngram = ngram
 
-    def features(self, ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+    def features(
+        self, ids: Tensor, state: ModelState, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, ModelState]:
         """Runs input and layers: ids (T, B) → what the softmax reads (T, B, H), and the last state.
 
-        With an n-gram model the features end with what that one reads, (T, B, H + K).
+        With an n-gram model the features end with what that one reads, (T, B, H + K). Dropout draws from the
+        generator, or torch's own.
         """
         inputs = ids if self.embedding is None else self.embedding(ids)  # (T, B) or (T, B, K)
         L = self.recurrent.num_layers
-        s, last = self.recurrent(inputs, state[:L])
-        s = F.dropout(s, self.dropout, self.training)
+        s, last = self.recurrent(inputs, state[:L], generator)
+        s = self.recurrent.drop(s, generator)
         if self.ngram is None or self.training:
             return s, last
         before = state[L][0].long().cpu().numpy() if len(state) > L else None

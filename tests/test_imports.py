@@ -1,6 +1,8 @@
 """Imports run downward only: what lies lower never knows what is built on it."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import charlm
 ROOT = Path(charlm.__file__).parent
 # A module imports from its own group and from those before it.
 ORDER = [
-    "errors", "files", "config", "recipe", "text", "cells", "model", "inference", "training", "builder",
+    "errors", "files", "config", "recipe", "text", "cells", "threads", "model", "inference", "training", "builder",
     "language_model", "run", "cli",
 ]  # fmt: skip
 MAY_KNOW_THE_CONFIGURATION = {"config", "builder", "language_model", "run", "cli"}
@@ -86,3 +88,12 @@ def test_components_do_not_know_the_configuration(path: Path):
 @modules(*sorted(MAY_NOT_IMPORT_TORCH))
 def test_errors_configuration_and_text_do_not_import_torch(path: Path):
     assert "torch" not in {name.split(".")[0] for name in imported_by(path)}
+
+
+def test_scoring_imports_nothing_that_takes_long_beyond_torch(tiny_run: Path):
+    code = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); import charlm.cli; charlm.cli.main()"
+    command = [sys.executable, "-c", code, "score", str(tiny_run), "the boat"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
+    modules = set(found.stdout.split())
+    assert "torch" in modules
+    assert modules.isdisjoint({"sympy", "sacrebleu", "torch._dynamo", "torch._inductor"})

@@ -25,7 +25,8 @@ class Cell(NamedTuple):
         gates: how many blocks of H rows the weights have.
         states: how many tensors a state has.
         step: one step by the equations: (x (B, G·H), state, weight_hh, bias_hh) → state.
-        sequence: all steps: (x (T, B, G·H), state, weight_hh, bias_hh) → (s (T, B, H), last state).
+        sequence: all steps: (x (T, B, G·H), state, weight_hh, bias_hh, *, dtype) → (s (T, B, H), last state),
+            with products in the dtype.
         kernel: the name in torch of the fused kernel of the same equations, if there is one.
     """
 
@@ -63,25 +64,26 @@ def run_layer(
         bias_ih: shape (G·H,), or None.
         bias_hh: shape (G·H,), or None.
         backend: `derived`: by the cell's own `sequence`; `fused`: by PyTorch's kernel, which the cell must have;
-            `bfloat16`: the same in bfloat16; `auto`: the faster of the first two.
+            `bfloat16`: with products in bfloat16, by the kernel where there is one; `auto`: the faster of the
+            first two.
 
     Returns:
         s_1 … s_T, shape (T, B, H), and the last state.
     """
     if backend == "auto":
         backend = "fused" if fused.suits(cell.kernel, inputs, weight_ih) else "derived"
-    if backend != "derived":
+    dtype = torch.bfloat16 if backend == "bfloat16" else weight_hh.dtype
+    if backend == "fused" or (backend == "bfloat16" and fused.has_kernel(cell.kernel, weight_hh.device)):
         assert cell.kernel is not None
-        dtype = torch.bfloat16 if backend == "bfloat16" else None
         return fused.sequence(cell.kernel, inputs, state, weight_ih, weight_hh, bias_ih, bias_hh, dtype=dtype)
     if inputs.is_floating_point():
-        x = F.linear(inputs, weight_ih, bias_ih)  # (T, B, G·H)
+        x = F.linear(inputs.to(dtype), weight_ih.to(dtype)).to(weight_ih.dtype)  # (T, B, G·H)
     else:
         # A one-hot vector picks a column of U: looked up, never multiplied.
         x = F.embedding(inputs, weight_ih.t())  # (T, B, G·H)
-        if bias_ih is not None:
-            x = x + bias_ih
-    return cell.sequence(x, state, weight_hh, bias_hh)
+    if bias_ih is not None:
+        x = x.add_(bias_ih)
+    return cell.sequence(x, state, weight_hh, bias_hh, dtype=dtype)
 
 
 _CELLS = {

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 State = tuple[Tensor, ...]
 
@@ -88,7 +87,8 @@ def sequence(
     """
     own, dtype = weight_ih.dtype, dtype or weight_ih.dtype
     if not inputs.is_floating_point():
-        inputs = F.one_hot(inputs.long(), weight_ih.shape[1])  # (T, B, V)
+        one_hot = weight_ih.new_zeros(*inputs.shape, weight_ih.shape[1], dtype=dtype)  # (T, B, V)
+        inputs = one_hot.scatter_(2, inputs.long()[:, :, None], 1)
     biases = [] if bias_ih is None or bias_hh is None else [bias_ih, bias_hh]
     weights = [weight.to(dtype) for weight in (weight_ih, weight_hh, *biases)]
     first = tuple(part[None].to(dtype) for part in state)

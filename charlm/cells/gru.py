@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from charlm.cells.steps import blocks, earlier_gradients, previous, recurrent_product, tanh_
+from charlm.cells.steps import add_product, blocks, earlier_gradients, previous, recurrent_product, tanh_
 
 GATES = 3
 STATES = 1
@@ -52,15 +52,19 @@ def step_after(x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | Non
     return ((1 - z) * h + z * s,)
 
 
-def sequence_before(x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> tuple[Tensor, State]:
+def sequence_before(
+    x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None, *, dtype: torch.dtype | None = None
+) -> tuple[Tensor, State]:
     """All steps, reset before: x is (T, B, 3H), the result s_1 … s_T (T, B, H) and the last state."""
-    s = GRUBeforeFunction.apply(x, state[0], weight_hh, bias_hh)  # type: ignore[no-untyped-call]  # (T, B, H)
+    s = GRUBeforeFunction.apply(x, state[0], weight_hh, bias_hh, dtype)  # type: ignore[no-untyped-call]  # (T, B, H)
     return s, (s[-1],)
 
 
-def sequence_after(x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> tuple[Tensor, State]:
+def sequence_after(
+    x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None, *, dtype: torch.dtype | None = None
+) -> tuple[Tensor, State]:
     """All steps, reset after: x is (T, B, 3H), the result s_1 … s_T (T, B, H) and the last state."""
-    s = GRUAfterFunction.apply(x, state[0], weight_hh, bias_hh)  # type: ignore[no-untyped-call]  # (T, B, H)
+    s = GRUAfterFunction.apply(x, state[0], weight_hh, bias_hh, dtype)  # type: ignore[no-untyped-call]  # (T, B, H)
     return s, (s[-1],)
 
 
@@ -76,12 +80,14 @@ class GRUBeforeFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, s0: Tensor, weight_hh: Tensor, bias_hh: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, s0: Tensor, weight_hh: Tensor, bias_hh: Tensor | None, dtype: torch.dtype | None
+    ) -> Tensor:
         """Returns s_1 … s_T, shape (T, B, H)."""
         T, B, H = x.shape[0], x.shape[1], weight_hh.shape[1]
         b_rz, b_n = (None, None) if bias_hh is None else bias_hh.split((2 * H, H))
-        product_rz = recurrent_product(weight_hh[: 2 * H], B, b_rz)
-        product_n = recurrent_product(weight_hh[2 * H :], B, b_n)
+        product_rz = recurrent_product(weight_hh[: 2 * H], B, b_rz, dtype)
+        product_n = recurrent_product(weight_hh[2 * H :], B, b_n, dtype)
         gates = x.new_empty(T, B, 2 * H)  # r, z
         states: Tensor = x.new_empty(T, B, H)
         candidates, products = x.new_empty(2, T, B, H)  # h, q, each (T, B, H)
@@ -92,6 +98,7 @@ class GRUBeforeFunction(torch.autograd.Function):
             product_rz(s, x_rz_t, out=rz).sigmoid_()
             tanh_(product_n(torch.mul(r, s, out=q), x_n_t, out=h))
             s = torch.lerp(h, s, z, out=s_t)
+        ctx.dtype = dtype
         ctx.save_for_backward(gates, candidates, states, products, s0, weight_hh)
         return states
 
@@ -100,8 +107,8 @@ class GRUBeforeFunction(torch.autograd.Function):
         """Returns the gradients of x, s0, weight_hh and bias_hh."""
         gates, candidates, states, products, s0, weight_hh = ctx.saved_tensors
         T, B, H = states.shape
-        product_rz = recurrent_product(weight_hh[: 2 * H].t(), B)
-        product_n = recurrent_product(weight_hh[2 * H :].t(), B)
+        product_rz = recurrent_product(weight_hh[: 2 * H].t(), B, dtype=ctx.dtype)
+        product_n = recurrent_product(weight_hh[2 * H :].t(), B, dtype=ctx.dtype)
         earlier = earlier_gradients(grad)
         zero, dq, part = states.new_zeros(3, B, H).unbind()
         da = states.new_empty(T, B, 3 * H)
@@ -124,9 +131,9 @@ class GRUBeforeFunction(torch.autograd.Function):
                 torch.mul(ds, to_z_t, out=da_z_t)
                 torch.addcmul(earlier_t, ds, z_t, out=part).addcmul_(dq, r_t)
                 product_rz(da_rz_t, part, out=ds)
-            dw[: 2 * H].addmm_(da_rz.flatten(0, 1).t(), before.flatten(0, 1))
-            dw[2 * H :].addmm_(da_n.flatten(0, 1).t(), products[block].flatten(0, 1))
-        return da, ds, dw, da.sum((0, 1)) if ctx.needs_input_grad[3] else None
+            add_product(dw[: 2 * H], da_rz, before, ctx.dtype)
+            add_product(dw[2 * H :], da_n, products[block], ctx.dtype)
+        return da, ds, dw, da.sum((0, 1)) if ctx.needs_input_grad[3] else None, None
 
 
 class GRUAfterFunction(torch.autograd.Function):
@@ -141,10 +148,12 @@ class GRUAfterFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, s0: Tensor, weight_hh: Tensor, bias_hh: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, s0: Tensor, weight_hh: Tensor, bias_hh: Tensor | None, dtype: torch.dtype | None
+    ) -> Tensor:
         """Returns s_1 … s_T, shape (T, B, H)."""
         T, B, H = x.shape[0], x.shape[1], weight_hh.shape[1]
-        product = recurrent_product(weight_hh, B, bias_hh)
+        product = recurrent_product(weight_hh, B, bias_hh, dtype)
         gates = x.new_empty(T, B, 3 * H)  # r, z and x_n + m
         states: Tensor = x.new_empty(T, B, H)
         candidates: Tensor = x.new_empty(T, B, H)  # h
@@ -155,6 +164,7 @@ class GRUAfterFunction(torch.autograd.Function):
             rz.sigmoid_()
             tanh_(torch.lerp(x_n, a_n, r, out=h))  # x_n + r ∘ m
             s = torch.lerp(h, s, z, out=s_t)
+        ctx.dtype = dtype
         ctx.save_for_backward(x, gates, candidates, states, s0, weight_hh)
         return states
 
@@ -163,7 +173,7 @@ class GRUAfterFunction(torch.autograd.Function):
         """Returns the gradients of x, s0, weight_hh and bias_hh."""
         x, gates, candidates, states, s0, weight_hh = ctx.saved_tensors
         T, B, H = states.shape
-        product = recurrent_product(weight_hh.t(), B)
+        product = recurrent_product(weight_hh.t(), B, dtype=ctx.dtype)
         earlier = earlier_gradients(grad)
         dx = torch.empty_like(gates)
         ds = states.new_empty(T + 1, B, H)  # of s_0 … s_T, with all its parts
@@ -187,8 +197,8 @@ class GRUAfterFunction(torch.autograd.Function):
                 torch.mul(factors_t, ds_t[:, None], out=dp_t)
                 product(dp_flat, torch.addcmul(earlier_t, ds_t, z_t, out=part), out=ds_before)
             flat = dp.view(-1, 3 * H)  # (K·B, 3H)
-            dw.addmm_(flat.t(), before.flatten(0, 1))
+            add_product(dw, flat, before, ctx.dtype)
             db += flat.sum(0)
             dx[block, :, : 2 * H] = dp[:, :, :2].flatten(2)
             torch.mul(ds_block, to_n, out=dx[block, :, 2 * H :])
-        return dx, ds[0], dw, db if ctx.needs_input_grad[3] else None
+        return dx, ds[0], dw, db if ctx.needs_input_grad[3] else None, None

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlm.cells.steps import blocks, earlier_gradients, previous, recurrent_product, tanh_
+from charlm.cells.steps import add_product, blocks, earlier_gradients, previous, recurrent_product, tanh_
 
 GATES = 4
 STATES = 2
@@ -42,9 +42,11 @@ def step(x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> 
     return o * torch.tanh(c), c
 
 
-def sequence(x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> tuple[Tensor, State]:
+def sequence(
+    x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None, *, dtype: torch.dtype | None = None
+) -> tuple[Tensor, State]:
     """All steps: x is (T, B, 4H), the result s_1 … s_T (T, B, H) and the last state."""
-    s, c = LSTMFunction.apply(x, *state, weight_hh, bias_hh)  # type: ignore[no-untyped-call]  # (T, B, H), (B, H)
+    s, c = LSTMFunction.apply(x, *state, weight_hh, bias_hh, dtype)  # type: ignore[no-untyped-call]  # (T, B, H), (B, H)
     return s, (s[-1], c)
 
 
@@ -64,11 +66,17 @@ class LSTMFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, s0: Tensor, c0: Tensor, weight_hh: Tensor, bias_hh: Tensor | None
+        ctx: Any,
+        x: Tensor,
+        s0: Tensor,
+        c0: Tensor,
+        weight_hh: Tensor,
+        bias_hh: Tensor | None,
+        dtype: torch.dtype | None,
     ) -> tuple[Tensor, Tensor]:
         """Returns s_1 … s_T, shape (T, B, H), and c_T, shape (B, H)."""
         T, B, H = x.shape[0], x.shape[1], weight_hh.shape[1]
-        product = recurrent_product(weight_hh, B, bias_hh)
+        product = recurrent_product(weight_hh, B, bias_hh, dtype)
         gates = torch.empty_like(x, memory_format=torch.contiguous_format)  # (T, B, 4H)
         states, cells, tanh_cells = x.new_empty(3, T, B, H)  # each (T, B, H)
         views = (gates, gates[:, :, : 2 * H], *gates.chunk(4, 2), states, cells, tanh_cells)
@@ -82,6 +90,7 @@ class LSTMFunction(torch.autograd.Function):
             o.sigmoid_()
             c = torch.mul(f, c, out=c_t).addcmul_(i, g)
             s = torch.mul(o, tanh_(tanh_c.copy_(c)), out=s_t)
+        ctx.dtype = dtype
         ctx.save_for_backward(gates, states, cells, tanh_cells, s0, c0, weight_hh)
         return states, c.clone()
 
@@ -90,7 +99,7 @@ class LSTMFunction(torch.autograd.Function):
         """Returns the gradients of x, s0, c0, weight_hh and bias_hh."""
         gates, states, cells, tanh_cells, s0, c0, weight_hh = ctx.saved_tensors
         T, B, H = states.shape
-        product = recurrent_product(weight_hh.t(), B)
+        product = recurrent_product(weight_hh.t(), B, dtype=ctx.dtype)
         earlier = earlier_gradients(grad)
         da = torch.empty_like(gates)  # (T, B, 4H)
         da_ifg, da_o = da[:, :, : 3 * H].unflatten(2, (3, H)), da[:, :, 3 * H :]
@@ -113,5 +122,5 @@ class LSTMFunction(torch.autograd.Function):
                 torch.mul(by_ds_t, ds, out=da_o_t)
                 dc.mul_(f_t)
                 product(da_t, earlier_t, out=ds)
-            dw.addmm_(da[block].flatten(0, 1).t(), previous(s0, states, block).flatten(0, 1))
-        return da, ds, dc, dw, da.sum((0, 1)) if ctx.needs_input_grad[4] else None
+            add_product(dw, da[block], previous(s0, states, block), ctx.dtype)
+        return da, ds, dc, dw, da.sum((0, 1)) if ctx.needs_input_grad[4] else None, None

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlm.cells.steps import blocks, earlier_gradients, previous, recurrent_product, tanh_
+from charlm.cells.steps import add_product, blocks, earlier_gradients, previous, recurrent_product, tanh_
 
 GATES = 1
 STATES = 1
@@ -36,9 +36,11 @@ def step(x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> 
     return (torch.tanh(a),)
 
 
-def sequence(x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> tuple[Tensor, State]:
+def sequence(
+    x: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None, *, dtype: torch.dtype | None = None
+) -> tuple[Tensor, State]:
     """All steps: x is (T, B, H), the result s_1 … s_T (T, B, H) and the last state."""
-    s = RNNFunction.apply(x, state[0], weight_hh, bias_hh)  # type: ignore[no-untyped-call]  # (T, B, H)
+    s = RNNFunction.apply(x, state[0], weight_hh, bias_hh, dtype)  # type: ignore[no-untyped-call]  # (T, B, H)
     return s, (s[-1],)
 
 
@@ -54,13 +56,16 @@ class RNNFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, s0: Tensor, weight_hh: Tensor, bias_hh: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, s0: Tensor, weight_hh: Tensor, bias_hh: Tensor | None, dtype: torch.dtype | None
+    ) -> Tensor:
         """Returns s_1 … s_T, shape (T, B, H)."""
-        product = recurrent_product(weight_hh, x.shape[1], bias_hh)
+        product = recurrent_product(weight_hh, x.shape[1], bias_hh, dtype)
         states = torch.empty_like(x, memory_format=torch.contiguous_format)  # (T, B, H)
         s = s0
         for x_t, s_t in zip(x.unbind(), states.unbind(), strict=True):
             s = tanh_(product(s, x_t, out=s_t))
+        ctx.dtype = dtype
         ctx.save_for_backward(states, s0, weight_hh)
         return states
 
@@ -69,7 +74,7 @@ class RNNFunction(torch.autograd.Function):
         """Returns the gradients of x, s0, weight_hh and bias_hh."""
         states, s0, weight_hh = ctx.saved_tensors
         T, B, H = states.shape
-        product = recurrent_product(weight_hh.t(), B)
+        product = recurrent_product(weight_hh.t(), B, dtype=ctx.dtype)
         earlier = earlier_gradients(grad)
         da = torch.empty_like(states)  # (T, B, H)
         dw = torch.zeros_like(weight_hh)
@@ -79,5 +84,5 @@ class RNNFunction(torch.autograd.Function):
             steps = zip(slope.unbind(), da[block].unbind(), earlier[block], strict=True)
             for slope_t, da_t, earlier_t in reversed(list(steps)):
                 product(torch.mul(ds, slope_t, out=da_t), earlier_t, out=ds)
-            dw.addmm_(da[block].flatten(0, 1).t(), previous(s0, states, block).flatten(0, 1))
-        return da, ds, dw, da.sum((0, 1)) if ctx.needs_input_grad[3] else None
+            add_product(dw, da[block], previous(s0, states, block), ctx.dtype)
+        return da, ds, dw, da.sum((0, 1)) if ctx.needs_input_grad[3] else None, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from dataclasses import dataclass
@@ -94,7 +93,7 @@ class View:
         if self.ranked:
             row["rank"] = item.rank
         if self.per_char:
-            row["chars"] = [{**dataclasses.asdict(char), "logprob": char.logprob / nats} for char in score.chars]
+            row["chars"] = [{**char._asdict(), "logprob": char.logprob / nats} for char in score.chars]
             for char, others in zip(row["chars"], item.alternatives or (), strict=False):
                 char["alternatives"] = [{"char": other.char, "logprob": other.logprob / nats} for other in others]
         return row

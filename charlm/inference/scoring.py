@@ -23,6 +23,7 @@ from charlm.inference.measures import CharacterScore, Score
 from charlm.model import CharacterModel, ModelState
 from charlm.text.batches import IGNORE, pad_lines
 from charlm.text.vocabulary import END_OF_SENTENCE, Ids, Vocabulary, to_bytes
+from charlm.threads import side_by_side
 
 LogProbs = NDArray[np.float64]
 
@@ -94,9 +95,8 @@ def _score(
         sizes = [len(to_bytes(char)) for char in text] + [1] * len(end)
         parts = np.add.reduceat(log_probs, np.cumsum([0, *sizes[:-1]])) if sizes else log_probs
         unknown = np.zeros(len(sizes), np.bool_)
-    chars = [
-        CharacterScore(char, float(p), bool(u)) for char, p, u in zip([*text, *end], parts, unknown, strict=True)
-    ]
+    columns = zip([*text, *end], parts.tolist(), unknown.tolist(), strict=True)
+    chars = list(map(CharacterScore._make, columns))
     return Score.of(
         sentence,
         chars,
@@ -165,16 +165,24 @@ def sequence_log_probs(
     """
     results: list[LogProbs] = [np.zeros(0)] * len(sequences)
     order = sorted((i for i in range(len(sequences)) if len(sequences[i])), key=lambda i: len(sequences[i]))
+    batches = []
     while order:
         # A very long one is not laid beside others, which would all be filled up to its length.
         fits = max(1, _MAX_SYMBOLS // len(sequences[order[min(_MAX_BATCH, len(order)) - 1]]))
-        batch, order = order[: min(fits, _MAX_BATCH)], order[min(fits, _MAX_BATCH) :]
+        batches.append(order[: min(fits, _MAX_BATCH)])
+        order = order[min(fits, _MAX_BATCH) :]
+
+    def score(batch: list[int]) -> None:
         inputs, targets = pad_lines([sequences[i] for i in batch], first_id)
-        B = len(batch)
-        before = model.initial_state(B) if state is None else _repeated(state, B)
+        before = model.initial_state(len(batch)) if state is None else _repeated(state, len(batch))
         log_probs, _ = window_log_probs(model, inputs, targets, before)
         for row, i in enumerate(batch):
             results[i] = log_probs[row, : len(sequences[i])]
+
+    with reading(model):  # for all threads: each by itself would put the model back while another reads
+        divided = model.device.type == "cpu" and len(batches) > 1
+        for _ in side_by_side(score, reversed(batches)) if divided else map(score, batches):
+            pass
     return results
 
 

@@ -22,7 +22,7 @@ from charlm.model import CharacterModel, ModelState
 from charlm.text.batches import IGNORE, Batches, Window
 from charlm.training.budget import Amount, Progress
 from charlm.training.checkpoint import RunFolder
-from charlm.training.loss import cross_entropy
+from charlm.training.gradient import GradientComputer
 from charlm.training.optimization import schedule_factor
 from charlm.training.restore import check_parts, counters, parts_of
 from charlm.training.signals import Requests
@@ -150,6 +150,7 @@ class Trainer:
         self.model = model
         self.progress = Progress()
         self._batches = batches
+        self._gradient = GradientComputer(model)
         self._optimizer = optimizer
         self._budget = budget
         self._every = interval
@@ -248,15 +249,11 @@ class Trainer:
         for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
 
-        self._optimizer.zero_grad(set_to_none=True)
-        features, state = self.model.features(x, self._state)  # (T, B, H)
-        output = self.model.output
-        loss = cross_entropy(
-            features.flatten(0, 1), output.weight, output.bias, y.flatten(), dtype=self.model.product_dtype
-        )
-        (loss / symbols).backward()
+        gradient = self._gradient(x, y, self._state, symbols)
+        for parameter, value in zip(self.model.parameters(), gradient.parameters, strict=True):
+            parameter.grad = value
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm or math.inf)
-        total, self._gradient_norm = float(loss.detach()), float(norm)
+        total, self._gradient_norm = float(gradient.loss), float(norm)
         if not (math.isfinite(total) and math.isfinite(self._gradient_norm)):
             raise self._diverged(
                 f"step {self.progress.step + 1}: the loss is {total / symbols:g}, the gradient norm "
@@ -265,7 +262,7 @@ class Trainer:
         self._optimizer.step()
         # Truncated BPTT: the state goes on, its gradient does not. Its own memory, since where a tensor begins can
         # change how a product rounds, and a resumed run must equal this one.
-        self._state = [tuple(part.detach().clone() for part in layer) for layer in state]
+        self._state = [tuple(part.detach().clone() for part in layer) for layer in gradient.state]
 
         self._learning_rate = self._peaks[0] * factor
         self._interval.loss += total

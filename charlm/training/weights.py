@@ -147,8 +147,10 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) 
     """
     check_weights(model, tensors, source)
     if any(value.is_meta for value in model.state_dict().values()):
-        model.to_empty(device="cpu")
-    model.load_state_dict(dict(tensors))
+        # Not to_empty: that imports sympy, half a second.
+        model.load_state_dict({name: value.clone() for name, value in tensors.items()}, assign=True)
+    else:
+        model.load_state_dict(dict(tensors))
 
 
 def unusable(tensors: Mapping[str, Tensor]) -> str | None:

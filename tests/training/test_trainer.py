@@ -280,7 +280,7 @@ def spoil(model: CharacterModel, place: str) -> None:
         scale = lambda: math.nan if next(calls) == 8 else 1.0  # noqa: E731
         model.recurrent.register_forward_hook(lambda _model, _ids, out: (out[0] * scale(), out[1]))
     else:
-        model.output.weight.register_hook(lambda g: g * math.inf if next(calls) == 8 else g)
+        model.recurrent.parameter("weight_hh", 0).register_hook(lambda g: g * math.inf if next(calls) == 8 else g)
 
 
 @pytest.mark.parametrize("place", ["loss", "gradient"])
