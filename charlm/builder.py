@@ -13,6 +13,7 @@ import torch
 
 from charlm.cells import find_cell
 from charlm.cells.fused import has_bfloat16, has_kernel, narrow
+from charlm.cells.steps import is_large
 from charlm.config import Config, ModelConfig, SamplingConfig, load_config, parse_amount
 from charlm.errors import InputError
 from charlm.inference.evaluation import Mixture, evaluate, ngram_model
@@ -74,16 +75,18 @@ def build_backend(config: Config, vocabulary_size: int, device: torch.device) ->
     Raises:
         InputError: the device has no such kernel for this cell.
     """
-    m, backend = config.model, config.training.backend
+    m, t = config.model, config.training
     recurrence = find_cell(m.cell, m.reset)
-    there = has_kernel(recurrence.kernel, device)
-    if backend in ("fused", "bfloat16") and not there:
+    rows = recurrence.gates * m.hidden_size
+    fused = has_kernel(recurrence.kernel, device)
+    if t.backend == "fused" and not fused:
         cell = "gru with reset before" if m.cell == "gru" and m.reset == "before" else m.cell
-        raise InputError(f"training.backend {backend}: no such kernel for {cell} on {device.type}; write auto")
-    width = m.embedding_size or vocabulary_size
-    if backend == "auto" and there and narrow(width, recurrence.gates * m.hidden_size) and has_bfloat16(device):
-        return "bfloat16"
-    return backend
+        raise InputError(f"training.backend fused: no such kernel for {cell} on {device.type}; write auto")
+    if t.backend == "auto" and has_bfloat16(device):
+        width = m.embedding_size or vocabulary_size
+        if narrow(width, rows) if fused else is_large(t.batch_size, rows * m.hidden_size):
+            return "bfloat16"
+    return t.backend
 
 
 def build_model(model: ModelConfig, vocabulary_size: int, backend: str = "auto") -> CharacterModel:

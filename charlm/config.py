@@ -176,7 +176,7 @@ class TrainingConfig(_Section):
     backend: Literal["auto", "derived", "fused", "bfloat16"] = Field(
         "auto",
         description="derived: charlm's own kernels; fused: PyTorch's (LSTM; with CUDA all but reset before); "
-        "bfloat16: fused, with products in bfloat16; auto: the fastest here",
+        "bfloat16: products in bfloat16, fused where that is; auto: the fastest here",
     )
     seed: int = Field(1, ge=0, lt=2**32, description="the same seed gives the same run")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")

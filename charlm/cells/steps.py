@@ -53,11 +53,16 @@ def recurrent_product(
     return product if bias is None else lambda s, x, out: product(s, x, out).add_(bias)
 
 
+def is_large(batch_size: int, weights: int) -> bool:
+    """Says whether a product with so many weights earns the cost of preparing it."""
+    return batch_size * weights >= _MIN_PACKED
+
+
 def _packs(weight: Tensor, batch_size: int) -> bool:
     return (
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
-        and batch_size * weight.numel() >= _MIN_PACKED
+        and is_large(batch_size, weight.numel())
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )

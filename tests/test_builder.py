@@ -1,0 +1,51 @@
+"""From a configuration to parts: how layers are computed follows the cell, the shapes and the machine."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from charlm import builder
+from charlm.config import load_config
+from charlm.errors import InputError
+
+CPU = torch.device("cpu")
+
+
+def backend(vocabulary_size: int = 65, **settings: Any) -> str:
+    model = {key: value for key, value in settings.items() if key in ("cell", "reset", "hidden_size")}
+    training = {key: value for key, value in settings.items() if key not in model}
+    config = load_config({"corpus": {"path": "text.txt"}, "model": model, "training": training})
+    return builder.build_backend(config, vocabulary_size, CPU)
+
+
+GRU = {"cell": "gru", "hidden_size": 512}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"cell": "lstm", "hidden_size": 64, "batch_size": 8}, "bfloat16"),
+        ({"cell": "lstm", "hidden_size": 64, "vocabulary_size": 129}, "auto"),  # an input wider than 2H
+        ({**GRU, "batch_size": 64}, "bfloat16"),
+        ({**GRU, "batch_size": 16}, "auto"),  # a product too small to prepare weights for
+        ({**GRU, "batch_size": 64, "backend": "derived"}, "derived"),
+        ({**GRU, "batch_size": 1, "backend": "bfloat16"}, "bfloat16"),
+        ({"cell": "lstm", "backend": "fused"}, "fused"),
+    ],
+)
+def test_the_backend_is_bfloat16_where_the_machine_has_it_and_it_pays(
+    settings: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(builder, "has_bfloat16", lambda _: True)
+    assert backend(**settings) == expected
+    monkeypatch.setattr(builder, "has_bfloat16", lambda _: False)
+    assert backend(**settings) == settings.get("backend", "auto")
+
+
+@pytest.mark.parametrize(
+    ("settings", "cell"), [({"cell": "gru", "reset": "before"}, "gru with reset before"), ({"cell": "rnn"}, "rnn")]
+)
+def test_a_kernel_that_is_not_there_is_refused(settings: dict[str, Any], cell: str):
+    with pytest.raises(InputError, match=f"training.backend fused: no such kernel for {cell} on cpu; write auto"):
+        backend(**settings, backend="fused")
