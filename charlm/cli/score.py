@@ -97,30 +97,12 @@ def score(
     ...
     """
     from charlm import load
-    from charlm.errors import InputError
     from charlm.inference.conditions import Conditions
 
-    if sentences and file is not None:
-        raise InputError("give sentences or --file, not both")
-    if not sentences and file is None and sys.stdin.isatty():
-        raise InputError("nothing to score: give sentences, or --file (- for standard input)")
+    source = _source(sentences, file)
     if output in (Format.KENLM, Format.SRILM):
-        _refuse(
-            output,
-            {
-                "--rank": rank,
-                "--measure": measure,
-                "--alternatives": alternatives,
-                f"--log-base {log_base}": log_base and log_base is not LogBase.TEN,
-                f"--unknown {unknown}": unknown is (Unknown.SKIP if output is Format.KENLM else Unknown.SPREAD),
-            },
-        )
+        _refuse_what_has_no_place(output, rank, measure, alternatives, log_base, unknown)
     model = load(run, device=device or "auto", threads=threads)
-    source = None if sentences else "-" if file is None else str(file)
-    if sentences:
-        batches: Iterable[list[str]] = [sentences]
-    else:
-        batches = batches_as_they_come(None if source == "-" else file, model.vocabulary.level)
     _note_unknown_context(context, model, unknown)
     treatment = unknown or (Unknown.SKIP if output is Format.SRILM else Unknown.SPREAD)
     view = View(
@@ -132,7 +114,22 @@ def score(
         ranked=rank,
         per_char=per_char or alternatives is not None,
     )
+    lines = None if source == "-" else file
+    batches = [sentences] if sentences else batches_as_they_come(lines, model.vocabulary.level)
     _print_scores(model, batches, view, output, alternatives)
+
+
+def _source(sentences: list[str] | None, file: Path | None) -> str | None:
+    """Returns where the sentences come from: a file's name, `-`, or None for the command line."""
+    from charlm.errors import InputError
+
+    if sentences and file is not None:
+        raise InputError("give sentences or --file, not both")
+    if sentences:
+        return None
+    if file is None and sys.stdin.isatty():
+        raise InputError("nothing to score: give sentences, or --file (- for standard input)")
+    return "-" if file is None else str(file)
 
 
 def _note_unknown_context(context: str, model: LanguageModel, unknown: Unknown | None) -> None:
@@ -144,10 +141,24 @@ def _note_unknown_context(context: str, model: LanguageModel, unknown: Unknown |
         note(f"the model has never seen {name_characters(chars)}, in the context; read as <unk>, not scored")
 
 
-def _refuse(output: Format, given: dict[str, object]) -> None:
-    """Refuses what the form of another tool has no place for."""
+def _refuse_what_has_no_place(
+    output: Format,
+    rank: bool,
+    measure: Measure | None,
+    alternatives: int | None,
+    log_base: LogBase | None,
+    unknown: Unknown | None,
+) -> None:
+    """Refuses the options that the form of another tool has no place for."""
     from charlm.errors import InputError
 
+    given = {
+        "--rank": rank,
+        "--measure": measure,
+        "--alternatives": alternatives,
+        f"--log-base {log_base}": log_base and log_base is not LogBase.TEN,
+        f"--unknown {unknown}": unknown is (Unknown.SKIP if output is Format.KENLM else Unknown.SPREAD),
+    }
     for option, value in given.items():
         if value:
             raise InputError(f"--format {output} has no place for {option}; take --format tsv or jsonl")
@@ -195,8 +206,7 @@ def _scores(
     """Yields the scores of each batch, and takes each into the summary before it."""
     if view.conditions.unknown == Unknown.ERROR:
         batches = _known(batches, view)
-    for batch in batches:
-        scores = model.score_batch(batch, view.conditions)
+    for scores in model.score_batches(batches, view.conditions):
         for score in scores:
             summary.add(score)
         yield scores
