@@ -15,6 +15,7 @@ from charlm.cli import options
 from charlm.cli.lines import Numbered, batches_as_they_come, name_of
 from charlm.cli.render import columns, json_line, printable
 from charlm.cli.unknown import UnknownCounter
+from charlm.errors import InputError
 from charlm.inference.measures import Measure
 
 if TYPE_CHECKING:
@@ -86,9 +87,14 @@ def pairs(
 def _read(
     files: list[Path], level: str, by: str | None, unknown: Sequence[UnknownCounter]
 ) -> Iterator[MinimalPair]:
-    """Reads the pairs of all files, and counts their unknown characters on the way."""
+    """Reads the pairs of all files, and counts their unknown characters on the way.
+
+    Raises:
+        InputError: a file cannot be read, a line is not a pair, or there are no pairs at all.
+    """
     from charlm.inference.minimal_pairs import read_pairs
 
+    found = False
     for file in files:
         path = None if str(file) == "-" else file
         name = name_of(path)
@@ -98,6 +104,9 @@ def _read(
                 for text in (pair.good, pair.bad):
                     counter.add(text, lines.number, name if len(files) > 1 else "")
             yield pair
+            found = True
+    if not found:
+        raise InputError(f"{', '.join(map(str, files))}: no pairs to judge")
 
 
 def _row(result: PairsResult) -> dict[str, Any]:

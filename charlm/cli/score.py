@@ -103,7 +103,6 @@ def score(
     if output in (Format.KENLM, Format.SRILM):
         _refuse_what_has_no_place(output, rank, measure, alternatives, log_base, unknown)
     model = load(run, device=device or "auto", threads=threads)
-    _note_unknown_context(context, model, unknown)
     treatment = unknown or (Unknown.SKIP if output is Format.SRILM else Unknown.SPREAD)
     view = View(
         vocabulary=model.vocabulary,
@@ -132,12 +131,11 @@ def _source(sentences: list[str] | None, file: Path | None) -> str | None:
     return "-" if file is None else str(file)
 
 
-def _note_unknown_context(context: str, model: LanguageModel, unknown: Unknown | None) -> None:
-    """Says which characters of the context the model does not know; --unknown error refuses them."""
+def _note_unknown_context(view: View) -> None:
+    """Says which characters of the context the model does not know."""
     from charlm.inference.conditions import name_characters
 
-    chars = model.vocabulary.unknown_in(model.vocabulary.normalize(context))
-    if chars and unknown is not Unknown.ERROR:
+    if chars := view.vocabulary.unknown_in(view.history):
         note(f"the model has never seen {name_characters(chars)}, in the context; read as <unk>, not scored")
 
 
@@ -181,7 +179,8 @@ def _print_scores(
 
     kept: list[Score] = []
     for number, scores in enumerate(_scores(model, batches, view, summary)):
-        if number == 0:
+        if number == 0:  # what is refused is refused by now
+            _note_unknown_context(view)
             printer.begin()
         if view.ranked:
             kept += scores

@@ -143,8 +143,8 @@ def test_unknown_characters_of_several_files_and_models_are_named_by_both(
     ("content", "more", "said"),
     [
         ("a\tb\nonly one\n", [], "pairs.tsv, line 2: 0 tabs"),
-        ("", [], "no pairs"),
-        ("good\tbad\n", [], "no pairs"),
+        ("", [], "pairs.tsv: no pairs"),
+        ("good\tbad\n", [], "pairs.tsv: no pairs"),
         ('{"sentence_good": "a", "sentence_bad": "b"}\n', ["--by", "UID"], "pairs.tsv, line 1: no key 'UID'"),
     ],
 )

@@ -43,6 +43,16 @@ def test_unknown_characters_of_the_context_are_named_on_standard_error(tiny_run:
     assert commands.score(tiny_run, "the boat", "--context", "the ").stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("context", "options", "said"),
+    [("河\n", [], "the context holds a newline"), ("河", ["--unknown", "error"], "has never seen '河'")],
+)
+def test_a_context_that_is_refused_is_not_noted_too(
+    context: str, options: list[str], said: str, tiny_lines_run: Path
+) -> None:
+    assert said in commands.refused("score", tiny_lines_run, "boat", "--context", context, *options)
+
+
 def test_the_report_says_what_unknown_characters_count(tiny_run: Path) -> None:
     known = len(json.loads((tiny_run / "vocabulary.json").read_text(encoding="utf-8"))["characters"]) - 1
     assert f"1/{0x110000 - known:,} of the probability of <unk>" in commands.score(tiny_run, "船").stdout
