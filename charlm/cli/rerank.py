@@ -67,10 +67,10 @@ def rerank(
     \b
     $ charlm rerank runs/quickstart docs/examples/river.nbest --tune docs/examples/river.ref
     12 sentences, chrF2|nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0
-      by the old totals                                75.91
-      by the new totals                                98.50
-      by the new totals, each half tuned on the other  88.37
-    --weight 0.5815 --length-bonus 0.4422
+      by the old totals                                 75.91
+      by the new totals                                100.00
+      by the new totals, each half tuned on the other  100.00
+    --weight 0.6379 --length-bonus 0.4422
     """
     from charlm import load
 

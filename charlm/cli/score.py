@@ -85,15 +85,15 @@ def score(
     \b
     $ charlm score runs/quickstart "The river was high." "The rievr was high."
       logprob     mean      ppl   bits     penlp     slor   unk  text
-       -23.52   -1.176     3.24  1.696     -7.51    2.030     0  The river was high.
-       -45.98   -2.299     9.97  3.317    -14.68    0.907     0  The rievr was high.
+       -21.17   -1.059     2.88  1.527     -6.76    2.148     0  The river was high.
+       -41.86   -2.093     8.11  3.020    -13.37    1.113     0  The rievr was high.
 
     \b
     $ charlm score runs/quickstart "The rievr was high." --alternatives 3
     ...
-        10.62 nats  The riev[r] was high.</s>  0.0025%; instead: e 99%, i 1%, t 0.031%
-         5.48 nats  The ri[e]vr was high.…  0.42%; instead: v 77%, g 10%, n 4.3%
-         5.23 nats  The rievr[ ]was high.</s>  0.54%; instead: e 60%, i 17%, y 9%
+         7.55 nats  The riev[r] was high.</s>  0.053%; instead: e 95%, i 3.2%, a 0.22%
+         5.11 nats  The ri[e]vr was high.…  0.6%; instead: v 69%, g 12%, n 10%
+         3.66 nats  The rievr[ ]was high.</s>  2.6%; instead: e 40%, i 8.4%, o 7.2%
     ...
     """
     from charlm import load
