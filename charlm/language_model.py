@@ -24,7 +24,7 @@ from charlm.inference.measures import Ranked, Score, rank
 from charlm.inference.minimal_pairs import PairsResult, judge
 from charlm.inference.ranking import read_groups, reranked, score_groups
 from charlm.inference.sampling import Draw, write, write_texts
-from charlm.inference.scoring import score_sentences, score_together
+from charlm.inference.scoring import score_batches, score_sentences, score_together
 from charlm.inference.tuning import Tuning, tune
 from charlm.model import CharacterModel
 from charlm.text.corpus import Corpus, Split, load_held_out
@@ -96,6 +96,12 @@ class LanguageModel:
     def score_batch(self, sentences: Sequence[str], conditions: Conditions | None = None) -> list[Score]:
         """Scores sentences that are all at hand at once, for callers that batch by themselves."""
         return score_together(self.model, self.vocabulary, sentences, conditions or Conditions())
+
+    def score_batches(
+        self, batches: Iterable[Sequence[str]], conditions: Conditions | None = None
+    ) -> Iterator[list[Score]]:
+        """As `score_batch` for each batch as it comes, but a context is read only once."""
+        return score_batches(self.model, self.vocabulary, batches, conditions or Conditions())
 
     def rank(
         self,

@@ -223,6 +223,7 @@ def test_scores_are_those_of_the_inference_functions(lm: LanguageModel):
     expected = list(score_sentences(lm.model, lm.vocabulary, SENTENCES))
     assert lm.score(SENTENCES) == lm.score(iter(SENTENCES)) == list(lm.score_stream(SENTENCES)) == expected
     assert lm.score_batch(SENTENCES) == score_together(lm.model, lm.vocabulary, SENTENCES)
+    assert list(lm.score_batches(iter([SENTENCES, []]))) == [lm.score_batch(SENTENCES), []]
     assert [score.text for score in expected] == SENTENCES
     assert lm.score([]) == []
 

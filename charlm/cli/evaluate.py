@@ -50,11 +50,11 @@ def evaluate(
     characters                    158,837
     bytes                         158,837
     unknown                             0
-    nats_per_character             1.0637
-    bits_per_character             1.5346
-    bits_per_byte                  1.5346
-    perplexity                     2.8972
-    perplexity_excluding_unknown   2.8972
+    nats_per_character             0.8887
+    bits_per_character             1.2821
+    bits_per_byte                  1.2821
+    perplexity                     2.4318
+    perplexity_excluding_unknown   2.4318
     \b
     $ charlm eval runs/shakespeare --dynamic --baseline | grep nats
     nats_per_character             1.5107

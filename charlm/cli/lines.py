@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,19 @@ LONGEST = 1 << 22  # bytes of a line, characters of a prompt; a score holds a hu
 
 class _Reader(Protocol):
     def read1(self, size: int, /) -> bytes: ...
+
+
+class Numbered:
+    """Passes lines on, and knows the number of the last."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = lines
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            self.number += 1
+            yield line
 
 
 def name_of(path: Path | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlm.cli import options
-from charlm.cli.lines import batches_as_they_come, name_of
+from charlm.cli.lines import Numbered, batches_as_they_come, name_of
 from charlm.cli.render import columns, json_line, printable
+from charlm.cli.unknown import UnknownCounter
+from charlm.errors import InputError
 from charlm.inference.measures import Measure
 
 if TYPE_CHECKING:
@@ -53,37 +55,58 @@ def pairs(
 
     A file may have any size, and be a .gz. A tie is not right, and is counted apart. The interval is Wilson's, of
     95%. With --against, both models judge the same pairs, and McNemar's mid-p says how easily chance alone would
-    make them differ so much; JSON has the exact p too.
+    make them differ so much; JSON has the exact p too. Unknown characters are named on standard error.
 
     \b
     $ charlm pairs runs/quickstart docs/examples/pairs.tsv
     group                     pairs  right  ties  accuracy         95%
     adjacent letters swapped     10     10     0    100.0%  72.2-100.0
     agreement                    10      6     0     60.0%   31.3-83.2
-    word order                   10     10     0    100.0%  72.2-100.0
-    sense                        10      6     0     60.0%   31.3-83.2
-    all                          40     32     0     80.0%   65.2-89.5
+    word order                   10      9     0     90.0%   59.6-98.2
+    sense                        10      5     0     50.0%   23.7-76.3
+    all                          40     30     0     75.0%   59.8-85.8
     """
     from charlm import load
 
     model = load(run, device=device or "auto", threads=threads)
     other = None if against is None else load(against, device=device or "auto", threads=threads)
-    results = model.pairs(_read(files, model.vocabulary.level, by), measure=measure, against=other)
+    unknown = [UnknownCounter(model.vocabulary, "" if other is None else str(run))]
+    if other is not None:
+        unknown.append(UnknownCounter(other.vocabulary, str(against)))
+    results = model.pairs(_read(files, model.vocabulary.level, by, unknown), measure=measure, against=other)
     if output is Format.JSON:
         overall, *groups = (_row(result) for result in results)
         del overall["group"]
         print(json_line({"measure": measure.value, **overall, "groups": groups}))
     else:
         print("\n".join(_table(results)))
+    for counter in unknown:
+        counter.tell()
 
 
-def _read(files: list[Path], level: str, by: str | None) -> Iterator[MinimalPair]:
+def _read(
+    files: list[Path], level: str, by: str | None, unknown: Sequence[UnknownCounter]
+) -> Iterator[MinimalPair]:
+    """Reads the pairs of all files, and counts their unknown characters on the way.
+
+    Raises:
+        InputError: a file cannot be read, a line is not a pair, or there are no pairs at all.
+    """
     from charlm.inference.minimal_pairs import read_pairs
 
+    found = False
     for file in files:
         path = None if str(file) == "-" else file
-        lines = chain.from_iterable(batches_as_they_come(path, level))
-        yield from read_pairs(lines, name_of(path), group_key=by)
+        name = name_of(path)
+        lines = Numbered(chain.from_iterable(batches_as_they_come(path, level)))
+        for pair in read_pairs(lines, name, group_key=by):
+            for counter in unknown:
+                for text in (pair.good, pair.bad):
+                    counter.add(text, lines.number, name if len(files) > 1 else "")
+            yield pair
+            found = True
+    if not found:
+        raise InputError(f"{', '.join(map(str, files))}: no pairs to judge")
 
 
 def _row(result: PairsResult) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +13,13 @@ import typer
 from charlm.cli import options
 from charlm.cli.lines import batches_as_they_come, name_of
 from charlm.cli.render import columns, for_terminal, note
+from charlm.cli.unknown import UnknownCounter
 from charlm.errors import InputError
 from charlm.inference.measures import Measure
 from charlm.inference.ranking import Metric
 
 if TYPE_CHECKING:
-    from charlm.inference.tuning import Tuning
+    from charlm.language_model import LanguageModel
 
 
 def rerank(
@@ -53,7 +55,7 @@ def rerank(
     A line is: id ||| hypothesis ||| features ||| total, and whatever else. Each gets a feature charlm= and the new
     total, and each id's lines come out best first, as soon as all of them have come; a list may have any length.
     Everything else stays as it was. --tune finds W and B on a development set (with sacrebleu: pip install
-    'charlm[tune]') and prints them as options.
+    'charlm[tune]') and prints them as options. Unknown characters are named on standard error, at the end.
 
     \b
     $ charlm rerank runs/quickstart docs/examples/river.nbest | awk -F ' [|]+ ' '!seen[$1]++ {print $2}'
@@ -65,10 +67,10 @@ def rerank(
     \b
     $ charlm rerank runs/quickstart docs/examples/river.nbest --tune docs/examples/river.ref
     12 sentences, chrF2|nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0
-      by the old totals                                75.91
-      by the new totals                                98.50
-      by the new totals, each half tuned on the other  88.37
-    --weight 0.5815 --length-bonus 0.4422
+      by the old totals                                 75.91
+      by the new totals                                100.00
+      by the new totals, each half tuned on the other  100.00
+    --weight 0.6379 --length-bonus 0.4422
     """
     from charlm import load
 
@@ -77,31 +79,48 @@ def rerank(
     if metric and not tune:
         raise InputError("--metric is what --tune makes highest; give it with --tune REFERENCES")
     model = load(run, device=device or "auto", threads=threads)
-    level = model.vocabulary.level
     path = None if str(nbest) == "-" else nbest
-    source, batches = name_of(path), batches_as_they_come(path, level)
+    unknown = UnknownCounter(model.vocabulary)
+    batches = _counted(batches_as_they_come(path, model.vocabulary.level), unknown)
     if tune:
-        references = [list(chain.from_iterable(batches_as_they_come(file, level))) for file in tune]
-        lines = chain.from_iterable(batches)
-        result = model.tune_reranking(
-            lines, references, metric=metric or Metric.CHRF, measure=measure, source=source
-        )
-        _report(result, measure)
-        return
-    for answer in model.rerank_batches(
-        batches,
-        weight=1.0 if weight is None else weight,
-        length_bonus=length_bonus or 0.0,
-        measure=measure,
-        source=source,
-    ):
-        text = "\n".join(answer)
-        # As bytes, so that what a byte-level model read that is not UTF-8 goes out as it came.
-        typer.echo(for_terminal(text) if sys.stdout.isatty() else text.encode("utf-8", "surrogateescape"))
+        _tune(model, batches, tune, metric or Metric.CHRF, measure, name_of(path))
+    else:
+        options = {"weight": 1.0 if weight is None else weight, "length_bonus": length_bonus or 0.0}
+        for answer in model.rerank_batches(batches, **options, measure=measure, source=name_of(path)):
+            _print(answer)
+    unknown.tell()
 
 
-def _report(result: Tuning, measure: Measure) -> None:
+def _counted(batches: Iterable[list[str]], unknown: UnknownCounter) -> Iterator[list[str]]:
+    """Passes an n-best list on, and counts the unknown characters of its hypotheses on the way."""
+    number = 0
+    for batch in batches:
+        for line in batch:
+            number += 1
+            hypothesis = line.split("|||", 2)[1:2]  # none in a line that will be refused
+            unknown.add("".join(hypothesis).strip(" "), number)
+        yield batch
+
+
+def _print(lines: Sequence[str]) -> None:
+    text = "\n".join(lines)
+    # As bytes, so that what a byte-level model read that is not UTF-8 goes out as it came.
+    typer.echo(for_terminal(text) if sys.stdout.isatty() else text.encode("utf-8", "surrogateescape"))
+
+
+def _tune(
+    model: LanguageModel,
+    batches: Iterable[list[str]],
+    files: Sequence[Path],
+    metric: Metric,
+    measure: Measure,
+    source: str,
+) -> None:
     """Prints options for a shell to paste, and beside them what they bring."""
+    level = model.vocabulary.level
+    references = [list(chain.from_iterable(batches_as_they_come(file, level))) for file in files]
+    nbest = chain.from_iterable(batches)
+    result = model.tune_reranking(nbest, references, metric=metric, measure=measure, source=source)
     rows = [
         ("by the old totals", result.before),
         ("by the new totals", result.after),

@@ -43,7 +43,7 @@ def sample(
 
     \b
     $ charlm sample runs/quickstart --prompt "The river " --length 60 --seed 2
-    The river was the dust for a river and rain, hos have cotthness man. H
+    The river is not touch that boards And what but he was exemptioned it.
     $ charlm sample runs/quickstart --count 100 --format jsonl > samples.jsonl
     """
     from charlm import load

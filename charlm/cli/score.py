@@ -85,43 +85,24 @@ def score(
     \b
     $ charlm score runs/quickstart "The river was high." "The rievr was high."
       logprob     mean      ppl   bits     penlp     slor   unk  text
-       -23.52   -1.176     3.24  1.696     -7.51    2.030     0  The river was high.
-       -45.98   -2.299     9.97  3.317    -14.68    0.907     0  The rievr was high.
+       -21.17   -1.059     2.88  1.527     -6.76    2.148     0  The river was high.
+       -41.86   -2.093     8.11  3.020    -13.37    1.113     0  The rievr was high.
 
     \b
     $ charlm score runs/quickstart "The rievr was high." --alternatives 3
     ...
-        10.62 nats  The riev[r] was high.</s>  0.0025%; instead: e 99%, i 1%, t 0.031%
-         5.48 nats  The ri[e]vr was high.…  0.42%; instead: v 77%, g 10%, n 4.3%
-         5.23 nats  The rievr[ ]was high.</s>  0.54%; instead: e 60%, i 17%, y 9%
+         7.55 nats  The riev[r] was high.</s>  0.053%; instead: e 95%, i 3.2%, a 0.22%
+         5.11 nats  The ri[e]vr was high.…  0.6%; instead: v 69%, g 12%, n 10%
+         3.66 nats  The rievr[ ]was high.</s>  2.6%; instead: e 40%, i 8.4%, o 7.2%
     ...
     """
     from charlm import load
-    from charlm.errors import InputError
     from charlm.inference.conditions import Conditions
 
-    if sentences and file is not None:
-        raise InputError("give sentences or --file, not both")
-    if not sentences and file is None and sys.stdin.isatty():
-        raise InputError("nothing to score: give sentences, or --file (- for standard input)")
+    source = _source(sentences, file)
     if output in (Format.KENLM, Format.SRILM):
-        _refuse(
-            output,
-            {
-                "--rank": rank,
-                "--measure": measure,
-                "--alternatives": alternatives,
-                f"--log-base {log_base}": log_base and log_base is not LogBase.TEN,
-                f"--unknown {unknown}": unknown is (Unknown.SKIP if output is Format.KENLM else Unknown.SPREAD),
-            },
-        )
+        _refuse_what_has_no_place(output, rank, measure, alternatives, log_base, unknown)
     model = load(run, device=device or "auto", threads=threads)
-    source = None if sentences else "-" if file is None else str(file)
-    if sentences:
-        batches: Iterable[list[str]] = [sentences]
-    else:
-        batches = batches_as_they_come(None if source == "-" else file, model.vocabulary.level)
-    _note_unknown_context(context, model, unknown)
     treatment = unknown or (Unknown.SKIP if output is Format.SRILM else Unknown.SPREAD)
     view = View(
         vocabulary=model.vocabulary,
@@ -132,22 +113,50 @@ def score(
         ranked=rank,
         per_char=per_char or alternatives is not None,
     )
+    lines = None if source == "-" else file
+    batches = [sentences] if sentences else batches_as_they_come(lines, model.vocabulary.level)
     _print_scores(model, batches, view, output, alternatives)
 
 
-def _note_unknown_context(context: str, model: LanguageModel, unknown: Unknown | None) -> None:
-    """Says which characters of the context the model does not know; --unknown error refuses them."""
+def _source(sentences: list[str] | None, file: Path | None) -> str | None:
+    """Returns where the sentences come from: a file's name, `-`, or None for the command line."""
+    from charlm.errors import InputError
+
+    if sentences and file is not None:
+        raise InputError("give sentences or --file, not both")
+    if sentences:
+        return None
+    if file is None and sys.stdin.isatty():
+        raise InputError("nothing to score: give sentences, or --file (- for standard input)")
+    return "-" if file is None else str(file)
+
+
+def _note_unknown_context(view: View) -> None:
+    """Says which characters of the context the model does not know."""
     from charlm.inference.conditions import name_characters
 
-    chars = model.vocabulary.unknown_in(model.vocabulary.normalize(context))
-    if chars and unknown is not Unknown.ERROR:
+    if chars := view.vocabulary.unknown_in(view.history):
         note(f"the model has never seen {name_characters(chars)}, in the context; read as <unk>, not scored")
 
 
-def _refuse(output: Format, given: dict[str, object]) -> None:
-    """Refuses what the form of another tool has no place for."""
+def _refuse_what_has_no_place(
+    output: Format,
+    rank: bool,
+    measure: Measure | None,
+    alternatives: int | None,
+    log_base: LogBase | None,
+    unknown: Unknown | None,
+) -> None:
+    """Refuses the options that the form of another tool has no place for."""
     from charlm.errors import InputError
 
+    given = {
+        "--rank": rank,
+        "--measure": measure,
+        "--alternatives": alternatives,
+        f"--log-base {log_base}": log_base and log_base is not LogBase.TEN,
+        f"--unknown {unknown}": unknown is (Unknown.SKIP if output is Format.KENLM else Unknown.SPREAD),
+    }
     for option, value in given.items():
         if value:
             raise InputError(f"--format {output} has no place for {option}; take --format tsv or jsonl")
@@ -170,7 +179,8 @@ def _print_scores(
 
     kept: list[Score] = []
     for number, scores in enumerate(_scores(model, batches, view, summary)):
-        if number == 0:
+        if number == 0:  # what is refused is refused by now
+            _note_unknown_context(view)
             printer.begin()
         if view.ranked:
             kept += scores
@@ -195,8 +205,7 @@ def _scores(
     """Yields the scores of each batch, and takes each into the summary before it."""
     if view.conditions.unknown == Unknown.ERROR:
         batches = _known(batches, view)
-    for batch in batches:
-        scores = model.score_batch(batch, view.conditions)
+    for scores in model.score_batches(batches, view.conditions):
         for score in scores:
             summary.add(score)
         yield scores

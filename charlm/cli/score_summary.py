@@ -5,43 +5,21 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from charlm.cli.render import printable
 from charlm.cli.score_formats import View
+from charlm.cli.unknown import report_lines
 
 if TYPE_CHECKING:
     from charlm.inference.summary import Summary
-
-_CHARACTERS = 20  # unknown characters named
-_LINES = 10  # lines named of each
 
 
 def unknown_report(summary: Summary, view: View) -> list[str]:
     """Names the unknown characters, how often and where they stand, and what they count for."""
     if not summary.unknown:
         return []
-    where = "sentence" if view.source is None else "line"
-    report = [f"unknown characters: {summary.unknown:,} of {summary.characters:,}"]
-    ordered = sorted(summary.unknown_characters.items(), key=lambda pair: -pair[1].count)
-    for char, found in ordered[:_CHARACTERS]:
-        lines = ", ".join(map(str, found.lines[:_LINES])) + (", ..." if len(found.lines) > _LINES else "")
-        report.append(
-            f"  '{printable(char)}' (U+{ord(char):04X}) {_count(found.count, 'time')}, "
-            f"in {where}{'s' if len(found.lines) > 1 else ''} {lines}"
-        )
-    if len(ordered) > _CHARACTERS:
-        report.append(f"  and {len(ordered) - _CHARACTERS:,} more")
-    if view.conditions.unknown == "spread":
-        report.append(
-            f"  each has 1/{view.vocabulary.unseen_characters:,} of the probability of <unk>: "
-            "an equal share for every character of Unicode that the model has never seen"
-        )
-    else:
-        report.append("  they are read but count nothing")
-    return report
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
+    found = [(char, at.count, list(map(str, at.lines))) for char, at in summary.unknown_characters.items()]
+    kind = "sentence" if view.source is None else "line"
+    skipped = view.conditions.unknown != "spread"
+    return report_lines(summary.characters, found, kind, view.vocabulary, skipped=skipped)
 
 
 def summary_lines(summary: Summary, view: View) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from charlm.text.vocabulary import END_OF_SENTENCE, Ids, Vocabulary, to_bytes
 from charlm.threads import side_by_side
 
 LogProbs = NDArray[np.float64]
+Beginning = tuple[int | None, ModelState]  # of a sentence, as `start` gives it
 
 DEFAULT = Conditions()
 
@@ -46,13 +48,22 @@ def score_sentences(
 
     A sentence's score does not depend on what is scored beside it (beyond rounding, below 1e-5 nats a character).
     """
-    chunk: list[str] = []
-    for sentence in sentences:
-        chunk.append(sentence)
-        if len(chunk) == _CHUNK:
-            yield from score_together(model, vocabulary, chunk, conditions)
-            chunk = []
-    yield from score_together(model, vocabulary, chunk, conditions)
+    remaining = iter(sentences)
+    chunks = iter(lambda: list(islice(remaining, _CHUNK)), [])
+    for scores in score_batches(model, vocabulary, chunks, conditions):
+        yield from scores
+
+
+def score_batches(
+    model: CharacterModel,
+    vocabulary: Vocabulary,
+    batches: Iterable[Sequence[str]],
+    conditions: Conditions = DEFAULT,
+) -> Iterator[list[Score]]:
+    """Scores batches of sentences as they come; a context is read once for all of them."""
+    beginning = start(model, vocabulary, conditions)
+    for batch in batches:
+        yield score_together(model, vocabulary, batch, conditions, beginning)
 
 
 def score_together(
@@ -60,8 +71,16 @@ def score_together(
     vocabulary: Vocabulary,
     sentences: Sequence[str],
     conditions: Conditions = DEFAULT,
+    beginning: Beginning | None = None,
 ) -> list[Score]:
     """Scores sentences that are all at hand, in their order.
+
+    Args:
+        model: in evaluation mode or not.
+        vocabulary: the model's.
+        sentences: one string each.
+        conditions: under which they are scored.
+        beginning: what `start` gives for these conditions, where it has been asked already.
 
     Raises:
         InputError: unknown characters, where the conditions refuse them.
@@ -73,7 +92,7 @@ def score_together(
                 raise InputError(f"the model has never seen {name_characters(unknown)}, in {text[:80]!r}")
     end = [vocabulary.boundary_id] if conditions.eos and vocabulary.ends_sentences else []
     ids = [np.append(vocabulary.encode_sentence(text), np.array(end, np.int32)) for text in texts]
-    log_probs = conditional_log_probs(model, vocabulary, ids, conditions)
+    log_probs = conditional_log_probs(model, vocabulary, ids, beginning or start(model, vocabulary, conditions))
     return [_score(vocabulary, conditions, *item) for item in zip(sentences, texts, ids, log_probs, strict=True)]
 
 
@@ -107,7 +126,7 @@ def _score(
     )
 
 
-def start(model: CharacterModel, vocabulary: Vocabulary, conditions: Conditions) -> tuple[int | None, ModelState]:
+def start(model: CharacterModel, vocabulary: Vocabulary, conditions: Conditions) -> Beginning:
     """Returns where a sentence begins: the symbol that is read before its first, and the state before that.
 
     The symbol is None where neither a boundary nor a context stands before the sentence.
@@ -129,10 +148,10 @@ def start(model: CharacterModel, vocabulary: Vocabulary, conditions: Conditions)
 
 
 def conditional_log_probs(
-    model: CharacterModel, vocabulary: Vocabulary, sequences: Sequence[Ids], conditions: Conditions
+    model: CharacterModel, vocabulary: Vocabulary, sequences: Sequence[Ids], beginning: Beginning
 ) -> list[LogProbs]:
-    """Returns the log-probability (nats) of each symbol of each sentence, shapes (n_i,), where `start` says."""
-    first, state = start(model, vocabulary, conditions)
+    """Returns the log-probability (nats) of each symbol of each sentence, shapes (n_i,), from what `start` says."""
+    first, state = beginning
     if first is not None:
         return sequence_log_probs(model, sequences, first, state)
     results: list[LogProbs] = [np.zeros(0)] * len(sequences)

@@ -23,6 +23,12 @@ class UnknownCharacter:
     count: int = 0
     lines: list[int] = field(default_factory=list)
 
+    def add(self, line: int, count: int = 1) -> None:
+        """Takes in that it stands so often in a line, none before the last one."""
+        self.count += count
+        if len(self.lines) < _LINES and self.lines[-1:] != [line]:
+            self.lines.append(line)
+
 
 @dataclass
 class Summary:
@@ -73,10 +79,7 @@ class Summary:
             for char in chars:
                 if char.unknown:
                     self.unknown_logprob += char.logprob
-                    place = self.unknown_characters.setdefault(char.char, UnknownCharacter())
-                    place.count += 1
-                    if len(place.lines) < _LINES and place.lines[-1:] != [self.sentences]:
-                        place.lines.append(self.sentences)
+                    self.unknown_characters.setdefault(char.char, UnknownCharacter()).add(self.sentences)
 
     @property
     def perplexity(self) -> float:

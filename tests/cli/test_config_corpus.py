@@ -7,28 +7,12 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
 
-from charlm.cli import app
 from charlm.config import keys, load_config
-
-
-def run(*args: object, **options: Any) -> Result:
-    result = CliRunner().invoke(app, [str(arg) for arg in args], **options)
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def output(*args: object, **options: Any) -> str:
-    """Returns standard output; standard error must be empty."""
-    result = run(*args, **options)
-    assert (result.exit_code, result.stderr) == (0, "")
-    return result.stdout
+from commands import answer, run
 
 
 def cells(line: str) -> list[str]:
@@ -40,16 +24,16 @@ def cells(line: str) -> list[str]:
 
 def test_init_gives_a_configuration_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("new.yaml").write_text(output("config", "init", "my text.txt"), encoding="utf-8")
+    Path("new.yaml").write_text(answer("config", "init", "my text.txt"), encoding="utf-8")
     assert load_config("new.yaml") == load_config(None, {"corpus.path": "my text.txt"})
-    text = output("config", "init", "my text.txt", "--set", "model.cell=gru", "--set", "sampling.top_k=5")
+    text = answer("config", "init", "my text.txt", "--set", "model.cell=gru", "--set", "sampling.top_k=5")
     Path("gru.yaml").write_text(text, encoding="utf-8")
     assert (load_config("gru.yaml").model.cell, load_config("gru.yaml").sampling.top_k) == ("gru", 5)
 
 
 def test_init_explains_every_key_above_it() -> None:
     section, comment, explained = "", "", {}
-    for line in output("config", "init").splitlines():
+    for line in answer("config", "init").splitlines():
         name = line.strip().partition(":")[0]
         if line.startswith("  # "):
             comment = line
@@ -73,7 +57,7 @@ def test_init_with_a_misspelt_key_is_refused() -> None:
 def test_show_fills_in_every_default_and_means_the_same(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("corpus: {path: sub/text.txt}\nmodel: {hidden_size: 32}\n")
-    shown = output("config", "show", config)
+    shown = answer("config", "show", config)
     (tmp_path / "shown.yaml").write_text(shown, encoding="utf-8")
     assert load_config(tmp_path / "shown.yaml") == load_config(config)
     found = {f"{section}.{key}" for section, inner in yaml.safe_load(shown).items() for key in inner}
@@ -84,14 +68,14 @@ def test_show_fills_in_every_default_and_means_the_same(tmp_path: Path) -> None:
 def test_show_puts_the_command_lines_values_in(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("corpus: {path: a}\nmodel: {hidden_size: 32}\n")
     options = ["--set", "model.hidden_size=48", "--budget", "7 steps", "--corpus", "/elsewhere/b"]
-    shown = yaml.safe_load(output("config", "show", tmp_path / "config.yaml", *options))
+    shown = yaml.safe_load(answer("config", "show", tmp_path / "config.yaml", *options))
     assert shown["model"]["hidden_size"] == 48
     assert shown["training"]["budget"] == "7 steps"
     assert shown["corpus"]["path"] in ("/elsewhere/b", ["/elsewhere/b"])
 
 
 def test_schema_is_json_that_describes_every_key() -> None:
-    schema = json.loads(output("config", "schema"))
+    schema = json.loads(answer("config", "schema"))
     assert schema["$schema"].startswith("https://json-schema.org/")
     assert schema["required"] == ["corpus"]
     described = {}
@@ -120,7 +104,7 @@ def test_check_tells_what_the_training_would_be_and_writes_nothing(
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.chdir(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*")}
-    found = dict(cells(line) for line in output("config", "check", "config.yaml").splitlines())
+    found = dict(cells(line) for line in answer("config", "check", "config.yaml").splitlines())
     assert {path: path.read_bytes() for path in tmp_path.rglob("*")} == before
 
     total = len(tiny_text) + 201
@@ -158,7 +142,7 @@ def cache(tmp_path: Path) -> dict[str, str]:
 
 
 def test_list_shows_name_size_licence_and_checksum(cache: dict[str, str]) -> None:
-    header, *rows = output("corpus", "list", env=cache).splitlines()
+    header, *rows = answer("corpus", "list", env=cache).splitlines()
     assert header.split() == ["name", "size", "licence", "sha256", "what"]
     listed = {row.split()[0]: row for row in rows}
     assert listed.keys() >= {"english", "chinese", "python", "tiny-shakespeare"}
@@ -224,8 +208,8 @@ def test_a_mirror_that_is_not_there_is_named(cache: dict[str, str]) -> None:
 def test_stats_counts_a_known_text(tmp_path: Path) -> None:
     lines = ["aaa b", "", "河边的船\x1b", "aa aa aa"]
     (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
-    found = dict(cells(line)[:2] for line in output("corpus", "stats", tmp_path / "text.txt").splitlines())
-    printed = output("corpus", "stats", tmp_path / "text.txt")
+    found = dict(cells(line)[:2] for line in answer("corpus", "stats", tmp_path / "text.txt").splitlines())
+    printed = answer("corpus", "stats", tmp_path / "text.txt")
     assert found["characters"] == str(5 + 0 + 5 + 8 + 3)
     assert found["bytes"] == str(5 + 13 + 8 + 3)
     assert found["lines"] == "4"
@@ -242,7 +226,7 @@ def test_stats_counts_a_known_text(tmp_path: Path) -> None:
 def test_stats_reads_several_files_and_standard_input(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("ab\n")
     (tmp_path / "b.txt").write_text("cd\n")
-    of_files = output("corpus", "stats", tmp_path / "a.txt", tmp_path / "b.txt")
-    assert of_files == output("corpus", "stats", "-", input="ab\ncd\n")
-    assert of_files == output("corpus", "stats", tmp_path)
+    of_files = answer("corpus", "stats", tmp_path / "a.txt", tmp_path / "b.txt")
+    assert of_files == answer("corpus", "stats", "-", input="ab\ncd\n")
+    assert of_files == answer("corpus", "stats", tmp_path)
     assert cells(of_files.splitlines()[0]) == ["characters", "6"]

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.torch
-from typer.testing import CliRunner
 
 import charlm
+import commands
 from charlm.builder import build_corpus
-from charlm.cli import app
 from charlm.text.corpus import load_held_out
 from charlm.text.ngram import NgramModel
+from commands import answer, refused
 
 FIELDS = [
     "characters",
@@ -30,24 +30,6 @@ FIELDS = [
 ]
 FIELDS += ["perplexity_excluding_unknown"]
 TEXT = "the heron has bread.\na miller likes 船 and a boat.\nthe lamp\n"
-
-
-def output(*args: object, **options: Any) -> str:
-    """Returns standard output; standard error must be empty."""
-    result = CliRunner().invoke(app, [str(arg) for arg in args], **options)
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert (result.exit_code, result.stderr) == (0, "")
-    return result.stdout
-
-
-def refused(*args: object) -> str:
-    """Returns the one message of a command that is refused as wrong use."""
-    result = CliRunner().invoke(app, [str(arg) for arg in args])
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("charlm: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr
 
 
 def strict_json(text: str) -> dict[str, Any]:
@@ -75,7 +57,7 @@ def test_json_has_the_fields_of_the_contract_and_the_numbers_of_python(
     framing: str, held_out: Path, request: pytest.FixtureRequest
 ) -> None:
     run = request.getfixturevalue(framing)
-    printed = output("eval", run, held_out, "--format", "json")
+    printed = answer("eval", run, held_out, "--format", "json")
     assert printed.count("\n") == 1
     found = strict_json(printed)
     assert list(found) == FIELDS
@@ -85,7 +67,7 @@ def test_json_has_the_fields_of_the_contract_and_the_numbers_of_python(
 
 
 def test_the_numbers_fit_together(tiny_run: Path, held_out: Path) -> None:
-    found = strict_json(output("eval", tiny_run, held_out, "--format", "json"))
+    found = strict_json(answer("eval", tiny_run, held_out, "--format", "json"))
     assert found["characters"] == len(TEXT)
     assert found["bytes"] == len(TEXT.encode()) == len(TEXT) + 2
     assert found["unknown"] == sum(char not in charlm.load(tiny_run).vocabulary.symbols for char in TEXT) > 0
@@ -96,8 +78,8 @@ def test_the_numbers_fit_together(tiny_run: Path, held_out: Path) -> None:
 
 
 def test_the_table_has_the_same_names_and_numbers(tiny_run: Path, held_out: Path) -> None:
-    lines = output("eval", tiny_run, held_out).splitlines()
-    found = strict_json(output("eval", tiny_run, held_out, "--format", "json"))
+    lines = answer("eval", tiny_run, held_out).splitlines()
+    found = strict_json(answer("eval", tiny_run, held_out, "--format", "json"))
     assert [line.split()[0] for line in lines] == FIELDS
     assert [float(line.split()[1]) for line in lines] == pytest.approx(list(found.values()), abs=1e-4)
     assert len({len(line) for line in lines}) == 1  # the numbers end in one column
@@ -106,10 +88,10 @@ def test_the_table_has_the_same_names_and_numbers(tiny_run: Path, held_out: Path
 def test_a_mean_of_nothing_is_null_in_json_and_a_dash_in_the_table(tiny_run: Path, tmp_path: Path) -> None:
     (unknown := tmp_path / "unknown.txt").write_text("船船船", encoding="utf-8")
     assert (
-        strict_json(output("eval", tiny_run, unknown, "--format", "json"))["perplexity_excluding_unknown"] is None
+        strict_json(answer("eval", tiny_run, unknown, "--format", "json"))["perplexity_excluding_unknown"] is None
     )
-    assert output("eval", tiny_run, unknown).splitlines()[-1].split() == ["perplexity_excluding_unknown", "-"]
-    result = CliRunner().invoke(app, ["score", str(tiny_run), "--file", str(unknown), "--no-eos"])
+    assert answer("eval", tiny_run, unknown).splitlines()[-1].split() == ["perplexity_excluding_unknown", "-"]
+    result = commands.score(tiny_run, "--file", unknown, "--no-eos")
     assert re.search(r"perplexity_excluding_unknown +-\n", result.stdout)
     assert "nan" not in result.stdout
 
@@ -117,8 +99,8 @@ def test_a_mean_of_nothing_is_null_in_json_and_a_dash_in_the_table(tiny_run: Pat
 def test_large_counts_are_readable_in_the_table_and_plain_in_json(tiny_run: Path, tiny_corpus: Path) -> None:
     size = tiny_corpus.stat().st_size
     assert size >= 1000
-    assert f"{size:,}" in output("eval", tiny_run, tiny_corpus)
-    assert f'"bytes": {size},' in output("eval", tiny_run, tiny_corpus, "--format", "json")
+    assert f"{size:,}" in answer("eval", tiny_run, tiny_corpus)
+    assert f'"bytes": {size},' in answer("eval", tiny_run, tiny_corpus, "--format", "json")
 
 
 @pytest.mark.parametrize("framing", ["tiny_run", "tiny_lines_run"])
@@ -126,18 +108,18 @@ def test_standard_input_and_files_are_one_text(
     framing: str, held_out: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     run = request.getfixturevalue(framing)
-    whole = output("eval", run, held_out, "--format", "json")
-    assert output("eval", run, "-", "--format", "json", input=TEXT) == whole
+    whole = answer("eval", run, held_out, "--format", "json")
+    assert answer("eval", run, "-", "--format", "json", input=TEXT) == whole
     lines = TEXT.splitlines(keepends=True)
     parts = [tmp_path / name for name in ("one.txt", "two.txt")]
     parts[0].write_text(lines[0], encoding="utf-8")
     parts[1].write_text("".join(lines[1:]), encoding="utf-8")
-    assert output("eval", run, *parts, "--format", "json") == whole
-    assert output("eval", run, *reversed(parts), "--format", "json") != whole or framing == "tiny_lines_run"
+    assert answer("eval", run, *parts, "--format", "json") == whole
+    assert answer("eval", run, *reversed(parts), "--format", "json") != whole or framing == "tiny_lines_run"
 
 
 def test_a_text_of_unknown_characters_alone_is_still_json(tiny_run: Path) -> None:
-    found = strict_json(output("eval", tiny_run, "-", "--format", "json", input="船船"))
+    found = strict_json(answer("eval", tiny_run, "-", "--format", "json", input="船船"))
     assert found["unknown"] == found["characters"] == 2
     assert found["perplexity_excluding_unknown"] is None
 
@@ -147,7 +129,7 @@ def test_without_a_path_the_validation_split_of_the_run_is_measured(
     framing: str, request: pytest.FixtureRequest
 ) -> None:
     run = request.getfixturevalue(framing)
-    found = strict_json(output("eval", run, "--format", "json"))
+    found = strict_json(answer("eval", run, "--format", "json"))
     best = min(json.loads(line)["validation_loss"] for line in (run / "metrics.jsonl").read_text().splitlines())
     assert list(found) == FIELDS
     assert found["nats_per_character"] == pytest.approx(best, rel=1e-6)
@@ -158,8 +140,8 @@ def test_the_baseline_has_learnt_from_the_training_split_and_is_measured_on_the_
     framing: str, held_out: Path, request: pytest.FixtureRequest
 ) -> None:
     run = request.getfixturevalue(framing)
-    plain = strict_json(output("eval", run, held_out, "--format", "json"))
-    found = strict_json(output("eval", run, held_out, "--baseline", "--format", "json"))
+    plain = strict_json(answer("eval", run, held_out, "--format", "json"))
+    found = strict_json(answer("eval", run, held_out, "--baseline", "--format", "json"))
     nats = found.pop("baseline_nats_per_character")
     assert found == plain
 
@@ -170,7 +152,7 @@ def test_the_baseline_has_learnt_from_the_training_split_and_is_measured_on_the_
     texts = [lines_of(ids) if lines else [ids] for ids in (train, split.ids)]
     log_probs = NgramModel(texts[0], len(vocabulary), vocabulary.boundary_id).log_probs(texts[1])
     assert nats == pytest.approx(-sum(part.sum() for part in log_probs) / len(TEXT))
-    assert "baseline_nats_per_character" in output("eval", run, "--baseline").splitlines()[-1]
+    assert "baseline_nats_per_character" in answer("eval", run, "--baseline").splitlines()[-1]
 
 
 def lines_of(ids: np.ndarray) -> list[np.ndarray]:
@@ -183,13 +165,13 @@ def test_dynamic_evaluation_stands_beside_the_static_figure(
     framing: str, held_out: Path, request: pytest.FixtureRequest
 ) -> None:
     run = request.getfixturevalue(framing)
-    plain = strict_json(output("eval", run, held_out, "--format", "json"))
-    found = strict_json(output("eval", run, held_out, "--dynamic", "--format", "json"))
+    plain = strict_json(answer("eval", run, held_out, "--format", "json"))
+    found = strict_json(answer("eval", run, held_out, "--dynamic", "--format", "json"))
     assert list(found) == [*FIELDS, "dynamic_nats_per_character", "dynamic_learning_rate", "dynamic_decay"]
     assert {name: found[name] for name in FIELDS} == plain
     rates = ["--learning-rate", found["dynamic_learning_rate"], "--decay", found["dynamic_decay"]]
-    assert strict_json(output("eval", run, held_out, "--dynamic", *rates, "--format", "json")) == found
-    table = output("eval", run, held_out, "--dynamic", "--learning-rate", "0", "--decay", "0.00001")
+    assert strict_json(answer("eval", run, held_out, "--dynamic", *rates, "--format", "json")) == found
+    table = answer("eval", run, held_out, "--dynamic", "--learning-rate", "0", "--decay", "0.00001")
     nats = re.findall(r"nats_per_character +([\d.]+)", table)
     assert nats == [f"{plain['nats_per_character']:.4f}"] * 2
     assert re.search(r"^dynamic_decay +1e-05$", table, re.MULTILINE)
@@ -214,17 +196,17 @@ def test_the_run_s_own_corpus_is_asked_for_only_where_it_is_needed(
     for arguments in ([], [held_out, "--baseline"], [held_out, "--dynamic"]):
         message = refused("eval", tmp_path / "run", *arguments)
         assert f"corpus is needed, and cannot be read: {corpus}: no such file" in message
-    assert output("eval", tmp_path / "run", held_out)
+    assert answer("eval", tmp_path / "run", held_out)
 
 
 def test_a_corpus_that_came_through_a_pipe_or_without_a_validation_split_says_so(
     tmp_path: Path, tiny_corpus: Path
 ) -> None:
     train = ["train", "--set", "model.hidden_size=4", "--budget", "1 steps", "--quiet", "--out", tmp_path / "run"]
-    CliRunner().invoke(app, [*map(str, train), "--corpus", "-"], input=tiny_corpus.read_text())
+    commands.run(*train, "--corpus", "-", input=tiny_corpus.read_text())
     assert "standard input, which cannot be read again" in refused("eval", tmp_path / "run", "--baseline")
     train[-1] = tmp_path / "all"
-    output(*train, "--corpus", tiny_corpus, "--set", "corpus.validation=0")
+    answer(*train, "--corpus", tiny_corpus, "--set", "corpus.validation=0")
     assert "without a validation split; name a text" in refused("eval", tmp_path / "all")
 
 
@@ -234,7 +216,7 @@ def test_a_corpus_that_came_through_a_pipe_or_without_a_validation_split_says_so
 @pytest.mark.parametrize("framing", ["tiny_run", "tiny_lines_run"])
 def test_every_tensor_is_listed_with_its_shape_and_count(framing: str, request: pytest.FixtureRequest) -> None:
     run = request.getfixturevalue(framing)
-    printed = output("inspect", run)
+    printed = answer("inspect", run)
     tensors = safetensors.torch.load_file(run / "model.safetensors")
     for name, tensor in tensors.items():
         shape = re.escape(str(tuple(tensor.shape)))
@@ -246,7 +228,7 @@ def test_every_tensor_is_listed_with_its_shape_and_count(framing: str, request: 
 
 def test_the_architecture_is_said_in_words(tiny_run: Path, tiny_lines_run: Path, tiny_corpus: Path) -> None:
     size = len(charlm.load(tiny_run).vocabulary)
-    stream, lines = (output("inspect", run).splitlines()[:2] for run in (tiny_run, tiny_lines_run))
+    stream, lines = (answer("inspect", run).splitlines()[:2] for run in (tiny_run, tiny_lines_run))
     assert stream[0] == f"LSTM, 1 layer of 16, one-hot input of {size}, softmax over {size}"
     assert stream[1] == f"framing stream, character level, trained on {tiny_corpus}"
     assert lines[0].startswith("GRU (reset before), 1 layer of 16")
@@ -260,7 +242,7 @@ def test_layers_and_an_embedding_are_said_and_counted(tiny_corpus: Path, tmp_pat
         "training": {"budget": "1 steps"},
     }
     size = len(charlm.train(config, out=tmp_path / "run").vocabulary)
-    printed = output("inspect", tmp_path / "run")
+    printed = answer("inspect", tmp_path / "run")
     assert printed.startswith(f"RNN, 2 layers of 8, embedding of 3, softmax over {size}\n")
     count = size * 3 + 8 * (3 + 8) + 8 * (8 + 8) + 8 * size
     assert re.search(rf"^all +{count:,}$", printed, re.MULTILINE)
@@ -275,7 +257,7 @@ def test_the_curve_begins_with_the_first_loss_and_tells_the_best(tiny_run: Path,
         {**row, "characters": 1000 * n, "seconds": 65.0 * n, "validation_loss": x} for n, x in enumerate(losses)
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    printed = output("inspect", run)
+    printed = answer("inspect", run)
     assert "validation loss, nats per character, over 2,000 characters and 2:10" in printed
     drawn = [line for line in printed.splitlines() if "┤" in line]
     assert drawn[0].split("┤")[0].strip() == "3.250"
@@ -292,7 +274,7 @@ def test_a_run_without_validation_shows_its_training_loss(tiny_corpus: Path, tmp
         "training": {"budget": "2 steps", "evaluate_every": "1 steps"},
     }
     charlm.train(config, out=tmp_path / "run")
-    printed = output("inspect", tmp_path / "run")
+    printed = answer("inspect", tmp_path / "run")
     best = min(json.loads(line)["train_loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines())
     assert "training loss, nats per character" in printed
     assert f"best {best:.4f} nats" in printed
@@ -301,6 +283,6 @@ def test_a_run_without_validation_shows_its_training_loss(tiny_corpus: Path, tmp
 def test_a_run_without_metrics_is_shown_without_a_curve(tiny_run: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_run, tmp_path / "run")
     (tmp_path / "run" / "metrics.jsonl").unlink()
-    printed = output("inspect", tmp_path / "run")
+    printed = answer("inspect", tmp_path / "run")
     assert "output.weight" in printed
     assert "┤" not in printed

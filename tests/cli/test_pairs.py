@@ -1,14 +1,14 @@
 """`charlm pairs`: accuracies as a table and as JSON, by group, and of two models beside each other."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 import charlm
-from charlm.cli import app
+import commands
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 PAIRS = """\
@@ -16,21 +16,11 @@ the boat has a book.\tthe boat has book a.\torder
 a miller likes bread.\ta miller bread likes.\torder
 the heron sees the river.\tthe heron sees teh river.\tletters
 the lamp.\tthe lamp.\tletters
-xqzxqzxqz\tthe boat has a book.\tno group at all
+vkpvkpvkp\tthe boat has a book.\tno group at all
 """
 
 
-def run(*args: object, **options: Any) -> Result:
-    result = CliRunner().invoke(app, ["pairs", *map(str, args)], **options)
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def answer(*args: object, **options: Any) -> str:
-    result = run(*args, **options)
-    assert (result.exit_code, result.stderr) == (0, "")
-    return result.stdout
+run, answer = partial(commands.run, "pairs"), partial(commands.answer, "pairs")
 
 
 def as_json(*args: object, **options: Any) -> dict[str, Any]:
@@ -81,7 +71,7 @@ def test_python_gives_the_same_numbers(tiny_run: Path, pairs: Path) -> None:
 
 def test_the_measure_can_be_chosen(tiny_run: Path, tmp_path: Path) -> None:
     long = "the boat has a lamp. " * 5
-    (tmp_path / "pairs").write_text(f"{long}\txqz\n")  # a short one is likelier, whatever it says
+    (tmp_path / "pairs").write_text(f"{long}\tvkp\n")  # a short one is likelier, whatever it says
     assert as_json(tiny_run, tmp_path / "pairs")["wrong"] == 1
     row = as_json(tiny_run, tmp_path / "pairs", "--measure", "mean")
     assert (row["measure"], row["right"]) == ("mean", 1)
@@ -101,7 +91,8 @@ def test_two_runs_are_compared_on_the_same_pairs(tiny_run: Path, tiny_lines_run:
 
 
 def test_a_run_beside_itself_differs_nowhere(tiny_run: Path) -> None:
-    other = as_json(tiny_run, EXAMPLES / "pairs.tsv", "--against", tiny_run)["against"]
+    result = run(tiny_run, EXAMPLES / "pairs.tsv", "--against", tiny_run, "--format", "json")
+    other = json.loads(result.stdout)["against"]
     assert (other["only_first"], other["only_second"], other["p_exact"], other["p_mid"]) == (0, 0, 1.0, 1.0)
 
 
@@ -120,12 +111,40 @@ def test_json_lines_are_read_from_several_files_and_standard_input(tiny_run: Pat
     assert [(group["group"], group["pairs"]) for group in row["groups"]] == [("f", 3)]
 
 
+def test_unknown_characters_are_named_by_their_line(tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("good\tbad\n\nthe 船\tteh 船\nboat\tbaot\n", encoding="utf-8")
+    result = run(tiny_run, tmp_path / "a.tsv", "--format", "json")
+    assert json.loads(result.stdout)["pairs"] == 2
+    report = result.stderr.splitlines()
+    assert report[:2] == ["unknown characters: 2 of 18", "  '船' (U+8239) 2 times, in line 3"]
+    assert report[2].endswith("every character of Unicode that the model has never seen")
+    assert len(report) == 3
+
+
+def test_unknown_characters_of_several_files_and_models_are_named_by_both(
+    tiny_run: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    config = {"corpus": {"path": str(tiny_corpus), "level": "byte"}, "model": {"hidden_size": 4}}
+    charlm.train({**config, "training": {"budget": "1 steps"}}, out=tmp_path / "bytes")
+    for name, text in (("a.tsv", "the ß\tteh ß\n"), ("b.tsv", "boat\tbaot\nßa\taß\n")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    files = [tmp_path / "a.tsv", tmp_path / "b.tsv"]
+    result = run(tiny_run, *files, "--against", tiny_run)
+    report = [
+        f"{tiny_run}: unknown characters: 4 of 22",
+        f"  'ß' (U+00DF) 4 times, in {files[0]}:1, {files[1]}:2",
+    ]
+    assert [line for line in result.stderr.splitlines() if "of the probability" not in line] == report * 2
+    result = run(tmp_path / "bytes", *files, "--against", tiny_run)
+    assert result.stderr.splitlines()[:2] == report  # bytes are never unknown
+
+
 @pytest.mark.parametrize(
     ("content", "more", "said"),
     [
         ("a\tb\nonly one\n", [], "pairs.tsv, line 2: 0 tabs"),
-        ("", [], "no pairs"),
-        ("good\tbad\n", [], "no pairs"),
+        ("", [], "pairs.tsv: no pairs"),
+        ("good\tbad\n", [], "pairs.tsv: no pairs"),
         ('{"sentence_good": "a", "sentence_bad": "b"}\n', ["--by", "UID"], "pairs.tsv, line 1: no key 'UID'"),
     ],
 )

@@ -3,14 +3,13 @@
 import gzip
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 import charlm
-from charlm.cli import app
+import commands
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 NBEST = """\
@@ -22,25 +21,7 @@ NBEST = """\
 """
 
 
-def run(*args: object, **options: Any) -> Result:
-    result = CliRunner().invoke(app, ["rerank", *map(str, args)], **options)
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def answer(*args: object, **options: Any) -> str:
-    result = run(*args, **options)
-    assert (result.exit_code, result.stderr) == (0, "")
-    return result.stdout
-
-
-def refused(*args: object, **options: Any) -> str:
-    result = run(*args, **options)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("charlm: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr
+run, answer, refused = (partial(f, "rerank") for f in (commands.run, commands.answer, commands.refused))
 
 
 @pytest.fixture
@@ -94,7 +75,7 @@ def test_files_archives_and_pipes_give_the_same(tiny_run: Path, nbest: Path, tmp
 
 
 def test_a_list_longer_than_a_batch_keeps_its_ids_in_order(tiny_run: Path) -> None:
-    lines = [f"{i} ||| the boat {'has ' * k}{i} ||| ||| {-k}\n" for i in range(400) for k in range(4)]
+    lines = [f"{i} ||| the boat {'has ' * k} ||| ||| {-k}\n" for i in range(400) for k in range(4)]
     ranked = answer(tiny_run, "-", "--weight", 0, input="".join(lines)).splitlines()
     assert [line.split(" ||| ")[:2] for line in ranked] == [line.split(" ||| ")[:2] for line in lines]
 
@@ -112,6 +93,23 @@ def test_bytes_that_are_no_text_come_out_as_they_went_in(tiny_corpus: Path, tmp_
     charlm.train(config, out=tmp_path / "bytes")
     result = run(tmp_path / "bytes", "-", input=b"0 ||| b\xe9d \xff ||| ||| 0\n")
     assert result.stdout_bytes.startswith(b"0 ||| b\xe9d \xff ||| charlm= -")
+
+
+def test_unknown_characters_of_the_hypotheses_are_named_as_score_names_them(tiny_run: Path, tmp_path: Path) -> None:
+    texts = ["the 船 船", "the boat", "", "ß船"]
+    lines = [f"{k // 2} ||| {text} ||| 船= 0 ||| -{k}\n" for k, text in enumerate(texts)]
+    scored = commands.score(tiny_run, "--format", "jsonl", input="".join(text + "\n" for text in texts)).stderr
+    expected = scored[scored.index("unknown characters: 4 of 17\n") :]
+    assert "'船' (U+8239) 3 times, in lines 1, 4\n" in expected
+    result = run(tiny_run, "-", input="".join(lines))
+    assert (result.stdout.count("\n"), result.stderr) == (4, expected)
+    (tmp_path / "references").write_text("the boat\n\n")
+    assert run(tiny_run, "-", "--tune", tmp_path / "references", input="".join(lines)).stderr.endswith(expected)
+
+
+def test_lines_are_numbered_on_from_batch_to_batch(tiny_run: Path) -> None:
+    lines = [f"{k} ||| {'船' if k in (3, 1999) else 'boat'} ||| ||| 0\n" for k in range(2000)]
+    assert "2 times, in lines 4, 2000\n" in run(tiny_run, "-", input="".join(lines)).stderr
 
 
 # ------------------------------------------------------------------------------------------------------ tuning

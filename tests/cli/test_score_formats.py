@@ -3,38 +3,24 @@
 import json
 import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from charlm.cli import app
+import commands
 from charlm.cli.score_formats import token
 
 LINES = ["the boat sees", "", "a ßmiller é", "tab\there"]
 TEXT = "".join(line + "\n" for line in LINES)
 
 
-def charlm(*args: object, **options: Any) -> Result:
-    return CliRunner().invoke(app, ["score", *map(str, args)], **options)
+refused = partial(commands.refused, "score")
 
 
 def printed(*args: object, **options: Any) -> str:
-    result = charlm(*args, **options)
-    assert result.exit_code == 0, result.stderr
-    return result.stdout
-
-
-def refused(*args: object, **options: Any) -> str:
-    result = charlm(*args, **options)
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    return result.stderr
-
-
-def jsonl(*args: object, **options: Any) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in printed(*args, "--format", "jsonl", **options).splitlines()]
+    return commands.score(*args, **options).stdout
 
 
 # -------------------------------------------------------------------------------------------------------- kenlm
@@ -67,7 +53,7 @@ def test_kenlm_output_is_read_back_and_its_formula_gives_the_perplexities(
 ) -> None:
     folder = request.getfixturevalue(run)
     sentences, summary = read_kenlm(printed(folder, "--format", "kenlm", *options, input=TEXT))
-    rows = jsonl(folder, "--per-char", "--log-base", "10", *options, input=TEXT)
+    rows = commands.scores(folder, "--per-char", "--log-base", "10", *options, input=TEXT)
 
     total = oov_total = 0.0
     tokens = oovs = 0
@@ -161,7 +147,7 @@ def test_srilm_output_is_read_back_and_its_formula_gives_the_perplexities(
     path = tmp_path / "lines.txt"
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     sentences, name, total = read_srilm(printed(folder, "--file", path, "--format", "srilm", *options))
-    rows = jsonl(folder, "--file", path, "--per-char", "--log-base", "10", *options)
+    rows = commands.scores(folder, "--file", path, "--per-char", "--log-base", "10", *options)
 
     assert name == f"file {path}"
     for sentence, row in zip(sentences, rows, strict=True):
@@ -237,5 +223,5 @@ def test_each_form_counts_unknown_characters_in_its_own_way(tiny_run: Path) -> N
     assert "--unknown skip" in refused(tiny_run, "a", "--format", "kenlm", "--unknown", "skip")
     assert "--unknown spread" in refused(tiny_run, "a", "--format", "srilm", "--unknown", "spread")
     assert "U+00DF" in refused(tiny_run, "ß", "--format", "kenlm", "--unknown", "error")
-    assert "count nothing" in charlm(tiny_run, "ß", "--format", "srilm").stderr
-    assert "of the probability of <unk>" in charlm(tiny_run, "ß", "--format", "kenlm").stderr
+    assert "count nothing" in commands.score(tiny_run, "ß", "--format", "srilm").stderr
+    assert "of the probability of <unk>" in commands.score(tiny_run, "ß", "--format", "kenlm").stderr

@@ -12,7 +12,7 @@ from charlm.errors import InputError
 from charlm.inference import scoring
 from charlm.inference.conditions import Conditions
 from charlm.inference.measures import Score
-from charlm.inference.scoring import score_together
+from charlm.inference.scoring import score_sentences, score_together
 from charlm.model import CharacterModel
 from charlm.text.vocabulary import Vocabulary
 
@@ -76,6 +76,22 @@ def test_a_long_context_is_read_in_windows_with_the_state_carried(monkeypatch: p
     (windowed,) = scores(model, vocabulary, "zz top", context=context)
     assert lengths == [16, 16, 16, 16, 5, 7]  # the boundary and all but the last of 69, then the sentence
     assert log_probs(windowed) == pytest.approx(log_probs(whole), abs=1e-12)
+
+
+@pytest.mark.parametrize("unknown", ["spread", "error"])
+def test_a_context_is_read_once_however_many_batches_follow_it(
+    unknown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, vocabulary = model_and_vocabulary()
+    context, texts = "the cat sat on the mat\n" * 3, ["zz top", "the mat", "", "a cat"]
+    expected = scores(model, vocabulary, *texts, context=context)
+    lengths: list[int] = []
+    model.recurrent.register_forward_pre_hook(lambda _, inputs: lengths.append(len(inputs[0])))
+    monkeypatch.setattr(scoring, "_CHUNK", 1)
+    conditions = Conditions(context=context, unknown=unknown)
+    for one, same in zip(score_sentences(model, vocabulary, texts, conditions), expected, strict=True):
+        assert log_probs(one) == pytest.approx(log_probs(same), abs=1e-12)
+    assert lengths == [69, 7, 8, 1, 6]
 
 
 def test_a_context_is_normalised_like_a_sentence() -> None:

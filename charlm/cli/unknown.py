@@ -1,0 +1,92 @@
+"""What is said of characters that a model has never seen: which, how often, where, and what they count for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from charlm.cli.render import note, printable
+
+if TYPE_CHECKING:
+    from charlm.inference.summary import UnknownCharacter
+    from charlm.text.vocabulary import Vocabulary
+
+_CHARACTERS = 20  # unknown characters named
+_PLACES = 10  # places named of each
+
+
+class UnknownCounter:
+    """Counts the unknown characters of the texts that are scored, where no score of each text is shown.
+
+    Args:
+        vocabulary: of the model that scores them.
+        run: its name, where there is more than one model.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, run: str = "") -> None:
+        self._vocabulary = vocabulary
+        self._head = f"{printable(run)}: " if run else ""
+        self._characters = 0
+        self._found: dict[str, dict[str, UnknownCharacter]] = {}  # by character, then by file
+
+    def add(self, text: str, line: int, file: str = "") -> None:
+        """Takes in the text of a line; the file is named where there is more than one."""
+        from charlm.inference.summary import UnknownCharacter
+
+        text = self._vocabulary.normalize(text)
+        self._characters += len(text)
+        for char in self._vocabulary.unknown_in(text):
+            self._found.setdefault(char, {}).setdefault(file, UnknownCharacter()).add(line, text.count(char))
+
+    def tell(self) -> None:
+        """Says on standard error what was found, if anything was."""
+        if not self._found:
+            return
+        several = any(file for files in self._found.values() for file in files)
+        rows = []
+        for char, files in self._found.items():
+            places = [
+                f"{printable(file)}:{line}" if file else str(line)
+                for file, found in files.items()
+                for line in found.lines
+            ]
+            rows.append((char, sum(found.count for found in files.values()), places))
+        report = report_lines(self._characters, rows, "" if several else "line", self._vocabulary)
+        note(self._head + "\n".join(report))
+
+
+def report_lines(
+    characters: int,
+    found: Iterable[tuple[str, int, Sequence[str]]],
+    kind: str,
+    vocabulary: Vocabulary,
+    *,
+    skipped: bool = False,
+) -> list[str]:
+    """Returns the lines of a report.
+
+    Args:
+        characters: of all texts, known and unknown.
+        found: each unknown character, how often it came, and the places it came in.
+        kind: of place, `line` or `sentence`; empty where the places speak for themselves.
+        vocabulary: the model's.
+        skipped: whether unknown characters count nothing.
+    """
+    ordered = sorted(found, key=lambda row: -row[1])
+    report = [f"unknown characters: {sum(count for _, count, _ in ordered):,} of {characters:,}"]
+    for char, count, places in ordered[:_CHARACTERS]:
+        where = ", ".join(places[:_PLACES]) + (", ..." if len(places) > _PLACES else "")
+        if kind:
+            where = f"{kind}{'s' if len(places) > 1 else ''} {where}"
+        times = f"{count:,} time{'' if count == 1 else 's'}"
+        report.append(f"  '{printable(char)}' (U+{ord(char):04X}) {times}, in {where}")
+    if len(ordered) > _CHARACTERS:
+        report.append(f"  and {len(ordered) - _CHARACTERS:,} more")
+    if skipped:
+        report.append("  they are read but count nothing")
+    else:
+        report.append(
+            f"  each has 1/{vocabulary.unseen_characters:,} of the probability of <unk>: "
+            "an equal share for every character of Unicode that the model has never seen"
+        )
+    return report
