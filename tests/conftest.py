@@ -1,4 +1,4 @@
-"""What many tests share: a small text and two small runs trained on it. They are read; no test writes into them."""
+"""What many tests share: a small text and small runs trained on it. They are read; no test writes into them."""
 
 import os
 import resource
@@ -56,6 +56,12 @@ def tiny_lines_run(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path) 
     """The folder of a run: lines framing, GRU with the reset gate before, 40 steps, evaluated every 10."""
     model = {"cell": "gru", "reset": "before"}
     return _train(tiny_corpus, tmp_path_factory.mktemp("lines") / "run", "lines", model)
+
+
+@pytest.fixture(scope="session")
+def tiny_mixture_run(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path) -> Path:
+    """The folder of a run as `tiny_run`, into whose model n-grams of up to three characters are mixed."""
+    return _train(tiny_corpus, tmp_path_factory.mktemp("mixture") / "run", "stream", {"cell": "lstm", "ngram": 3})
 
 
 def _train(corpus: Path, out: Path, framing: str, model: dict[str, Any]) -> Path:

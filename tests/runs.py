@@ -7,16 +7,16 @@ from typing import Any
 from charlm.training.checkpoint import RunFolder
 from charlm.training.trainer import Metrics, StepReport
 
-STEPS = 24
+STEPS = 24  # at least, of each kind
 # Sizes that are no powers of two: what is read back must lie in memory as it did, or sums round differently.
 KINDS: dict[str, dict[str, Any]] = {
-    "stream-gru-rmsprop": {
-        "model": {"cell": "gru", "hidden_size": 6, "dropout": 0.2},
+    "stream-gru-ngram": {
+        "model": {"cell": "gru", "hidden_size": 6, "dropout": 0.2, "ngram": 3},
         "training": {"batch_size": 8, "optimizer": "rmsprop", "momentum": 0.5},
     },
     "stream-lstm-adam": {
         "model": {"hidden_size": 5, "num_layers": 2, "dropout": 0.2},
-        "training": {"batch_size": 3, "optimizer": "adam"},
+        "training": {"batch_size": 3, "optimizer": "adam", "budget": "1200 characters"},
     },
     "lines-gru-adamw": {
         "model": {"cell": "gru", "reset": "before", "hidden_size": 5, "dropout": 0.1},
@@ -24,12 +24,18 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "lines-rnn-sgd": {
         "model": {"cell": "rnn", "hidden_size": 6},
-        "training": {"batch_size": 8, "optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.5},
+        "training": {
+            "batch_size": 8,
+            "optimizer": "sgd",
+            "momentum": 0.9,
+            "learning_rate": 0.5,
+            "budget": "2 epochs",
+        },
     },
 }
 
 
-def config(corpus: Path, kind: str = "stream-gru-rmsprop", **training: Any) -> dict[str, Any]:
+def config(corpus: Path, kind: str = "stream-gru-ngram", **training: Any) -> dict[str, Any]:
     framing = kind.partition("-")[0]
     common = {"budget": "24 steps", "evaluate_every": "5 steps", "sequence_length": 16, "device": "cpu"}
     return {
@@ -48,7 +54,9 @@ def outcome(run: Path) -> dict[str, Any]:
     for part in (*rows, info["progress"], info["interval"]):
         for key in [key for key in part if "second" in key]:
             del part[key]
-    files = (folder.config, folder.vocabulary, folder.model, folder.samples)
+    files = [folder.config, folder.vocabulary, folder.model, folder.samples]
+    if folder.ngram.exists():
+        files.append(folder.ngram)
     last = {name: value.numpy().tobytes() for name, value in tensors.items()}
     return {"metrics": rows, "last": last, "info": info} | {file.name: file.read_bytes() for file in files}
 

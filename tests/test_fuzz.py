@@ -7,9 +7,7 @@ import json
 import math
 import os
 import shutil
-import struct
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,7 @@ import charlm
 from charlm.cli import app
 from charlm.config import load_config, to_yaml
 from charlm.errors import CharlmError, ConfigError, RunError
-
-Bounds = Callable[[], AbstractContextManager[None]]
+from hostile import Bounds, joined, split_header
 
 many = settings(
     max_examples=int(os.environ.get("CHARLM_FUZZ", "500")),
@@ -81,48 +78,49 @@ def exchanged(data: Any, draw: Callable[..., Any]) -> Any:
     return data
 
 
-def split_header(content: bytes) -> tuple[bytes, bytes]:
-    size = struct.unpack("<Q", content[:8])[0]
-    return content[8 : 8 + size], content[8 + size :]
-
-
-def joined(header: bytes, rest: bytes) -> bytes:
-    return struct.pack("<Q", len(header)) + header + rest
-
-
 @st.composite
 def damages(draw: Callable[..., Any], name: str, content: bytes) -> bytes:
     """Draws a damaged version of a file."""
-    kind = draw(st.sampled_from(["bytes", "values"]))
     if name.endswith(".safetensors"):
         header, rest = split_header(content)
-        if kind == "values":
-            return joined(json.dumps(exchanged(json.loads(header), draw)).encode(), rest)
-        if draw(st.booleans()):
-            return joined(edited(header, draw(edits)), rest)
-    elif kind == "values" and name.endswith(".yaml"):
+        data = json.loads(header)
+        del data["__metadata__"]["sha256"]  # as one who means harm would
+        part = draw(st.sampled_from(["values", "header", "numbers", "all"]))
+        if part == "values":
+            exchanged(data, draw)
+        header = json.dumps(data).encode()
+        if part == "header":
+            header = edited(header, draw(edits))
+        if part == "numbers":
+            at = draw(st.integers(0, len(rest) - 1))
+            new = draw(st.binary(min_size=1, max_size=8))[: len(rest) - at]
+            rest = rest[:at] + new + rest[at + len(new) :]
+        content = joined(header, rest)
+        return edited(content, draw(edits)) if part == "all" else content
+    kind = draw(st.sampled_from(["bytes", "values"]))
+    if kind == "values" and name.endswith(".yaml"):
         return yaml.safe_dump(exchanged(yaml.safe_load(content), draw)).encode("utf-8", "surrogatepass")
-    elif kind == "values" and name.endswith(".jsonl"):
+    if kind == "values" and name.endswith(".jsonl"):
         rows = exchanged([json.loads(line) for line in content.splitlines()], draw)
         return "".join(json.dumps(row) + "\n" for row in rows).encode()
-    elif kind == "values":
+    if kind == "values":
         return json.dumps(exchanged(json.loads(content), draw)).encode()
     return edited(content, draw(edits))
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_mixture_run: Path) -> Path:
     """A copy of a run that is damaged and mended again and again."""
-    return Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("fuzz") / "run"))
+    return Path(shutil.copytree(tiny_mixture_run, tmp_path_factory.mktemp("fuzz") / "run"))
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "vocabulary.json", "model.safetensors"])
+@pytest.mark.parametrize("name", ["config.yaml", "vocabulary.json", "model.safetensors", "ngram.safetensors"])
 @many
 @given(data=st.data())
 def test_a_damaged_run_is_refused_by_name_or_gives_finite_numbers(
-    name: str, run: Path, tiny_run: Path, bounds: Bounds, data: st.DataObject
+    name: str, run: Path, tiny_mixture_run: Path, bounds: Bounds, data: st.DataObject
 ):
-    damaged = data.draw(damages(name, (tiny_run / name).read_bytes()))
+    damaged = data.draw(damages(name, (tiny_mixture_run / name).read_bytes()))
     try:
         (run / name).write_bytes(damaged)
         with bounds():
@@ -135,13 +133,13 @@ def test_a_damaged_run_is_refused_by_name_or_gives_finite_numbers(
         assert str(run) in str(error)  # noqa: PT017
         assert len(str(error)) < 10_000  # noqa: PT017
     finally:
-        shutil.copyfile(tiny_run / name, run / name)
+        shutil.copyfile(tiny_mixture_run / name, run / name)
 
 
 def damaged_checkpoint(content: bytes, draw: Callable[..., Any]) -> bytes:
     """Exchanges something in the header of a checkpoint, most often in what it says of the training.
 
-    It is left without its checksum, as one who means harm would leave it.
+    It is left without its checksum.
     """
     header, rest = split_header(content)
     data = json.loads(header)
@@ -171,10 +169,10 @@ class _StopAtOnce:
 @settings(many, max_examples=max(1, many.max_examples // 3))
 @given(data=st.data())
 def test_a_damaged_checkpoint_is_refused_by_name_or_training_goes_on(
-    run: Path, tiny_run: Path, tiny_corpus: Path, bounds: Bounds, data: st.DataObject
+    run: Path, tiny_mixture_run: Path, tiny_corpus: Path, bounds: Bounds, data: st.DataObject
 ):
     name = "last/checkpoint.safetensors"
-    damaged = damaged_checkpoint((tiny_run / name).read_bytes(), data.draw)
+    damaged = damaged_checkpoint((tiny_mixture_run / name).read_bytes(), data.draw)
     try:
         (run / name).write_bytes(damaged)
         with bounds():
@@ -185,22 +183,24 @@ def test_a_damaged_checkpoint_is_refused_by_name_or_training_goes_on(
         assert len(str(error)) < 10_000  # noqa: PT017
         assert not isinstance(error, RunError) or str(run) in str(error)  # noqa: PT017
     finally:
-        for file in tiny_run.rglob("*"):
+        for file in tiny_mixture_run.rglob("*"):
             if file.is_file():
-                shutil.copyfile(file, run / file.relative_to(tiny_run))
+                shutil.copyfile(file, run / file.relative_to(tiny_mixture_run))
 
 
 @many
 @given(data=st.data())
-def test_a_damaged_curve_is_shown_or_refused(run: Path, tiny_run: Path, bounds: Bounds, data: st.DataObject):
+def test_a_damaged_curve_is_shown_or_refused(
+    run: Path, tiny_mixture_run: Path, bounds: Bounds, data: st.DataObject
+):
     try:
         (run / "metrics.jsonl").write_bytes(
-            data.draw(damages("metrics.jsonl", (tiny_run / "metrics.jsonl").read_bytes()))
+            data.draw(damages("metrics.jsonl", (tiny_mixture_run / "metrics.jsonl").read_bytes()))
         )
         with bounds():
             result = CliRunner().invoke(app, ["inspect", str(run)])
     finally:
-        shutil.copyfile(tiny_run / "metrics.jsonl", run / "metrics.jsonl")
+        shutil.copyfile(tiny_mixture_run / "metrics.jsonl", run / "metrics.jsonl")
     assert result.exit_code in (0, 2), result.exception
     assert (str(run) in result.stderr) == (result.exit_code == 2)
 
@@ -208,10 +208,10 @@ def test_a_damaged_curve_is_shown_or_refused(run: Path, tiny_run: Path, bounds: 
 @many
 @given(data=st.data())
 def test_a_damaged_configuration_is_refused_or_means_what_it_says_when_written_again(
-    run: Path, tiny_run: Path, bounds: Bounds, data: st.DataObject
+    run: Path, tiny_mixture_run: Path, bounds: Bounds, data: st.DataObject
 ):
     path = run / "other.yaml"
-    path.write_bytes(data.draw(damages("config.yaml", (tiny_run / "config.yaml").read_bytes())))
+    path.write_bytes(data.draw(damages("config.yaml", (tiny_mixture_run / "config.yaml").read_bytes())))
     with bounds():
         try:
             config = load_config(path)

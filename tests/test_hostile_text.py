@@ -1,8 +1,6 @@
 """Texts that break programs: each is learnt, scored and continued, with finite numbers, or is refused by name."""
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +8,7 @@ import pytest
 
 import charlm
 from charlm.errors import CorpusError
-
-Bounds = Callable[[], AbstractContextManager[None]]
+from hostile import Bounds
 
 PLAIN = "the boat sees the river.\n"
 TEXTS: dict[str, bytes] = {
@@ -48,7 +45,7 @@ ONE_LINE = "only 1 lines, too little to train on"
 def settings(path: Path, framing: str, level: str) -> dict[str, Any]:
     return {
         "corpus": {"path": str(path), "framing": framing, "level": level, "validation": 0.01},
-        "model": {"cell": "gru", "hidden_size": 4},
+        "model": {"cell": "gru", "hidden_size": 4, "ngram": 5},
         "training": {"budget": "2 steps", "batch_size": 2, "sequence_length": 32, "device": "cpu"},
         "sampling": {"length": 20},
     }

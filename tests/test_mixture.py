@@ -1,5 +1,6 @@
 """A run with `model.ngram`: one distribution wherever it is asked for, and it is the mixture."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,25 @@ def test_a_lost_or_foreign_table_is_named(run: Path, tmp_path: Path) -> None:
     table.unlink()
     with pytest.raises(RunError, match=r"ngram\.safetensors is missing"):
         charlm.load(copy)
+
+
+def test_a_table_counted_with_another_vocabulary_is_refused(run: Path, tmp_path: Path, tiny_text: str) -> None:
+    (other := tmp_path / "other.txt").write_text(tiny_text.replace("lamp", "palm") + tiny_text, encoding="utf-8")
+    copy = tmp_path / "copy"
+    charlm.train({**CONFIG, "corpus": {"path": str(other)}}, out=copy)
+    assert len(charlm.load(copy).vocabulary) == len(charlm.load(run).vocabulary)  # nothing else would tell
+    shutil.copyfile(run / "ngram.safetensors", copy / "ngram.safetensors")
+    with pytest.raises(RunError, match=r"not the vocabulary that ngram\.safetensors was trained with"):
+        charlm.load(copy)
+
+
+def test_a_loaded_model_does_not_change_with_its_file(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    lm = charlm.load(copy)
+    before = lm.score(["the boat has bread"])
+    with open(copy / "ngram.safetensors", "r+b") as file:
+        file.truncate(9)  # in place: what is mapped of it is gone
+    assert lm.score(["the boat has bread"]) == before
 
 
 def test_a_run_that_goes_on_ends_as_if_it_had_never_stopped(run: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ a text are looked up together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +31,7 @@ ORDER = 7  # within 0.004 nats of the best order on English prose and plays, Chi
 
 _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
+_AT_ONCE = 1 << 18  # symbols that are predicted together
 _MOST_ENTRIES = 1 << 24  # of one order: up to here float32 holds their numbers, so a model's state can carry them
 
 
@@ -115,6 +116,19 @@ class NgramModel:
 
         Both have shapes (n_i,).
         """
+        log_probs: list[list[_Floats]] = [[np.zeros(0)] for _ in sequences]
+        known: list[list[_Ints]] = [[np.zeros(0, np.int64)] for _ in sequences]
+        for group in _pieces(sequences):
+            # What a piece begins with is there for its context: before it stands nothing that a symbol could see.
+            begins = [max(0, begin - self.contexts) for _, begin in group]
+            pieces = [sequences[i][a : begin + _AT_ONCE] for (i, begin), a in zip(group, begins, strict=True)]
+            for (i, begin), a, p, k in zip(group, begins, *self._predict(pieces), strict=True):
+                log_probs[i].append(p[begin - a :])
+                known[i].append(k[begin - a :])
+        return [np.concatenate(parts) for parts in log_probs], [np.concatenate(parts) for parts in known]
+
+    def _predict(self, sequences: Sequence[Ids]) -> tuple[list[_Floats], list[_Ints]]:
+        """Does the work of `predict`, with some hundred bytes for each symbol."""
         symbols, depth = _lay_out(sequences, self.first_id)
         ranks = symbols
         single = self._tables[0]
@@ -179,16 +193,16 @@ class NgramModel:
         for n in range(int(known.max(initial=0)) + 1, 1, -1):
             table, rows = self._tables[n - 1], np.flatnonzero(known >= n - 1)
             contexts = places[rows, n - 2]
-            starts = table.first[contexts]
-            counts = table.first[contexts + 1] - starts
-            entries = np.repeat(starts - (counts.cumsum() - counts), counts) + np.arange(counts.sum())
-            alpha = table.alpha[entries] * np.repeat(weight[rows], counts)
-            parts.append((np.repeat(rows, counts), table.keys[entries] % V, alpha))
+            parts.append((table, rows, contexts, weight[rows]))
             weight[rows] *= table.gamma[contexts]
         single = self._tables[0]
         p = np.multiply.outer(weight, single.alpha + single.gamma[0] / np.float32(V))
-        for rows, symbols, alpha in parts:
-            p[rows, symbols] += alpha
+        for table, rows, contexts, weights in parts:  # one order at a time: there may be V entries for each row
+            starts = table.first[contexts]
+            counts = table.first[contexts + 1] - starts
+            entries = np.repeat(starts - (counts.cumsum() - counts), counts) + np.arange(counts.sum())
+            alpha = table.alpha[entries] * np.repeat(weights, counts)
+            p[np.repeat(rows, counts), table.keys[entries] % V] += alpha
         return p, known
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -220,13 +234,16 @@ class NgramModel:
                 raise ValueError(f"no table of {n}-grams is expected, or not of these types")
             if keys.ndim != 1 or alpha.shape != keys.shape or gamma.shape != (n_contexts,) or not len(keys):
                 raise ValueError(f"the tables of {n}-grams do not fit each other")
-            if keys[0] < 0 or keys[-1] >= n_contexts * vocabulary_size or not (np.diff(keys) > 0).all():
-                raise ValueError(f"the {n}-grams are not in order")
+            if len(keys) > _MOST_ENTRIES:
+                raise ValueError(f"{len(keys):,} {n}-grams, at most {_MOST_ENTRIES:,} are read")
             if n == 1 and len(keys) != vocabulary_size:
                 raise ValueError(f"{len(keys)} symbols, the vocabulary has {vocabulary_size}")
-            contexts = keys // vocabulary_size
-            sums = np.bincount(contexts, alpha, n_contexts) + gamma
-            if not ((alpha >= 0).all() and (gamma >= 0).all() and np.allclose(sums, 1, atol=1e-4)):
+            # Of their own: what is mapped from a file changes, or is gone, with the file.
+            keys, alpha, gamma = keys.copy(), alpha.copy(), gamma.copy()
+            if keys[0] < 0 or keys[-1] >= n_contexts * vocabulary_size or not (keys[1:] > keys[:-1]).all():
+                raise ValueError(f"the {n}-grams are not in order")
+            sums = np.bincount(keys // vocabulary_size, alpha, n_contexts) + gamma
+            if not ((alpha >= 0).all() and (gamma >= 0).all() and np.allclose(sums, 1, rtol=0, atol=1e-6)):
                 raise ValueError(f"the probabilities of {n}-grams do not add up to one")
             tables.append(_Table.of(keys, alpha, gamma, vocabulary_size))
             n_contexts = len(keys)
@@ -234,6 +251,20 @@ class NgramModel:
             raise ValueError("the tables are not whole")
         model._tables = tables
         return model
+
+
+def _pieces(sequences: Sequence[Ids]) -> Iterator[list[tuple[int, int]]]:
+    """Yields pieces of sequences in groups of about `_AT_ONCE` symbols; of each, which sequence and from where."""
+    group, size = [], 0
+    for i, sequence in enumerate(sequences):
+        for begin in range(0, len(sequence), _AT_ONCE):
+            group.append((i, begin))
+            size += min(_AT_ONCE, len(sequence) - begin)
+            if size >= _AT_ONCE:
+                yield group
+                group, size = [], 0
+    if group:
+        yield group
 
 
 def _lay_out(sequences: Sequence[Ids], first_id: int) -> tuple[_Ints, _Ints]:

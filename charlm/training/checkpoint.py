@@ -134,9 +134,12 @@ class RunFolder:
         tensors, header = read_tensors(self.model)
         load_weights(model, tensors, self.model)
         check_whole(tensors, header, self.model)
+        self._check_vocabulary(header, self.model)
+
+    def _check_vocabulary(self, header: Mapping[str, str], source: Path) -> None:
         if "vocabulary" in header and header["vocabulary"] != _checksum(self.read_text(self.vocabulary).encode()):
             raise RunError(
-                f"{self.vocabulary}: damaged, or not the vocabulary that {self.model.name} was trained with; "
+                f"{self.vocabulary}: damaged, or not the vocabulary that {source.name} was trained with; "
                 "bring back the two files of one run"
             )
 
@@ -154,12 +157,14 @@ class RunFolder:
         if not self.ngram.exists():
             raise RunError(f"{self.path}: incomplete run: {self.ngram.name} is missing")
         tensors, header = read_tensors(self.ngram)
-        check_whole(tensors, header, self.ngram)
         try:
             arrays = {name: value.numpy() for name, value in tensors.items()}
-            return NgramModel.from_arrays(arrays, vocabulary_size, first_id, order)
+            ngram = NgramModel.from_arrays(arrays, vocabulary_size, first_id, order)
         except (ValueError, TypeError) as error:
             raise RunError(f"{self.ngram}: damaged: {error}") from None
+        check_whole(tensors, header, self.ngram)
+        self._check_vocabulary(header, self.ngram)
+        return ngram
 
     def check_model(self, model: nn.Module) -> None:
         """Checks that the best weights, if there are any yet, are whole and fit a model.

@@ -30,8 +30,13 @@ def hold_lock(path: Path) -> Iterator[bool]:
         Whether the file system can lock; some network file systems cannot.
 
     Raises:
-        InputError: another process holds it, or the file cannot be made.
+        InputError: another process holds it, or the file cannot be made; or its folder is a link.
     """
+    if path.parent.is_symlink():  # what training writes beside the lock would end up elsewhere
+        raise InputError(
+            f"{path.parent}: a link to another folder, and training writes into its run folder alone; "
+            "put the folder itself there"
+        )
     try:
         # The file is emptied below: a link that a stranger has put there must not lead to another.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)

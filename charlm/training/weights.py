@@ -53,6 +53,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             if int(form) > FORMAT:
                 raise NewerError(f"{path}: written by a newer charlm (format {form}); install the newest charlm")
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+    except (MemoryError, RuntimeError) as error:  # no room to map it, which the library and torch say each its way
+        raise RunError(f"{path}: cannot be mapped into memory: {str(error)[:200]}") from None
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise RunError(f"{path}: damaged or not a safetensors file: {str(error)[:200]}") from None
 

@@ -15,6 +15,7 @@ import charlm
 from charlm.inference.scoring import sequence_log_probs, window_log_probs
 from charlm.language_model import LanguageModel
 from charlm.model import CharacterModel
+from charlm.text.ngram import NgramModel
 from charlm.training.weights import LARGEST_WEIGHT
 
 CELLS: dict[str, dict[str, Any]] = {
@@ -26,14 +27,14 @@ CELLS: dict[str, dict[str, Any]] = {
 ENGLISH = Path(charlm.__file__).parent.parent / "data" / "english.txt"
 
 
-@pytest.fixture(scope="module", params=CELLS)
+@pytest.fixture(scope="module", params=[*CELLS, "mixture"])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     """A model that has learnt some English, its recurrence far from where it started."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "text.txt").write_text(ENGLISH.read_text(encoding="utf-8")[:40_000], encoding="utf-8")
     config = {
         "corpus": {"path": str(folder / "text.txt")},
-        "model": {"hidden_size": 48, **CELLS[request.param]},
+        "model": {"hidden_size": 48, **CELLS.get(request.param, {"ngram": 5})},
         "training": {"budget": "150 steps", "evaluate_every": "150 steps", "learning_rate": 0.01, "device": "cpu"},
     }
     return charlm.train(config, out=folder / "run")
@@ -72,15 +73,16 @@ def test_a_text_scores_as_its_beginning_and_what_follows_given_the_beginning(
     cell=st.sampled_from(list(CELLS)),
     size=st.integers(2, 60),
     scale=st.sampled_from([0.0, 1.0, 30.0, 1e4, LARGEST_WEIGHT]),
+    order=st.sampled_from([None, 2, 4]),
     seed=st.integers(0, 999),
     data=st.data(),
 )
 def test_the_next_characters_probabilities_sum_to_one_from_any_state(
-    cell: str, size: int, scale: float, seed: int, data: st.DataObject
+    cell: str, size: int, scale: float, order: int | None, seed: int, data: st.DataObject
 ):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = CharacterModel(size, hidden_size=6, **CELLS[cell])
+        model = CharacterModel(size, hidden_size=6, ngram_order=order, **CELLS[cell])
         with torch.no_grad():
             for weight in model.parameters():
                 weight.copy_(weight.clamp(-1, 1) * scale)
@@ -89,6 +91,15 @@ def test_the_next_characters_probabilities_sum_to_one_from_any_state(
         tuple(torch.tensor([data.draw(st.lists(numbers, min_size=6, max_size=6))]).repeat(size, 1) for _ in layer)
         for layer in model.initial_state(1)
     ]
+    if order:
+        text = np.random.default_rng(seed).integers(size, size=200, dtype=np.int32)
+        model.attach(NgramModel([text], size, 0, order))
+        assert model.ngram is not None
+        assert model.ngram_shares is not None
+        model.ngram_shares.copy_(torch.tensor(data.draw(st.lists(st.floats(0, 1), min_size=order, max_size=order))))
+        tables = [model.ngram.arrays()[f"keys.{n}"] for n in range(1, order)]
+        places = [data.draw(st.integers(-1, len(table) - 1)) for table in tables]
+        state.append((torch.tensor([places], dtype=torch.float32).repeat(size, 1),))
     before = data.draw(st.integers(0, size - 1))
     log_probs, _ = window_log_probs(
         model, np.full((size, 1), before, np.int32), np.arange(size, dtype=np.int32)[:, None], state

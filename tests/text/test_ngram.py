@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from charlm.text import ngram
 from charlm.text.ngram import NgramModel
 
 V, FIRST = 5, 1
@@ -114,6 +115,17 @@ def test_a_context_does_not_reach_into_the_sequence_before() -> None:
     for sequence, part in zip(sequences, together, strict=True):
         np.testing.assert_array_equal(model.log_probs([sequence])[0], part)
     assert model.log_probs([]) == []
+
+
+def test_what_is_predicted_piece_by_piece_is_what_is_predicted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = NgramModel(arrays(random_sequences(6, 60)), V, FIRST, 4)
+    test = arrays([*random_sequences(2, 47, seed=1), [], [3], *random_sequences(3, 5, seed=2)])
+    whole = model.predict(test)
+    for at_once in (1, 2, 3, 10, 47):
+        monkeypatch.setattr(ngram, "_AT_ONCE", at_once)
+        for found, expected in zip(model.predict(test), whole, strict=True):
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
 
 
 def test_a_large_vocabulary_and_a_long_context_do_not_overflow() -> None:

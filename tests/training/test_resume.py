@@ -136,7 +136,7 @@ def test_sigusr1_saves_at_once_and_training_goes_on_as_if_nothing_had_happened(
     observer = SaveAt(tmp_path / "run", step)
     charlm.train(config(tiny_corpus), out=tmp_path / "run", observer=observer)
     assert observer.saved == [(f"saved at step {step}", step)]
-    assert outcome(tmp_path / "run") == uninterrupted("stream-gru-rmsprop")
+    assert outcome(tmp_path / "run") == uninterrupted("stream-gru-ngram")
     assert signal.getsignal(signal.SIGUSR1) is before
 
 
