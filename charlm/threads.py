@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -19,9 +19,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Returns the function's result for each item; as many at a time as PyTorch has threads, each on one."""
-    return list(_workers(os.getpid(), torch.get_num_threads()).map(function, items))
+    threads = torch.get_num_threads()
+    if len(items) > 1:
+        return list(_workers(os.getpid(), threads).map(function, items))
+    torch.set_num_threads(1)  # of this thread alone
+    try:
+        return [function(item) for item in items]
+    finally:
+        torch.set_num_threads(threads)
 
 
 @functools.cache

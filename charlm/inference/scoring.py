@@ -200,7 +200,7 @@ def sequence_log_probs(
 
     with reading(model):  # for all threads: each by itself would put the model back while another reads
         divided = model.device.type == "cpu" and len(batches) > 1
-        for _ in side_by_side(score, reversed(batches)) if divided else map(score, batches):
+        for _ in side_by_side(score, batches[::-1]) if divided else map(score, batches):
             pass
     return results
 
