@@ -80,12 +80,14 @@ def test_an_error_in_a_thread_is_raised():
     assert torch.get_num_threads() == 2
 
 
-def test_large_products_few_rows_and_one_thread_are_left_to_pytorch(monkeypatch: pytest.MonkeyPatch):
+def test_large_kernels_few_rows_and_one_thread_are_left_to_pytorch(monkeypatch: pytest.MonkeyPatch):
     model, *_ = setup()
     assert [threads_by_rows(model, rows, 2) for rows in (1, 7, 8, 100)] == [None, None, 2, 2]
     assert [threads_by_rows(model, 100, threads) for threads in (1, 2, 8)] == [None, 2, 8]
-    monkeypatch.setattr(gradient, "_LARGE", 100 * 4 * H * H)
-    assert [threads_by_rows(model, rows, 2) for rows in (100, 101)] == [2, None]
     monkeypatch.setattr(gradient, "_SMALL", 50 * 4 * H * H)
     assert [threads_by_rows(model, rows, 2) for rows in (8, 49, 50)] == [1, 1, 2]
+    monkeypatch.setattr(gradient, "_CACHED", 4 * H * H - 1)
+    assert threads_by_rows(model, 100, 2) is None
+    derived, *_ = setup("gru")  # has no kernel, and is divided however large
+    assert threads_by_rows(derived, 100, 2) == 2
     assert threads_by_rows(model.to("meta"), 8, 2) is None
