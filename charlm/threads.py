@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -19,16 +19,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Returns the function's result for each item; as many at a time as PyTorch has threads, each on one."""
+def side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Yields the result for each item, in order; as many at a time as PyTorch has threads, each on one core."""
     threads = torch.get_num_threads()
     if len(items) > 1:
-        return list(_workers(os.getpid(), threads).map(function, items))
+        yield from _workers(os.getpid(), threads).map(function, items)
+        return
     torch.set_num_threads(1)  # of this thread alone
     try:
-        return [function(item) for item in items]
+        results = [function(item) for item in items]
     finally:
         torch.set_num_threads(threads)
+    yield from results
 
 
 @functools.cache

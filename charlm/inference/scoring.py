@@ -33,6 +33,7 @@ DEFAULT = Conditions()
 
 _MAX_LOGITS = 1 << 22  # numbers of T·B·V held at once
 _MAX_BATCH = 64
+_FEWEST_WEIGHTS = 1 << 16  # recurrent ones, from which on a batch is worth a thread of its own
 _MAX_SYMBOLS = 1 << 20  # of sequences side by side, the filling included
 _READ_AT_ONCE = 1 << 14  # symbols of a context or prompt
 _CHUNK = 1024  # sentences looked at together, sorted by length
@@ -92,8 +93,11 @@ def score_together(
                 raise InputError(f"the model has never seen {name_characters(unknown)}, in {text[:80]!r}")
     end = [vocabulary.boundary_id] if conditions.eos and vocabulary.ends_sentences else []
     ids = [np.append(vocabulary.encode_sentence(text), np.array(end, np.int32)) for text in texts]
-    log_probs = conditional_log_probs(model, vocabulary, ids, beginning or start(model, vocabulary, conditions))
-    return [_score(vocabulary, conditions, *item) for item in zip(sentences, texts, ids, log_probs, strict=True)]
+    scores: dict[int, Score] = {}
+    found = conditional_log_probs(model, vocabulary, ids, beginning or start(model, vocabulary, conditions))
+    for i, log_probs in found:
+        scores[i] = _score(vocabulary, conditions, sentences[i], texts[i], ids[i], log_probs)
+    return [scores[i] for i in range(len(sentences))]
 
 
 def _score(
@@ -149,28 +153,39 @@ def start(model: CharacterModel, vocabulary: Vocabulary, conditions: Conditions)
 
 def conditional_log_probs(
     model: CharacterModel, vocabulary: Vocabulary, sequences: Sequence[Ids], beginning: Beginning
-) -> list[LogProbs]:
-    """Returns the log-probability (nats) of each symbol of each sentence, shapes (n_i,), from what `start` says."""
+) -> Iterator[tuple[int, LogProbs]]:
+    """Yields the log-probability (nats) of each symbol of each sentence, shapes (n_i,), from what `start` says.
+
+    They come with the place of their sentence, in the order in which they are ready.
+    """
     first, state = beginning
     if first is not None:
-        return sequence_log_probs(model, sequences, first, state)
-    results: list[LogProbs] = [np.zeros(0)] * len(sequences)
-    same_first: dict[int, list[int]] = {}
+        yield from each_log_probs(model, sequences, first, state)
+        return
+    same_first: dict[int | None, list[int]] = {}
     for i, ids in enumerate(sequences):
-        if len(ids):
-            same_first.setdefault(int(ids[0]), []).append(i)
+        same_first.setdefault(int(ids[0]) if len(ids) else None, []).append(i)
     for first, members in same_first.items():
+        if first is None:
+            yield from ((i, np.zeros(0)) for i in members)
+            continue
         by_frequency = vocabulary.unigram_log_probs[[first]]
-        rest = sequence_log_probs(model, [sequences[i][1:] for i in members], first)
-        for i, log_probs in zip(members, rest, strict=True):
-            results[i] = np.concatenate((by_frequency, log_probs))
-    return results
+        for n, log_probs in each_log_probs(model, [sequences[i][1:] for i in members], first):
+            yield members[n], np.concatenate((by_frequency, log_probs))
 
 
 def sequence_log_probs(
     model: CharacterModel, sequences: Sequence[Ids], first_id: int, state: ModelState | None = None
 ) -> list[LogProbs]:
-    """Returns the log-probability (nats) of each symbol of each sequence, shapes (n_i,).
+    """Returns what `each_log_probs` yields, in the order of the sequences."""
+    found = dict(each_log_probs(model, sequences, first_id, state))
+    return [found[i] for i in range(len(sequences))]
+
+
+def each_log_probs(
+    model: CharacterModel, sequences: Sequence[Ids], first_id: int, state: ModelState | None = None
+) -> Iterator[tuple[int, LogProbs]]:
+    """Yields the log-probability (nats) of each symbol of each sequence, shapes (n_i,), as soon as it is known.
 
     Each sequence starts from the zero state, or the given one, with `first_id` as the symbol before it. Sequences
     of like length go through the model side by side; long ones in windows, so memory is bounded whatever their
@@ -181,8 +196,11 @@ def sequence_log_probs(
         sequences: ids, shape (n_i,).
         first_id: the symbol read before the first of each sequence.
         state: before `first_id`, for one sequence; None: zero.
+
+    Yields:
+        The place of a sequence, and its log-probabilities.
     """
-    results: list[LogProbs] = [np.zeros(0)] * len(sequences)
+    yield from ((i, np.zeros(0)) for i, ids in enumerate(sequences) if not len(ids))
     order = sorted((i for i in range(len(sequences)) if len(sequences[i])), key=lambda i: len(sequences[i]))
     batches = []
     while order:
@@ -191,18 +209,18 @@ def sequence_log_probs(
         batches.append(order[: min(fits, _MAX_BATCH)])
         order = order[min(fits, _MAX_BATCH) :]
 
-    def score(batch: list[int]) -> None:
+    def read_batch(batch: list[int]) -> LogProbs:
         inputs, targets = pad_lines([sequences[i] for i in batch], first_id)
         before = model.initial_state(len(batch)) if state is None else _repeated(state, len(batch))
-        log_probs, _ = window_log_probs(model, inputs, targets, before)
-        for row, i in enumerate(batch):
-            results[i] = log_probs[row, : len(sequences[i])]
+        return window_log_probs(model, inputs, targets, before)[0]
 
+    weights = model.recurrent.parameter("weight_hh", 0).numel()
+    divided = model.device.type == "cpu" and len(batches) > 1 and weights >= _FEWEST_WEIGHTS
+    batches.reverse()  # the longest first: at the end all threads are done at about the same time
     with reading(model):  # for all threads: each by itself would put the model back while another reads
-        divided = model.device.type == "cpu" and len(batches) > 1
-        for _ in side_by_side(score, batches[::-1]) if divided else map(score, batches):
-            pass
-    return results
+        found = side_by_side(read_batch, batches) if divided else map(read_batch, batches)
+        for batch, log_probs in zip(batches, found, strict=True):
+            yield from ((i, log_probs[row, : len(sequences[i])]) for row, i in enumerate(batch))
 
 
 def _repeated(state: ModelState, B: int) -> ModelState:

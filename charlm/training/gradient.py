@@ -73,7 +73,7 @@ class GradientComputer:
             before = [tuple(each[rows] for each in layer) for layer in state]
             return self._of_rows(x[:, rows], y[:, rows], before, symbols, seeds[i])
 
-        first, *others = side_by_side(part, range(n)) if threads else [part(0)]
+        first, *others = side_by_side(part, range(n)) if threads else (part(0),)
         for other in others:
             first.loss.add_(other.loss)
             torch._foreach_add_(first.parameters, other.parameters)
