@@ -9,6 +9,7 @@ import argparse
 
 import torch
 from measure import machine, print_table
+from torch._C._profiler import _ExperimentalConfig
 from torch.profiler import ProfilerActivity, profile
 from training_speed import own
 
@@ -25,13 +26,14 @@ def main() -> None:
     keep_freed_memory()
     torch.manual_seed(0)
     print(machine() + "\n")
-    rows = [("step", "operation", "calls", "ms", "of the step")]
+    rows = [("step", "operation", "calls", "ms, all threads", "of the step")]
     for cell, backend in SHAPES:
         if backend == "bfloat16" and not has_bfloat16(torch.device("cpu")):
             continue
         step = own(cell, 512, 1, 64, 128, backend)
         step()
-        with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        threads = _ExperimentalConfig(profile_all_threads=True)  # those with rows of their own too
+        with profile(activities=[ProfilerActivity.CPU], experimental_config=threads) as recorded:
             for _ in range(options.steps):
                 step()
         events = sorted(recorded.key_averages(), key=lambda event: -event.self_cpu_time_total)

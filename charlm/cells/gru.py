@@ -185,10 +185,11 @@ class GRUAfterFunction(torch.autograd.Function):
             r, z, a_n = gates[block].chunk(3, 2)  # each (K, B, H)
             h, before = candidates[block], previous(s0, states, block)
             to_n = (1 - h * h).mul_(1 - z)
-            to_m = to_n * r
-            to_r = (a_n - x[block, :, 2 * H :]).mul_(to_m).mul_(1 - r)
-            # (K, B, 3, H): what multiplies ds_t in da_r, da_z and dm
-            factors = torch.stack((to_r, (z - z * z).mul_(before - h), to_m), 2)
+            factors = h.new_empty(len(h), B, 3, H)  # what multiplies ds_t in da_r, da_z and dm
+            to_r, to_z, to_m = factors.unbind(2)
+            torch.mul(to_n, r, out=to_m)
+            torch.sub(a_n, x[block, :, 2 * H :], out=to_r).mul_(to_m).mul_(1 - r)
+            torch.sub(before, h, out=to_z).mul_(z).mul_(1 - z)
             dp = torch.empty_like(factors)  # the gradient of W s + b'
             ds_block = ds[block.start + 1 : block.stop + 1]
             views = (ds_block, ds[block], factors, z, dp, dp.flatten(2))

@@ -179,8 +179,12 @@ class Kenlm(Printer):
 
     def end(self, summary: Summary) -> None:
         """Prints the summary of all lines."""
-        print(f"Perplexity including OOVs:\t{summary.perplexity:.10g}")
-        print(f"Perplexity excluding OOVs:\t{summary.perplexity_excluding_unknown:.10g}")
+        for which, perplexity in (
+            ("including", summary.perplexity),
+            ("excluding", summary.perplexity_excluding_unknown),
+        ):
+            number = 1.0 if math.isnan(perplexity) else perplexity  # of nothing: that of the empty product
+            print(f"Perplexity {which} OOVs:\t{number:.10g}")
         print(f"OOVs:\t{summary.unknown}")
         print(f"Tokens:\t{summary.n}")
 

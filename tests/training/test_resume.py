@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import charlm
 from charlm.errors import Interrupted, RunError
+from charlm.training import gradient
 from charlm.training.checkpoint import RunFolder
 from runs import KINDS, STEPS, StopAt, config, contents, outcome
 
@@ -56,6 +57,23 @@ def test_a_run_stopped_anywhere_and_resumed_equals_the_uninterrupted_run_bit_for
     assert outcome(run) == uninterrupted(kind)
     best = safetensors.torch.load(uninterrupted(kind)["model.safetensors"])
     assert all(torch.equal(value, best[name]) for name, value in lm.model.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["stream-gru-ngram", "lines-rnn-sgd"])  # of batches that can be divided
+def test_it_does_so_too_with_rows_divided_among_threads(
+    tmp_path: Path, tiny_corpus: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gradient, "_SMALL", 0)
+    threads = torch.get_num_threads()
+    try:
+        whole, run = tmp_path / "whole", tmp_path / "run"
+        charlm.train(config(tiny_corpus, kind), out=whole, threads=2)
+        with pytest.raises(Interrupted):
+            charlm.train(config(tiny_corpus, kind), out=run, threads=2, observer=StopAt(10))
+        charlm.train(config(tiny_corpus, kind), out=run, threads=2, resume=True)
+        assert outcome(run) == outcome(whole)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
