@@ -1,8 +1,8 @@
 """What lowers the loss after the same number of characters, the network alone?
 
 Each idea changes one thing of the same training: LSTM, one layer, no n-grams, what `charlm train` does otherwise.
-Ideas that charlm does not have are put in its place here, so that each row can be repeated. A row is one run; "another
-seed" says what chance does. What an idea costs in time is not in the rows.
+Ideas that charlm does not have are put in its place here, so that each row can be repeated. A row is one run, and
+"another seed" says what chance does. What an idea costs in time is not in the rows.
 
     python benchmarks/ideas.py FOLDER [--text shakespeare] [--only "locked dropout"] [--results FILE]
 
