@@ -7,6 +7,16 @@ from typer.testing import CliRunner, Result
 
 from charlm.cli import app
 
+# What is scored: a line of each kind, and one of characters that would spoil a table or a terminal.
+SENTENCES = [
+    "the boat sees the river.",
+    "a miller",
+    "",
+    "the heron likes bread. the heron has a lamp.",
+    "河边的船很安静。",
+]
+NASTY = "a\tb\\c\\n\nd\r\x1b[31m\u202e"
+
 # Nothing of the machine that runs the tests decides how the output looks.
 PLAIN = {"NO_COLOR": None, "FORCE_COLOR": None, "COLORTERM": None, "TTY_COMPATIBLE": None, "TERM": "xterm-256color"}
 

@@ -34,7 +34,7 @@ class Gradient(NamedTuple):
     Attributes:
         loss: cross-entropy in nats, summed, shape ().
         parameters: of the mean cross-entropy, for each parameter of the model in their order.
-        state: after the last step.
+        state: after the last step, without its gradient.
     """
 
     loss: Tensor
@@ -77,6 +77,8 @@ class GradientComputer:
         for other in others:
             first.loss.add_(other.loss)
             torch._foreach_add_(first.parameters, other.parameters)
+        # Memory of its own, even of a single part: where a tensor begins can change how a product rounds, and a
+        # resumed run must equal this one.
         layers = zip(*(gradient.state for gradient in (first, *others)), strict=True)
         return first._replace(state=[tuple(map(torch.cat, zip(*layer, strict=True))) for layer in layers])
 
@@ -93,7 +95,7 @@ class GradientComputer:
         )
         earlier = torch.autograd.grad(features, self._before_output, loss.features.view(features.shape))
         own = (loss.weight,) if loss.bias is None else (loss.weight, loss.bias)
-        return Gradient(loss.total, earlier + own, last)
+        return Gradient(loss.total, earlier + own, [tuple(each.detach() for each in layer) for layer in last])
 
 
 def threads_by_rows(model: CharacterModel, rows: int, threads: int) -> int | None:

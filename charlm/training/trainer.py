@@ -260,9 +260,7 @@ class Trainer:
                 f"{self._gradient_norm:g}"
             )
         self._optimizer.step()
-        # Truncated BPTT: the state goes on, its gradient does not. Its own memory, since where a tensor begins can
-        # change how a product rounds, and a resumed run must equal this one.
-        self._state = [tuple(part.detach().clone() for part in layer) for layer in gradient.state]
+        self._state = gradient.state  # truncated BPTT: the state goes on, its gradient does not
 
         self._learning_rate = self._peaks[0] * factor
         self._interval.loss += total

@@ -10,16 +10,9 @@ import pytest
 
 import charlm
 import commands
+from commands import NASTY, SENTENCES
 
 FIELDS = ["text", "characters", "unknown", "logprob", "mean_logprob", "perplexity", "bits_per_character", "penlp", "slor"]  # fmt: skip  # noqa: E501
-SENTENCES = [
-    "the boat sees the river.",
-    "a miller",
-    "",
-    "the heron likes bread. the heron has a lamp.",
-    "河边的船很安静。",
-]
-NASTY = "a\tb\\c\\n\nd\r\x1b[31m\u202e"
 
 
 def tsv(*args: object, **options: Any) -> list[list[str]]:

@@ -13,15 +13,8 @@ from rich.cells import cell_len
 import charlm
 import commands
 from charlm.cli import app
+from commands import NASTY, SENTENCES
 
-SENTENCES = [
-    "the boat sees the river.",
-    "a miller",
-    "",
-    "the heron likes bread. the heron has a lamp.",
-    "河边的船很安静。",
-]
-NASTY = "a\tb\\c\\n\nd\r\x1b[31m\u202e"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
