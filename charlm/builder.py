@@ -16,7 +16,8 @@ from charlm.cells.fused import has_bfloat16, has_kernel, narrow
 from charlm.cells.steps import is_large
 from charlm.config import Config, ModelConfig, SamplingConfig, load_config, parse_amount
 from charlm.errors import InputError
-from charlm.inference.evaluation import Mixture, evaluate, ngram_model
+from charlm.inference.evaluation import evaluate, ngram_model
+from charlm.inference.mixture import fit_mixture
 from charlm.inference.sampling import Draw, write_texts
 from charlm.model import CharacterModel
 from charlm.recipe import Facts, Recipe, choose
@@ -158,7 +159,7 @@ def build_trainer(
 ) -> Trainer:
     """Puts a trainer together; nothing is written yet.
 
-    With an n-gram model each evaluation also finds its shares in the mixture; the model trains without it.
+    An n-gram model is attached, and each evaluation finds how far to trust it; the network trains without it.
     """
     t, s = config.training, config.sampling
     per_symbol = corpus.train.characters / len(corpus.train.ids)
@@ -167,11 +168,12 @@ def build_trainer(
         return Amount(*parse_amount(text), len(corpus.train.ids), per_symbol)
 
     held_out = bool(len(corpus.validation.ids))
-    mixture = Mixture(ngram, corpus.vocabulary, corpus.validation) if ngram is not None and held_out else None
+    if ngram is not None:
+        model.attach(ngram)
 
     def validate() -> float:
-        if mixture is not None:
-            return mixture.fit(model)
+        if ngram is not None:
+            fit_mixture(model, corpus.vocabulary, corpus.validation.ids)
         return evaluate(model, corpus.vocabulary, corpus.validation).nats_per_character
 
     def write_sample() -> str:

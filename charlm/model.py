@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from charlm.cells import State, find_cell, run_layer
 from charlm.text.ngram import NgramModel
@@ -139,8 +138,8 @@ class CharacterModel(nn.Module):
     ) -> None:
         super().__init__()
         self.ngram: NgramModel | None = None
-        self.ngram_shares: Tensor | None
-        self.register_buffer("ngram_shares", torch.zeros(ngram_order) if ngram_order else None)
+        self.ngram_powers: Tensor | None
+        self.register_buffer("ngram_powers", torch.tensor([[1.0, 0.0]] * ngram_order) if ngram_order else None)
         self.embedding = nn.Embedding(vocabulary_size, embedding_size) if embedding_size else None
         self.recurrent = Recurrent(
             embedding_size or vocabulary_size,
@@ -203,10 +202,10 @@ class CharacterModel(nn.Module):
     def attach(self, ngram: NgramModel) -> None:
         """Mixes an n-gram model in from now on, except in training.
 
-            p(w) = (1 - λ_k) o[w] + λ_k p_ngram(w)
+            p(w) ∝ o[w]^a_k p_ngram(w)^b_k
 
-        k is the length of the longest context that the n-gram model knows, λ is `ngram_shares`. The state then has
-        one part more: which n-grams end at the last symbol, as floats.
+        k is the length of the longest context that the n-gram model knows, (a_k, b_k) a row of `ngram_powers`; at
+        first the network alone. The state then has one part more: which n-grams end at the last symbol, as floats.
         """
         self.ngram = ngram
 
@@ -229,20 +228,35 @@ class CharacterModel(nn.Module):
         return torch.cat([s, places], 2), [*last, (places[-1],)]
 
     def logits(self, features: Tensor) -> Tensor:
-        """Returns V_o s + b_o, shape (…, V), or the log of a mixture; its softmax is that of the next symbol."""
+        """Returns V_o s + b_o, shape (…, V), or the like of a mixture; its softmax is that of the next symbol."""
         H = self.recurrent.hidden_size
-        result: Tensor = self.output(features[..., :H])
-        return result if features.shape[-1] == H else self.mixed(result, features[..., H:].long().cpu().numpy())
+        if features.shape[-1] == H:
+            result: Tensor = self.output(features)
+            return result
+        network, ngram, known = self.experts(features.flatten(0, -2))
+        return self._weighed(network, ngram, known).view(*features.shape[:-1], -1)
 
     def mixed(self, logits: Tensor, places: NDArray[np.int64]) -> Tensor:
-        """Mixes the attached n-gram model in: logits (…, V) and its places (…, K) → log-probabilities (…, V)."""
+        """Mixes the attached n-gram model in: the network's logits (N, V) and places (N, K) → logits (N, V)."""
+        return self._weighed(logits, *self._ngram_log_probs(places, logits))
+
+    def experts(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns what is mixed: the network's logits (N, V), the n-grams' log-probabilities (N, V), and k (N,)."""
+        H = self.recurrent.hidden_size
+        logits = self.output(features[:, :H])
+        return logits, *self._ngram_log_probs(features[:, H:].long().cpu().numpy(), logits)
+
+    def _ngram_log_probs(self, places: NDArray[np.int64], like: Tensor) -> tuple[Tensor, Tensor]:
         assert self.ngram is not None
-        assert self.ngram_shares is not None
-        p, known = self.ngram.distributions(places.reshape(-1, places.shape[-1]))
-        log_p = torch.from_numpy(p).to(logits).log().view(logits.shape)
-        share = self.ngram_shares.clamp(0, 1 - 1e-6)[torch.from_numpy(known).to(logits.device)]
-        share = share.view(*logits.shape[:-1], 1)
-        return torch.logaddexp(F.log_softmax(logits, -1) + torch.log1p(-share), log_p + share.log())
+        p, known = self.ngram.distributions(places)
+        smallest = torch.finfo(torch.float32).tiny
+        return torch.from_numpy(p).to(like).clamp_(min=smallest).log_(), torch.from_numpy(known).to(like.device)
+
+    def _weighed(self, logits: Tensor, log_p: Tensor, known: Tensor) -> Tensor:
+        """Returns a_k logits + b_k log p: each of these logs may lack a constant of its row."""
+        assert self.ngram_powers is not None
+        a, b = self.ngram_powers[known].unsqueeze(2).unbind(1)  # (N, 1)
+        return a * logits + b * log_p
 
     def forward(self, ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """Maps ids (T, B) and a state to logits (T, B, V) and the state after the last step."""

@@ -169,8 +169,6 @@ def train(
         with catch_signals() as requests:
             trainer.run(observer, requests)
         folder.load_model(model)
-        if ngram is not None:
-            model.attach(ngram)
     return LanguageModel(model, vocabulary, settings, folder.path)
 
 

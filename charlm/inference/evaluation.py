@@ -20,7 +20,6 @@ _WARM_UP = 256  # symbols a row reads before its own, to have the state that a s
 _MIN_ROW = 2048  # shorter texts are read in one pass
 _MAX_ROWS = 64
 _WINDOW = 256  # symbols of each row read together: longer ones are no faster
-_ROUNDS = 20  # of expectation maximisation; the shares then move by less than a hundredth
 _LINES = 4096  # lines scored together
 
 
@@ -94,47 +93,6 @@ def ngram_model(vocabulary: Vocabulary, train: Split, order: int = ORDER, *, mos
     """
     ids = train.ids if most is None else train.ids[-most:]
     return NgramModel(sequences_of(vocabulary, ids), len(vocabulary), vocabulary.boundary_id, order)
-
-
-class Mixture:
-    """Finds the shares of an n-gram model in its mixture with a network, on a validation split.
-
-    Holds nine bytes for each symbol of the split.
-
-    Args:
-        ngram: the n-gram model.
-        vocabulary: of both.
-        split: what the shares are found on.
-    """
-
-    def __init__(self, ngram: NgramModel, vocabulary: Vocabulary, split: Split) -> None:
-        log_probs, known = ngram.predict(sequences_of(vocabulary, split.ids))
-        self._theirs = np.concatenate(log_probs).astype(np.float32)
-        self._known = np.concatenate(known).astype(np.int8)
-        self._own = np.zeros_like(self._theirs)
-        self._vocabulary, self._split = vocabulary, split
-
-    def fit(self, model: CharacterModel) -> float:
-        """Sets the shares of a model, to which the n-gram model is not attached, to the likeliest.
-
-        For each length of known context, by expectation maximisation: λ ← the mean of λ p / ((1 - λ) o + λ p).
-
-        Returns:
-            nats per character of the mixture.
-        """
-        assert model.ngram_shares is not None
-        for start, log_probs in text_log_probs(model, self._vocabulary, self._split.ids):
-            self._own[start : start + len(log_probs)] = log_probs
-        nats = 0.0
-        for k in range(len(model.ngram_shares)):
-            here = self._known == k
-            own, theirs = (np.exp(p[here].astype(np.float64)) for p in (self._own, self._theirs))
-            share = 0.3 if len(own) else 0.0
-            for _ in range(_ROUNDS if len(own) else 0):
-                share = float((share * theirs / ((1 - share) * own + share * theirs)).mean())
-            model.ngram_shares[k] = share
-            nats -= float(np.log((1 - share) * own + share * theirs).sum())
-        return nats / self._split.characters
 
 
 def evaluate_baseline(baseline: NgramModel, vocabulary: Vocabulary, split: Split) -> float:

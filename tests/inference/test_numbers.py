@@ -95,8 +95,9 @@ def test_the_next_characters_probabilities_sum_to_one_from_any_state(
         text = np.random.default_rng(seed).integers(size, size=200, dtype=np.int32)
         model.attach(NgramModel([text], size, 0, order))
         assert model.ngram is not None
-        assert model.ngram_shares is not None
-        model.ngram_shares.copy_(torch.tensor(data.draw(st.lists(st.floats(0, 1), min_size=order, max_size=order))))
+        assert model.ngram_powers is not None
+        powers = data.draw(st.lists(st.floats(-1, 2), min_size=2 * order, max_size=2 * order))
+        model.ngram_powers.copy_(torch.tensor(powers).view(order, 2))
         tables = [model.ngram.arrays()[f"keys.{n}"] for n in range(1, order)]
         places = [data.draw(st.integers(-1, len(table) - 1)) for table in tables]
         state.append((torch.tensor([places], dtype=torch.float32).repeat(size, 1),))
