@@ -1,10 +1,11 @@
 """Does a model prefer a real line to the same line damaged?
 
-Takes lines of a run's own validation split, damages each in four ways, and counts how often the real line gets the
-higher score, by every measure that `charlm score` has. Beside the model stands a Kneser-Ney n-gram model that has
-counted the lines of the same training split. A tie counts as wrong. Intervals are Wilson's, at 95%.
+Takes lines of a run's own validation split, damages each in four ways, several times, and counts how often the
+real line gets the higher score, by every measure that `charlm score` has. Beside the model stands a Kneser-Ney
+n-gram model that has counted the lines of the same training split. A tie counts as wrong. Intervals are Wilson's,
+at 95%, as if no two damages were of the same line.
 
-    python benchmarks/damaged_lines.py RUN [--lines 1000] [--shortest 20] [--seed 0]
+    python benchmarks/damaged_lines.py RUN [--lines 1000] [--times 10] [--shortest 20] [--seed 0]
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run")
     parser.add_argument("--lines", type=int, default=1000)
+    parser.add_argument("--times", type=int, default=10, help="how often each line is damaged in each way")
     parser.add_argument("--shortest", type=int, default=20, help="characters")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -129,7 +131,7 @@ def main() -> None:
     damages = Damages(lm.vocabulary.decode(corpus.train.ids).replace("\n", ""), rng)
     scorers = {"model": lm, "n-grams": CountedLines(lm.vocabulary, corpus.train.ids)}
 
-    print(f"| damage | lines | scorer | {' | '.join(Measure)} |")
+    print(f"| damage | pairs | scorer | {' | '.join(Measure)} |")
     print("|---|---|---|" + "---|" * len(Measure))
     every: list[Damage] = [
         damages.two_characters_swapped,
@@ -138,7 +140,7 @@ def main() -> None:
         damages.one_word_dropped,
     ]
     for damage in every:
-        pairs = [(line, spoilt) for line in lines if (spoilt := damage(line)) is not None]
+        pairs = [(line, bad) for _ in range(options.times) for line in lines if (bad := damage(line)) is not None]
         if not pairs:
             continue  # no words in this script
         real, wrong = map(list, zip(*pairs, strict=True))
@@ -149,7 +151,7 @@ def main() -> None:
             for measure in Measure:
                 right = sum(a.measure(measure) > b.measure(measure) for a, b in scores)
                 low, high = interval(right, len(scores))
-                cells.append(f"{right / len(scores):.1%} ({100 * low:.1f}-{100 * high:.1f})")
+                cells.append(f"{right / len(scores):.2%} ({100 * low:.1f}-{100 * high:.1f})")
             print(f"| {name} | {len(scores):,} | {scorer} | {' | '.join(cells)} |", flush=True)
 
 

@@ -33,6 +33,13 @@ def inspect(run: options.Run) -> None:
     rows = [(name, str(tuple(p.shape)), f"{p.numel():,}") for name, p in lm.model.named_parameters()]
     rows.append(("all", "", f"{parameter_count(lm.model):,}"))
     print("\n".join(columns(rows, "<<>")))
+    if lm.model.ngram_powers is not None:
+        network, ngram = lm.model.ngram_powers.T.tolist()
+        print(f"\nmixed with {m.ngram}-grams: the power of each model, by how many characters the n-grams know")
+        table = [["known", *map(str, range(len(network)))]]
+        for who, powers in (("network", network), ("n-grams", ngram)):
+            table.append([who, *(f"{power:.2f}" for power in powers)])
+        print("\n".join(columns(table, "<" + ">" * len(network))))
     metrics = load_metrics(run)
     points = [(row["characters"], row["validation_loss"] or row["train_loss"]) for row in metrics]
     if not points:

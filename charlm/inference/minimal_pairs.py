@@ -212,7 +212,7 @@ def read_pairs(lines: Iterable[str], source: str, *, group_key: str | None = Non
         group_key: the JSON key that names the group; None: linguistics_term, UID or field, the first that is there.
 
     Raises:
-        InputError: a line is not a pair; the message names it.
+        InputError: a line is not a pair, or has no such key; the message names it.
     """
     is_json: bool | None = None
     for number, line in enumerate(lines, 1):
@@ -224,6 +224,8 @@ def read_pairs(lines: Iterable[str], source: str, *, group_key: str | None = Non
             cells = line.lower().split("\t")[:2]
             if cells in (["good", "bad"], ["sentence_good", "sentence_bad"]):
                 continue
+        if group_key is not None and not is_json:
+            raise InputError(f"{where}: not JSON, so no key {group_key!r}; in TSV the group is the third column")
         yield _from_json(line, where, group_key) if is_json else _from_tsv(line, where)
 
 

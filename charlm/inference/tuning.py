@@ -100,7 +100,7 @@ def _check(groups: Sequence[Sequence[Hypothesis]], references: Sequence[Sequence
         name = group[0].id
         if not (name.isdecimal() and int(name) < lengths[0]):
             raise InputError(
-                f"id {name} has no reference: ids are line numbers from 0, and there are {lengths[0]} lines"
+                f"id {name} has no reference: ids are line numbers of the references, from 0 to {lengths[0] - 1}"
             )
 
 

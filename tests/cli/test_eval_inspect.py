@@ -248,6 +248,23 @@ def test_layers_and_an_embedding_are_said_and_counted(tiny_corpus: Path, tmp_pat
     assert re.search(rf"^all +{count:,}$", printed, re.MULTILINE)
 
 
+def test_a_mixture_shows_how_far_each_of_its_models_is_trusted(tiny_corpus: Path, tmp_path: Path) -> None:
+    config = {
+        "corpus": {"path": str(tiny_corpus)},
+        "model": {"hidden_size": 4, "ngram": 3},
+        "training": {"budget": "2 steps"},
+    }
+    powers = charlm.train(config, out=tmp_path / "run").model.ngram_powers
+    assert powers is not None
+    title, *table = answer("inspect", tmp_path / "run").split("\n\n")[2].splitlines()
+    assert title.startswith("mixed with 3-grams")
+    assert [row.split() for row in table] == [
+        ["known", "0", "1", "2"],
+        ["network", *(f"{power:.2f}" for power in powers[:, 0].tolist())],
+        ["n-grams", *(f"{power:.2f}" for power in powers[:, 1].tolist())],
+    ]
+
+
 def test_the_curve_begins_with_the_first_loss_and_tells_the_best(tiny_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)

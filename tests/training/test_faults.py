@@ -26,8 +26,8 @@ SETTINGS = {"budget": "12 steps", "evaluate_every": "4 steps", "keep": 2, "learn
 SENTENCES = ["the boat sees the river.", "the lamp?"]
 
 # Files written: checkpoint, vocabulary, configuration and n-grams; then at each of three evaluations metrics,
-# samples, and the checkpoint twice, once to stay, and at two of them, which find the loss lower, weights; at the end
-# the checkpoint, which then knows that time is up. Each is opened, written, synced and renamed.
+# samples, and the checkpoint twice, once to stay, and at two of them, which find the loss lower, weights; at the
+# end the checkpoint, which then knows that time is up. Each is opened, written, synced and renamed.
 OPERATIONS = 4 * (4 + 3 * 4 + 2 + 1)
 
 
