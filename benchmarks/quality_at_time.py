@@ -15,7 +15,8 @@ validation split, each model with all the context that it can carry.
 
     python benchmarks/quality_at_time.py TEXT [--seconds 100] [--framing lines] [--seeds 3] [--only charlm]
 
-Rows go to standard output as JSON, one a line, as soon as they are known.
+TEXT is a file, or `python`: the top modules of the interpreter's own library, one after another. Rows go to standard
+output as JSON, one a line, as soon as they are known.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import os
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -225,6 +227,12 @@ def own(text: str, framing: str, validation: float, seconds: float, seed: int) -
 RIVALS = {"nanogpt": nanogpt, "char-rnn": char_rnn, "char-rnn.pytorch": char_rnn_pytorch}
 
 
+def library_sources(to: Path) -> None:
+    """Writes the sources of the standard library's top modules, in the order of their names."""
+    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    to.write_text("".join(file.read_text(encoding="utf-8") for file in files), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("text")
@@ -237,9 +245,11 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_memory()
     path, share = options.text, options.validation
+    scratch = tempfile.TemporaryDirectory()  # goes when the program ends
+    if options.text == "python":
+        library_sources(Path(path := str(Path(scratch.name) / "python")))
     if options.held_out:
-        scratch = tempfile.TemporaryDirectory()  # goes when the program ends
-        path = str(Path(scratch.name) / Path(options.text).name)
+        path = str(Path(scratch.name) / "shuffled")
         share = shuffled(Path(options.text), options.held_out, Path(path))
     corpus = load_corpus(path, framing=options.framing, validation=share)
     train, validation = (torch.from_numpy(split.ids.astype("int64")) for split in (corpus.train, corpus.validation))
