@@ -15,8 +15,8 @@ validation split, each model with all the context that it can carry.
 
     python benchmarks/quality_at_time.py TEXT [--seconds 100] [--framing lines] [--seeds 3] [--only charlm]
 
-TEXT is a file, or `python`: the top modules of the interpreter's own library, one after another. Rows go to standard
-output as JSON, one a line, as soon as they are known.
+TEXT is a file, or `python`: the top modules of the interpreter's own library, one after another. Rows go to
+standard output as JSON, one a line, as soon as they are known.
 """
 
 from __future__ import annotations
