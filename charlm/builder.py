@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from charlm.cells import find_cell
+from charlm.cells import compiled, find_cell
 from charlm.cells.fused import has_bfloat16, has_kernel, narrow
 from charlm.cells.steps import is_large
 from charlm.config import Config, ModelConfig, SamplingConfig, load_config, parse_amount
@@ -31,6 +31,7 @@ from charlm.training.trainer import Trainer
 
 MOST_COUNTED = 4_000_000  # symbols, the last ones; counting takes a second and 100 MB for each million
 
+_LARGE = 1 << 15  # recurrent weights of a layer, G·H², from which the compiled kernels gain by bfloat16
 _MEASURE_SECONDS = 0.7  # for each size that the recipe looks at
 
 
@@ -83,6 +84,12 @@ def build_backend(config: Config, vocabulary_size: int, device: torch.device) ->
     if t.backend == "fused" and not fused:
         cell = "gru with reset before" if m.cell == "gru" and m.reset == "before" else m.cell
         raise InputError(f"training.backend fused: no such kernel for {cell} on {device.type}; write auto")
+    kernels = device.type == "cpu" and compiled.library() is not None
+    if t.backend == "compiled" and not kernels:
+        raise InputError("training.backend compiled: needs a CPU and a C compiler, cc or what CC names; write auto")
+    if t.backend == "auto" and kernels:
+        large = rows * m.hidden_size >= _LARGE
+        return "bfloat16" if large and compiled.has_bfloat16() else "compiled"
     if t.backend == "auto" and has_bfloat16(device):
         width = m.embedding_size or vocabulary_size
         if narrow(width, rows) if fused else is_large(t.batch_size, rows * m.hidden_size):

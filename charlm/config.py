@@ -173,10 +173,10 @@ class TrainingConfig(_Section):
     keep: int = Field(
         1, ge=1, description="checkpoints of so many evaluations stay, to go back to; 1: the newest only"
     )
-    backend: Literal["auto", "derived", "fused", "bfloat16"] = Field(
+    backend: Literal["auto", "derived", "compiled", "fused", "bfloat16"] = Field(
         "auto",
-        description="derived: charlm's own kernels; fused: PyTorch's (LSTM; with CUDA all but reset before); "
-        "bfloat16: products in bfloat16, fused where that is; auto: the fastest here",
+        description="derived: by hand, in PyTorch; compiled: the same in C, where there is a C compiler; fused: "
+        "PyTorch's (LSTM; with CUDA all but reset before); bfloat16: products in bfloat16; auto: the fastest here",
     )
     seed: int = Field(1, ge=0, lt=2**32, description="the same seed gives the same run")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")

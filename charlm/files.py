@@ -1,4 +1,4 @@
-"""Files that may come from a stranger, read in bounded time and memory; what they mean is left to others.
+"""Where files lie, and how those are read that may come from a stranger: in bounded time and memory.
 
 A run folder is data that people send each other. So what stands in the place of its files is opened without
 waiting, read only if it is an ordinary file of a size such a file can have, and as JSON that says each thing once.
@@ -11,6 +11,19 @@ import os
 import stat
 from pathlib import Path
 from typing import Any, BinaryIO
+
+
+def cache_folder() -> Path:
+    """Where charlm keeps what it can make again.
+
+    `$CHARLM_CACHE`, else `$XDG_CACHE_HOME/charlm`, else `~/.cache/charlm`; in it `corpora` that were fetched,
+    `encoded` ones, and compiled `kernels`.
+    """
+    if own := os.environ.get("CHARLM_CACHE"):
+        return Path(own).expanduser()
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared).expanduser() / "charlm"
+    return Path.home() / ".cache" / "charlm"
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -14,9 +14,6 @@ from hypothesis import settings
 
 # Models this small gain nothing from threads, and threads that wait for each other on a busy machine take minutes.
 # Read when torch is loaded, here and in the processes that tests start.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-# The models here are tiny: a second thread costs more than it brings, above all beside another busy program.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 # No test here is about speed, and a busy machine must not fail one.

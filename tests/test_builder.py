@@ -37,10 +37,25 @@ GRU = {"cell": "gru", "hidden_size": 512}
 def test_the_backend_is_bfloat16_where_the_machine_has_it_and_it_pays(
     settings: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(builder.compiled, "library", lambda: None)
     monkeypatch.setattr(builder, "has_bfloat16", lambda _: True)
     assert backend(**settings) == expected
     monkeypatch.setattr(builder, "has_bfloat16", lambda _: False)
     assert backend(**settings) == settings.get("backend", "auto")
+
+
+def test_the_kernels_are_compiled_where_there_is_a_compiler(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(builder.compiled, "library", lambda: object())
+    monkeypatch.setattr(builder.compiled, "has_bfloat16", lambda: True)
+    assert backend(cell="gru", hidden_size=128) == "bfloat16"
+    assert backend(cell="gru", hidden_size=64) == "compiled"  # too small to gain
+    assert backend(cell="lstm", backend="fused") == "fused"
+    monkeypatch.setattr(builder.compiled, "has_bfloat16", lambda: False)
+    assert backend(cell="gru", hidden_size=128) == "compiled"
+    assert backend(cell="gru", hidden_size=128, backend="compiled") == "compiled"
+    monkeypatch.setattr(builder.compiled, "library", lambda: None)
+    with pytest.raises(InputError, match=r"training\.backend compiled: needs a CPU and a C compiler"):
+        backend(backend="compiled")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from charlm.cells import fused, gru, lstm, rnn
+from charlm.cells import compiled, fused, gru, lstm, rnn
 
 State = tuple[Tensor, ...]  # each (B, H): (s,) or for the LSTM (s, c)
 
@@ -22,6 +22,7 @@ class Cell(NamedTuple):
     """A recurrence.
 
     Attributes:
+        name: of the cell, and for the GRU of its form.
         gates: how many blocks of H rows the weights have.
         states: how many tensors a state has.
         step: one step by the equations: (x (B, G·H), state, weight_hh, bias_hh) → state.
@@ -30,6 +31,7 @@ class Cell(NamedTuple):
         kernel: the name in torch of the fused kernel of the same equations, if there is one.
     """
 
+    name: str
     gates: int
     states: int
     step: Callable[..., Any]
@@ -64,8 +66,8 @@ def run_layer(
         bias_ih: shape (G·H,), or None.
         bias_hh: shape (G·H,), or None.
         backend: `derived`: by the cell's own `sequence`; `fused`: by PyTorch's kernel, which the cell must have;
-            `bfloat16`: with products in bfloat16, by the kernel where there is one; `auto`: the faster of the
-            first two.
+            `compiled`: by the kernels of `compiled`, which the machine must have; `bfloat16`: with products in
+            bfloat16, by a kernel where there is one; `auto`: the faster of the first two.
 
     Returns:
         s_1 … s_T, shape (T, B, H), and the last state.
@@ -73,22 +75,31 @@ def run_layer(
     if backend == "auto":
         backend = "fused" if fused.suits(cell.kernel, inputs, weight_ih) else "derived"
     dtype = torch.bfloat16 if backend == "bfloat16" else weight_hh.dtype
+    if compiled.runs(backend, weight_hh):
+        if inputs.is_floating_point():
+            x = _input_product(inputs, weight_ih, bias_ih, dtype)
+            return compiled.sequence(cell.name, x, state, weight_hh, bias_hh, dtype=dtype)
+        table = weight_ih.t().contiguous() if bias_ih is None else weight_ih.t() + bias_ih  # (V, G·H)
+        return compiled.sequence(cell.name, table, state, weight_hh, bias_hh, ids=inputs, dtype=dtype)
     if backend == "fused" or (backend == "bfloat16" and fused.has_kernel(cell.kernel, weight_hh.device)):
         assert cell.kernel is not None
         return fused.sequence(cell.kernel, inputs, state, weight_ih, weight_hh, bias_ih, bias_hh, dtype=dtype)
+    return cell.sequence(_input_product(inputs, weight_ih, bias_ih, dtype), state, weight_hh, bias_hh, dtype=dtype)
+
+
+def _input_product(inputs: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Returns U x_t + bias_ih of all steps, shape (T, B, G·H), the product in a dtype of its own."""
     if inputs.is_floating_point():
-        x = F.linear(inputs.to(dtype), weight_ih.to(dtype)).to(weight_ih.dtype)  # (T, B, G·H)
+        x = F.linear(inputs.to(dtype), weight.to(dtype)).to(weight.dtype)
     else:
         # A one-hot vector picks a column of U: looked up, never multiplied.
-        x = F.embedding(inputs, weight_ih.t())  # (T, B, G·H)
-    if bias_ih is not None:
-        x = x.add_(bias_ih)
-    return cell.sequence(x, state, weight_hh, bias_hh, dtype=dtype)
+        x = F.embedding(inputs, weight.t())
+    return x if bias is None else x.add_(bias)
 
 
 _CELLS = {
-    "rnn": Cell(rnn.GATES, rnn.STATES, rnn.step, rnn.sequence, "rnn_tanh"),
-    "lstm": Cell(lstm.GATES, lstm.STATES, lstm.step, lstm.sequence, "lstm"),
-    "gru-before": Cell(gru.GATES, gru.STATES, gru.step_before, gru.sequence_before),
-    "gru-after": Cell(gru.GATES, gru.STATES, gru.step_after, gru.sequence_after, "gru"),
+    "rnn": Cell("rnn", rnn.GATES, rnn.STATES, rnn.step, rnn.sequence, "rnn_tanh"),
+    "lstm": Cell("lstm", lstm.GATES, lstm.STATES, lstm.step, lstm.sequence, "lstm"),
+    "gru-before": Cell("gru-before", gru.GATES, gru.STATES, gru.step_before, gru.sequence_before),
+    "gru-after": Cell("gru-after", gru.GATES, gru.STATES, gru.step_after, gru.sequence_after, "gru"),
 }

@@ -23,6 +23,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from charlm.files import cache_folder
 from charlm.text import library
 from charlm.text.vocabulary import Ids
 
@@ -79,7 +80,7 @@ class IdsWriter:
 def folder() -> Path | None:
     """Returns the folder of encoded corpora, made if need be; None if nothing can be written there."""
     try:
-        path = library.cache_folder() / "encoded"
+        path = cache_folder() / "encoded"
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # RuntimeError: there is no home
         return None

@@ -22,6 +22,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from charlm.errors import CorpusError
+from charlm.files import cache_folder
 
 Progress = Callable[[int, int | None], None]
 
@@ -161,19 +162,6 @@ def known_corpus(name: str) -> KnownCorpus:
         hint = f"did you mean {near}? " if near else ""
         raise CorpusError(f"unknown corpus {name!r}: {hint}known are {', '.join(corpora)}")
     return corpora[name]
-
-
-def cache_folder() -> Path:
-    """Where charlm keeps what it can make again.
-
-    `$CHARLM_CACHE`, else `$XDG_CACHE_HOME/charlm`, else `~/.cache/charlm`; corpora lie in its
-    subfolder `corpora`.
-    """
-    if own := os.environ.get("CHARLM_CACHE"):
-        return Path(own).expanduser()
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared).expanduser() / "charlm"
-    return Path.home() / ".cache" / "charlm"
 
 
 def fetch(

@@ -18,12 +18,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from charlm.cells import compiled
 from charlm.cells.fused import has_kernel
 from charlm.model import CharacterModel, ModelState
 from charlm.threads import side_by_side
 from charlm.training.loss import cross_entropy
 
 _SMALL = 1 << 20  # multiplications of a step's recurrent product, B·G·H², below which one thread does all
+_SMALL_COMPILED = 1 << 18  # the same for the compiled kernels
 _CACHED = 1 << 19  # recurrent weights of one layer, G·H², that a core's own cache holds
 _FEWEST_ROWS = 4  # for a thread: fewer do not pay for reading the weights
 
@@ -101,10 +103,11 @@ class GradientComputer:
 def threads_by_rows(model: CharacterModel, rows: int, threads: int) -> int | None:
     """Returns among how many threads the rows of a batch are divided; None: PyTorch divides operations."""
     layers = model.recurrent
-    weights = layers.parameter("weight_hh", 0).numel()
+    weight = layers.parameter("weight_hh", 0)
+    by_own = compiled.runs(layers.backend, weight)
     fused = layers.backend != "derived" and has_kernel(layers.cell.kernel, model.device)
-    if model.device.type != "cpu" or (fused and weights > _CACHED):
+    if model.device.type != "cpu" or (fused and not by_own and weight.numel() > _CACHED):
         return None
-    if rows * weights < _SMALL:
+    if rows * weight.numel() < (_SMALL_COMPILED if by_own else _SMALL):
         return 1
     return n if (n := min(threads, rows // _FEWEST_ROWS)) > 1 else None

@@ -16,7 +16,7 @@ the boat has a book.\tthe boat has book a.\torder
 a miller likes bread.\ta miller bread likes.\torder
 the heron sees the river.\tthe heron sees teh river.\tletters
 the lamp.\tthe lamp.\tletters
-vkpvkpvkp\tthe boat has a book.\tno group at all
+vkpvkpvkpvkpvkpvkpvkpvkpvkpvkp\tthe boat has a book.\tno group at all
 """
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from charlm.errors import CorpusError
+from charlm.files import cache_folder
 from charlm.text import library
-from charlm.text.library import cache_folder, fetch, find, known_corpora
+from charlm.text.library import fetch, find, known_corpora
 
 pytestmark = pytest.mark.usefixtures("folder")
 
