@@ -67,13 +67,15 @@ def run_layer(
         bias_hh: shape (G·H,), or None.
         backend: `derived`: by the cell's own `sequence`; `fused`: by PyTorch's kernel, which the cell must have;
             `compiled`: by the kernels of `compiled`, which the machine must have; `bfloat16`: with products in
-            bfloat16, by a kernel where there is one; `auto`: the faster of the first two.
+            bfloat16, by a kernel where there is one; `auto`: the fastest in float32.
 
     Returns:
         s_1 … s_T, shape (T, B, H), and the last state.
     """
-    if backend == "auto":
-        backend = "fused" if fused.suits(cell.kernel, inputs, weight_ih) else "derived"
+    if backend == "auto" and fused.suits(cell.kernel, inputs, weight_ih):
+        backend = "fused"
+    elif backend == "auto":
+        backend = "compiled" if compiled.suits(inputs) else "derived"
     dtype = torch.bfloat16 if backend == "bfloat16" else weight_hh.dtype
     if compiled.runs(backend, weight_hh):
         if inputs.is_floating_point():

@@ -29,6 +29,7 @@ _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _SAVED = {"rnn": 0, "lstm": 6, "gru-after": 4, "gru-before": 4}  # numbers for each unit and step
 _SECONDS = 60.0
+_MIN_STEPS = 4  # each call packs the weights anew, which a step or two do not pay back
 
 
 @functools.cache
@@ -77,6 +78,11 @@ def runs(backend: str, weight: Tensor) -> bool:
     """Says whether these kernels run layers with such a weight, for a backend of `cells.run_layer`."""
     wanted = backend == "compiled" or (backend == "bfloat16" and has_bfloat16())
     return wanted and weight.device.type == "cpu" and weight.dtype == torch.float32
+
+
+def suits(inputs: Tensor) -> bool:
+    """Says whether these kernels are there, and faster, for ids (T, B) or vectors (T, B, ·)."""
+    return inputs.device.type == "cpu" and len(inputs) >= _MIN_STEPS and library() is not None
 
 
 def sequence(
