@@ -11,12 +11,12 @@ import torch
 from measure import machine, print_table
 from torch._C._profiler import _ExperimentalConfig
 from torch.profiler import ProfilerActivity, profile
-from training_speed import own
+from training_speed import FLOAT32, own
 
 from charlm.cells.fused import has_bfloat16
 from charlm.training.allocator import keep_freed_memory
 
-SHAPES = [("gru", "auto"), ("lstm", "fused"), ("lstm", "bfloat16")]
+SHAPES = [("gru", FLOAT32), ("gru", "bfloat16"), ("lstm", FLOAT32), ("lstm", "bfloat16")]
 
 
 def main() -> None:

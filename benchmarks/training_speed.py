@@ -145,7 +145,7 @@ def useful_gflop(cell: str, hidden: int, layers: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=0.8)
+    parser.add_argument("--seconds", type=float, default=0.6)
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     keep_freed_memory()

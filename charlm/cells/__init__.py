@@ -72,10 +72,10 @@ def run_layer(
     Returns:
         s_1 … s_T, shape (T, B, H), and the last state.
     """
-    if backend == "auto" and fused.suits(cell.kernel, inputs, weight_ih):
-        backend = "fused"
+    if backend == "auto" and compiled.suits(inputs):
+        backend = "compiled"
     elif backend == "auto":
-        backend = "compiled" if compiled.suits(inputs) else "derived"
+        backend = "fused" if fused.suits(cell.kernel, inputs, weight_ih) else "derived"
     dtype = torch.bfloat16 if backend == "bfloat16" else weight_hh.dtype
     if compiled.runs(backend, weight_hh):
         if inputs.is_floating_point():
