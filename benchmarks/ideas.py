@@ -186,9 +186,9 @@ def changed_model(change: Callable[[CharacterModel, Corpus], None]) -> Change:
     return partial(patch, "charlm.run.build_trainer", build_trainer)
 
 
-def frequencies(model: CharacterModel, corpus: Corpus) -> None:
-    """The output's bias begins as the log of each symbol's frequency."""
-    model.output.bias.copy_(torch.from_numpy(corpus.vocabulary.unigram_log_probs).float())
+def no_frequencies(model: CharacterModel, corpus: Corpus) -> None:
+    """The output's bias begins at zero, not as the log of each symbol's frequency."""
+    model.output.bias.zero_()
 
 
 def skipping() -> AbstractContextManager[Any]:
@@ -303,7 +303,7 @@ def ideas(text: str) -> dict[str, tuple[dict[str, Any], Change]]:
         "cosine": ({"training.schedule": "cosine"}, NOTHING),
         "windows of 32 for the first third": ({}, growing_windows),
         "half the batch for the first third": ({}, growing_batches),
-        "output bias from frequencies": ({}, changed_model(frequencies)),
+        "output bias from zero": ({}, changed_model(no_frequencies)),
         "two layers of as many weights": (two, NOTHING),
         "the same, both read by the output": (two, skipping),
         "muon, 0.01": ({}, muon(0.01)),

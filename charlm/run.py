@@ -26,7 +26,7 @@ from charlm.builder import (
 from charlm.config import Config, load_config, parse_amount, to_yaml
 from charlm.errors import ConfigError, InputError, RunError
 from charlm.language_model import LanguageModel, PathLike, load, set_threads
-from charlm.model import parameter_count, take_over
+from charlm.model import begin_with_frequencies, parameter_count, take_over
 from charlm.recipe import validation_share
 from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Vocabulary, listed
@@ -145,7 +145,9 @@ def train(
             check_weights(shapes, parts_of(last[0])["model"], folder.last)
         backend = build_backend(settings, len(vocabulary), torch_device)
         model = build_model(settings.model, len(vocabulary), backend)
-        if trained is not None:
+        if trained is None:
+            begin_with_frequencies(model, vocabulary.unigram_log_probs)
+        else:
             ids = {symbol: i for i, symbol in enumerate(trained.vocabulary.symbols)}
             take_over(model, trained.model, [ids.get(symbol) for symbol in vocabulary.symbols])
             observer.on_note(_compared(trained, vocabulary))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from charlm.model import CharacterModel, ModelState, parameter_count, take_over
+from charlm.model import CharacterModel, ModelState, begin_with_frequencies, parameter_count, take_over
 
 CELLS = [("rnn", "after"), ("lstm", "after"), ("gru", "before"), ("gru", "after")]
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
@@ -317,3 +317,13 @@ def test_a_model_taken_over_knows_what_it_knew_and_leaves_new_symbols_a_small_sh
     assert torch.logsumexp(before, -1).sub(after[..., 0]).min() >= math.log(5)  # p(new) is at most that of the mean
     columns = new.state_dict()["embedding.weight" if embedding_size else "recurrent.weight_ih_l0"]
     assert torch.equal(columns[0] if embedding_size else columns[:, 0], drawn[0] if embedding_size else drawn[:, 0])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_fresh_model_knows_how_frequent_each_symbol_is(bias: bool) -> None:
+    counts = np.log(np.array([0.5, 0.25, 0.125, 0.125]))
+    model = CharacterModel(4, hidden_size=3, bias=bias)
+    begin_with_frequencies(model, counts)
+    features = torch.zeros(1, 3)
+    expected = torch.from_numpy(counts).float() if bias else torch.full((4,), 0.25).log()
+    torch.testing.assert_close(torch.log_softmax(model.logits(features)[0], 0), expected)

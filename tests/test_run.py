@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -151,3 +152,14 @@ def test_characters_and_bytes_do_not_mix(tmp_path: Path, tiny_run: Path, new_cor
 def test_a_request_that_makes_no_sense_is_refused(tiny_run: Path, arguments: dict[str, Any], said: str):
     with pytest.raises(InputError, match=said):
         charlm.train(**({"from_run": tiny_run} | arguments))
+
+
+def test_training_begins_with_the_frequencies_of_the_text(tiny_corpus: Path, tmp_path: Path) -> None:
+    config = {
+        "corpus": {"path": str(tiny_corpus)},
+        "model": {"hidden_size": 4},
+        "training": {"budget": "1 steps", "learning_rate": 1e-9},
+    }
+    lm = charlm.train(config, out=tmp_path / "run")
+    bias = lm.model.output.bias.detach().numpy()
+    np.testing.assert_allclose(bias, lm.vocabulary.unigram_log_probs, atol=1e-6)

@@ -105,7 +105,12 @@ def sequence(
         bias_hh: shape (G·H,), or None.
         ids: the symbols of a one-hot input, shape (T, B).
         dtype: of the recurrent products: bfloat16, or that of the weights.
+
+    Raises:
+        IndexError: an id is none of a symbol.
     """
+    if ids is not None and ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < len(x)):
+        raise IndexError(f"ids from {int(ids.min())} to {int(ids.max())}, and {len(x)} symbols")
     s0, c0 = state if len(state) == 2 else (*state, None)
     s, c = CompiledFunction.apply(x, ids, s0, c0, weight_hh, bias_hh, cell, dtype)  # type: ignore[no-untyped-call]
     return s, (s[-1],) if c0 is None else (s[-1], c)

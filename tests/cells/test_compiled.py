@@ -96,6 +96,14 @@ def test_gates_are_right_from_the_smallest_argument_to_the_largest(scale: float)
 
 
 @compiler
+@pytest.mark.parametrize("wrong", [-1, 5])
+def test_an_id_of_no_symbol_is_refused(wrong: int) -> None:
+    ids = torch.tensor([[0, 4], [wrong, 1]])
+    with pytest.raises(IndexError, match="5 symbols"):
+        compiled.sequence("rnn", torch.zeros(5, 3), (torch.zeros(2, 3),), torch.zeros(3, 3), None, ids=ids)
+
+
+@compiler
 def test_other_dtypes_go_another_way() -> None:
     assert compiled.runs("compiled", torch.zeros(4, 4))
     assert not compiled.runs("compiled", torch.zeros(4, 4, dtype=torch.float64))
