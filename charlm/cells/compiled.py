@@ -109,7 +109,7 @@ def sequence(
     Raises:
         IndexError: an id is none of a symbol.
     """
-    if ids is not None and ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < len(x)):
+    if ids is not None and ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= len(x)):
         raise IndexError(f"ids from {int(ids.min())} to {int(ids.max())}, and {len(x)} symbols")
     s0, c0 = state if len(state) == 2 else (*state, None)
     s, c = CompiledFunction.apply(x, ids, s0, c0, weight_hh, bias_hh, cell, dtype)  # type: ignore[no-untyped-call]
