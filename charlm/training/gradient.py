@@ -79,10 +79,15 @@ class GradientComputer:
         for other in others:
             first.loss.add_(other.loss)
             torch._foreach_add_(first.parameters, other.parameters)
+        # In memory as the weights are, which the gradient of a matrix that was looked up in is not: the fused
+        # optimisers take both number by number as they lie.
+        parameters = tuple(gradient.contiguous() for gradient in first.parameters)
         # Memory of its own, even of a single part: where a tensor begins can change how a product rounds, and a
         # resumed run must equal this one.
         layers = zip(*(gradient.state for gradient in (first, *others)), strict=True)
-        return first._replace(state=[tuple(map(torch.cat, zip(*layer, strict=True))) for layer in layers])
+        return first._replace(
+            parameters=parameters, state=[tuple(map(torch.cat, zip(*layer, strict=True))) for layer in layers]
+        )
 
     def _of_rows(self, x: Tensor, y: Tensor, state: ModelState, symbols: int, seed: int) -> Gradient:
         model, output = self._model, self._model.output

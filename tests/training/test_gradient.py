@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from charlm.cells import compiled
 from charlm.model import CharacterModel, ModelState
 from charlm.text.batches import IGNORE
 from charlm.training import gradient
 from charlm.training.gradient import GradientComputer, threads_by_rows
+from charlm.training.optimization import build_optimizer
 
 V, H, B, T = 11, 8, 9, 6
 CELLS = ["rnn", "lstm", "gru-after", "gru-before"]
@@ -50,6 +52,25 @@ def test_divided_rows_give_the_gradient_loss_and_state_of_the_whole(cell: str):
         torch.testing.assert_close(found.loss, expected.detach())
         torch.testing.assert_close(found.parameters, expected_gradients)
         torch.testing.assert_close(found.state, last)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "rmsprop", "sgd"])
+@pytest.mark.parametrize("backend", ["derived", "compiled", "bfloat16", "fused"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_step_moves_each_weight_by_its_own_gradient(cell: str, backend: str, optimizer: str):
+    """The fused optimisers read a gradient as it lies: one that lies otherwise than its weight moves others."""
+    if (backend == "fused" and cell != "lstm") or (backend == "compiled" and compiled.library() is None):
+        pytest.skip("no such kernel")
+    model, x, y, state = setup(cell, backend=backend)
+    found = GradientComputer(model)(x, y, state, 20).parameters
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    steps = build_optimizer(model, optimizer, learning_rate=1.0, weight_decay=0.0)
+    for parameter, value in zip(model.parameters(), found, strict=True):
+        parameter.grad = value
+    steps.step()
+    for old, parameter, value in zip(before, model.parameters(), found, strict=True):
+        clear = value.abs() > value.abs().max() / 1000
+        assert ((old - parameter)[clear].sign() == value[clear].sign()).all()
 
 
 def test_the_same_seed_drops_the_same_whichever_thread_is_faster():
