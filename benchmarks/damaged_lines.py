@@ -11,7 +11,6 @@ at 95%, as if no two damages were of the same line.
 from __future__ import annotations
 
 import argparse
-import math
 import random
 from collections.abc import Callable
 
@@ -19,6 +18,7 @@ import numpy as np
 
 import charlm
 from charlm.inference.measures import CharacterScore, Measure, Score
+from charlm.inference.minimal_pairs import wilson
 from charlm.text.ngram import NgramModel
 from charlm.text.vocabulary import Ids, Vocabulary
 
@@ -104,14 +104,6 @@ class CountedLines:
         ]
 
 
-def interval(right: int, n: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share."""
-    z, share = 1.96, right / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return middle - half, middle + half
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run")
@@ -150,7 +142,7 @@ def main() -> None:
             cells = []
             for measure in Measure:
                 right = sum(a.measure(measure) > b.measure(measure) for a, b in scores)
-                low, high = interval(right, len(scores))
+                low, high = wilson(right, len(scores))
                 cells.append(f"{right / len(scores):.2%} ({100 * low:.1f}-{100 * high:.1f})")
             print(f"| {name} | {len(scores):,} | {scorer} | {' | '.join(cells)} |", flush=True)
 

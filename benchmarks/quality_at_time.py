@@ -15,7 +15,7 @@ validation split, each model with all the context that it can carry.
 
     python benchmarks/quality_at_time.py TEXT [--seconds 100] [--framing lines] [--seeds 3] [--only charlm]
 
-TEXT is a file, or `python`: the top modules of the interpreter's own library, one after another. Rows go to
+TEXT is a file, or a corpus that charlm knows by name, such as `python`, the interpreter's own library. Rows go to
 standard output as JSON, one a line, as soon as they are known.
 """
 
@@ -28,7 +28,6 @@ import os
 import statistics
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +43,7 @@ from torch.nn import functional as F
 import charlm
 from charlm.inference.evaluation import evaluate_baseline, ngram_model
 from charlm.text.corpus import Corpus, load_corpus
+from charlm.text.library import find
 from charlm.training.allocator import keep_freed_memory
 
 Ids = Tensor
@@ -227,12 +227,6 @@ def own(text: str, framing: str, validation: float, seconds: float, seed: int) -
 RIVALS = {"nanogpt": nanogpt, "char-rnn": char_rnn, "char-rnn.pytorch": char_rnn_pytorch}
 
 
-def library_sources(to: Path) -> None:
-    """Writes the sources of the standard library's top modules, in the order of their names."""
-    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
-    to.write_text("".join(file.read_text(encoding="utf-8") for file in files), encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("text")
@@ -244,13 +238,11 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names of entrants, separated by commas")
     options = parser.parse_args()
     keep_freed_memory()
-    path, share = options.text, options.validation
+    path, share = str(find(options.text) or options.text), options.validation
     scratch = tempfile.TemporaryDirectory()  # goes when the program ends
-    if options.text == "python":
-        library_sources(Path(path := str(Path(scratch.name) / "python")))
     if options.held_out:
-        path = str(Path(scratch.name) / "shuffled")
-        share = shuffled(Path(options.text), options.held_out, Path(path))
+        to = Path(scratch.name) / "shuffled"
+        share, path = shuffled(Path(path), options.held_out, to), str(to)
     corpus = load_corpus(path, framing=options.framing, validation=share)
     train, validation = (torch.from_numpy(split.ids.astype("int64")) for split in (corpus.train, corpus.validation))
     wanted = options.only.split(",") if options.only else ["charlm", *RIVALS, "kneser-ney"]

@@ -84,7 +84,8 @@ def build_backend(config: Config, vocabulary_size: int, device: torch.device) ->
     if t.backend == "fused" and not fused:
         cell = "gru with reset before" if m.cell == "gru" and m.reset == "before" else m.cell
         raise InputError(f"training.backend fused: no such kernel for {cell} on {device.type}; write auto")
-    kernels = device.type == "cpu" and compiled.library() is not None
+    wanted = t.backend in ("auto", "compiled")  # else none are compiled
+    kernels = wanted and device.type == "cpu" and compiled.library() is not None
     if t.backend == "compiled" and not kernels:
         raise InputError("training.backend compiled: needs a CPU and a C compiler, cc or what CC names; write auto")
     if t.backend == "auto" and kernels:
@@ -107,6 +108,7 @@ def build_model(model: ModelConfig, vocabulary_size: int, backend: str = "auto")
         reset=model.reset,
         bias=model.bias,
         embedding_size=model.embedding_size,
+        output_rank=model.output_rank,
         dropout=model.dropout,
         forget_bias=model.forget_bias,
         recurrent_init=model.recurrent_init,

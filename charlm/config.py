@@ -127,6 +127,9 @@ class ModelConfig(_Section):
     embedding_size: int | None = Field(
         None, ge=1, le=16384, description="factors the input matrix through this width; null: one-hot"
     )
+    output_rank: int | None = Field(
+        None, ge=1, le=16384, description="factors the output matrix through this width; null: one matrix"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropped share between layers and before the output")
     ngram: int | None = Field(
         None,

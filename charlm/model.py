@@ -113,6 +113,7 @@ class CharacterModel(nn.Module):
         reset: `after` or `before`, for the GRU.
         bias: whether cells and output have biases.
         embedding_size: K factors the input matrix into (·, K)(K, V); None: one-hot.
+        output_rank: R factors the output matrix into (V, R)(R, H), see `features`; None: one matrix.
         dropout: dropped share between layers and before the output.
         forget_bias: where the bias of the LSTM's forget gate starts.
         recurrent_init: `orthogonal` (each gate's matrix, Saxe et al. 2014) or `uniform` (±1/√H, as PyTorch).
@@ -130,6 +131,7 @@ class CharacterModel(nn.Module):
         reset: str = "after",
         bias: bool = True,
         embedding_size: int | None = None,
+        output_rank: int | None = None,
         dropout: float = 0.0,
         forget_bias: float = 1.0,
         recurrent_init: str = "orthogonal",
@@ -151,7 +153,8 @@ class CharacterModel(nn.Module):
             dropout=dropout,
             backend=backend,
         )
-        self.output = nn.Linear(hidden_size, vocabulary_size, bias=bias)
+        self.projection = nn.Linear(hidden_size, output_rank, bias=False) if output_rank else None
+        self.output = nn.Linear(output_rank or hidden_size, vocabulary_size, bias=bias)
         self._initialize(cell, embedding_size, forget_bias, recurrent_init)
 
     def _initialize(self, cell: str, embedding_size: int | None, forget_bias: float, recurrent_init: str) -> None:
@@ -177,7 +180,9 @@ class CharacterModel(nn.Module):
             bias = self.recurrent.parameter("bias_ih", layer)
             if cell == "lstm" and bias is not None:
                 nn.init.constant_(bias[H : 2 * H], forget_bias)
-        nn.init.uniform_(self.output.weight, -bound, bound)
+        for linear in (self.projection, self.output):
+            if linear is not None:
+                nn.init.uniform_(linear.weight, -bound, bound)
         if self.output.bias is not None:
             nn.init.zeros_(self.output.bias)
 
@@ -212,15 +217,18 @@ class CharacterModel(nn.Module):
     def features(
         self, ids: Tensor, state: ModelState, generator: torch.Generator | None = None
     ) -> tuple[Tensor, ModelState]:
-        """Runs input and layers: ids (T, B) → what the softmax reads (T, B, H), and the last state.
+        """Runs input and layers: ids (T, B) → what the softmax reads (T, B, R), and the last state.
 
-        With an n-gram model the features end with what that one reads, (T, B, H + K). Dropout draws from the
-        generator, or torch's own.
+        That is s_t, and R = H; or where the output matrix is factored P s_t, so that thousands of characters cost R
+        multiplications each and not H (Sainath et al. 2013, Low-rank matrix factorization for deep neural network
+        training with high-dimensional output targets). With an n-gram model the features end with what that one
+        reads, (T, B, R + K). Dropout draws from the generator, or torch's own.
         """
         inputs = ids if self.embedding is None else self.embedding(ids)  # (T, B) or (T, B, K)
         L = self.recurrent.num_layers
         s, last = self.recurrent(inputs, state[:L], generator)
         s = self.recurrent.drop(s, generator)
+        s = s if self.projection is None else self.projection(s)
         if self.ngram is None or self.training:
             return s, last
         before = state[L][0].long().cpu().numpy() if len(state) > L else None
@@ -229,8 +237,7 @@ class CharacterModel(nn.Module):
 
     def logits(self, features: Tensor) -> Tensor:
         """Returns V_o s + b_o, shape (…, V), or the like of a mixture; its softmax is that of the next symbol."""
-        H = self.recurrent.hidden_size
-        if features.shape[-1] == H:
+        if features.shape[-1] == self.output.in_features:
             result: Tensor = self.output(features)
             return result
         network, ngram, known = self.experts(features.flatten(0, -2))
@@ -242,9 +249,9 @@ class CharacterModel(nn.Module):
 
     def experts(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns what is mixed: the network's logits (N, V), the n-grams' log-probabilities (N, V), and k (N,)."""
-        H = self.recurrent.hidden_size
-        logits = self.output(features[:, :H])
-        return logits, *self._ngram_log_probs(features[:, H:].long().cpu().numpy(), logits)
+        R = self.output.in_features
+        logits = self.output(features[:, :R])
+        return logits, *self._ngram_log_probs(features[:, R:].long().cpu().numpy(), logits)
 
     def _ngram_log_probs(self, places: NDArray[np.int64], like: Tensor) -> tuple[Tensor, Tensor]:
         assert self.ngram is not None
@@ -256,7 +263,7 @@ class CharacterModel(nn.Module):
         """Returns a_k logits + b_k log p: each of these logs may lack a constant of its row."""
         assert self.ngram_powers is not None
         a, b = self.ngram_powers[known].unsqueeze(2).unbind(1)  # (N, 1)
-        return a * logits + b * log_p
+        return torch.addcmul(b * log_p, a, logits)
 
     def forward(self, ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """Maps ids (T, B) and a state to logits (T, B, V) and the state after the last step."""

@@ -3,8 +3,9 @@
 The numbers below were fitted to the runs of `benchmarks/recipe_sweep.py`; `docs/recipes.md` tells how. In short,
 with C the characters that the budget buys, N those of the training text and H the hidden units:
 
-- an LSTM of one layer: the fused kernel makes it the cheapest cell, and width pays more than depth;
+- an LSTM of one layer: of the cells it learns most in the same time, and width pays more than depth;
 - H² ∝ C: eight characters for each recurrent weight; but no more weights than the text can fill, H² ≤ 0.4 N;
+- thousands of characters: an embedding, and an output matrix of rank 3/8 H, which would cost more than all else;
 - dropout by the number of passes C / N over the text; learning rate by H;
 - an n-gram model of order 7 in the mixture: counted in a second for each million characters;
 - at most 30 passes: after that a small text is known by heart, and the rest of the time is given back.
@@ -23,8 +24,8 @@ _CHARACTERS_PER_WEIGHT = 8.0
 _LARGEST_FILL = 0.4
 _MOST_PASSES = 30.0
 _NGRAM = 7  # order
-_WIDE_VOCABULARY = 512  # symbols; with more, a narrow embedding is cheaper than the one-hot input
-_EMBEDDING = 64  # its width
+_WIDE_VOCABULARY = 512  # symbols; with more, factored input and output matrices are cheaper than whole ones
+_EMBEDDING = 64  # the width of the input's
 _VALIDATION_PER_SECOND = 5000  # characters of validation text for each second of budget: about 2% of the time each
 _EVALUATION_SHARE = 0.06  # of the time, at most, for all evaluations together
 _EVALUATION_SPEED = 2.5  # times the speed of training
@@ -94,15 +95,19 @@ def choose(
     """
     N = facts.characters
     settings: dict[str, Any] = {**window(facts), "model.ngram": _NGRAM}
-    if facts.symbols > _WIDE_VOCABULARY:
-        settings["model.embedding_size"] = _EMBEDDING
     settings |= given
     batch, length = settings["training.batch_size"], settings["training.sequence_length"]
+
+    def sized(hidden: int) -> dict[str, Any]:
+        """The settings with layers of so many units."""
+        factors = {"model.embedding_size": _EMBEDDING, "model.output_rank": output_rank(hidden)}
+        wide = facts.symbols > _WIDE_VOCABULARY
+        return {**(factors if wide else {}), **settings, "model.hidden_size": hidden}
 
     def bought(hidden: int) -> tuple[float, float]:
         """The characters that the budget buys at this size, and the speed."""
         unit, amount = budget
-        rate = speed({**settings, "model.hidden_size": hidden})
+        rate = speed(sized(hidden))
         return {"seconds": rate * amount, "epochs": N * amount, "steps": amount * batch * length}.get(
             unit, amount
         ), rate
@@ -132,20 +137,25 @@ def choose(
         count = min(10, max(2, math.floor(_EVALUATION_SHARE * budget[1] / max(each, 1e-9))))
         settings["training.evaluate_every"] = f"{100 / count:.3g}%"
     settings = {
-        **settings,
-        "model.hidden_size": hidden,
+        **sized(hidden),
         "model.dropout": dropout(passes),
         "training.learning_rate": learning_rate(hidden),
         **given,
     }
     limit = "as the text can fill" if hidden == sizes[-1] else "for the characters that the time buys"
     limit = "as you set it" if "model.hidden_size" in given else f"as many {limit}"
+    factored = f", softmax of rank {rank}" if (rank := settings.get("model.output_rank")) else ""
     ngram = f", and {settings['model.ngram']}-grams" if settings["model.ngram"] else ""
     reasons += [
-        f"the model: {hidden} units, {limit}{ngram}; dropout {settings['model.dropout']:g}",
+        f"the model: {hidden} units, {limit}{factored}{ngram}; dropout {settings['model.dropout']:g}",
         f"the steps: {batch} x {length} characters, learning rate {settings['training.learning_rate']:g}",
     ]
     return Recipe({key: value for key, value in settings.items() if key not in given}, reasons)
+
+
+def output_rank(hidden: int) -> int:
+    """Returns the rank of the output matrix for thousands of characters: 3/8 of the units, in steps of 32."""
+    return max(32, 32 * round(hidden * 3 / 8 / 32))
 
 
 def dropout(passes: float) -> float:

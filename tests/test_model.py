@@ -47,13 +47,29 @@ def test_one_layer_without_bias_has_this_many_parameters(reset: str, V: int, H: 
 
 
 @every_cell
-@given(V=st.integers(1, 9), K=st.integers(1, 9), H=st.integers(1, 9), L=st.integers(1, 3))
+@given(V=st.integers(1, 9), K=st.integers(1, 9), H=st.integers(1, 9), L=st.integers(1, 3), R=st.integers(1, 9))
 @few
-def test_biases_layers_and_an_embedding_add_theirs(cell: str, reset: str, V: int, K: int, H: int, L: int) -> None:
+def test_biases_layers_and_factored_matrices_add_theirs(
+    cell: str, reset: str, V: int, K: int, H: int, L: int, R: int
+) -> None:
     G = GATES[cell]
-    model = CharacterModel(V, cell=cell, reset=reset, hidden_size=H, num_layers=L, embedding_size=K)
+    shape = {"cell": cell, "reset": reset, "hidden_size": H, "num_layers": L, "embedding_size": K, "output_rank": R}
     first, higher = G * H * (K + H + 2), G * H * (H + H + 2)
-    assert parameter_count(model) == V * K + first + (L - 1) * higher + V * (H + 1)
+    assert parameter_count(CharacterModel(V, **shape)) == V * K + first + (L - 1) * higher + R * H + V * (R + 1)
+
+
+def test_an_output_matrix_of_full_rank_can_be_factored() -> None:
+    whole, factored = build(5, hidden_size=3), build(5, hidden_size=3, output_rank=3)
+    weights = whole.state_dict()
+    product = factored.output.weight @ factored.projection.weight
+    factored.load_state_dict(
+        {**factored.state_dict(), **{k: v for k, v in weights.items() if k != "output.weight"}}
+    )
+    whole.load_state_dict({**weights, "output.weight": product})
+    ids = draw_ids(5, 4, 2)
+    torch.testing.assert_close(
+        factored(ids, factored.initial_state(2))[0], whole(ids, whole.initial_state(2))[0], rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
@@ -305,6 +321,7 @@ def test_a_model_taken_over_knows_what_it_knew_and_leaves_new_symbols_a_small_sh
 ) -> None:
     ids = [None, 2, 0, None, 4, 1]  # 6 symbols, 4 of the 5 old ones in another order
     shape = {"cell": cell, "reset": reset, "embedding_size": embedding_size, "bias": bias, "hidden_size": 4}
+    shape["output_rank"] = embedding_size
     old, new = build(5, **shape), build(6, seed=1, **shape)
     drawn = new.state_dict()["embedding.weight" if embedding_size else "recurrent.weight_ih_l0"].clone()
     take_over(new, old, ids)

@@ -41,9 +41,9 @@ def library() -> ctypes.CDLL | None:
     compiler = shutil.which(os.environ.get("CC") or "cc") if os.name == "posix" else None
     if compiler is None:
         return None
-    key = hashlib.sha256(_SOURCE.read_bytes() + repr((_FLAGS, _machine(), compiler)).encode()).hexdigest()[:16]
-    folder = cache_folder() / "kernels"
     try:
+        key = hashlib.sha256(_SOURCE.read_bytes() + repr((_FLAGS, _machine(), compiler)).encode()).hexdigest()[:16]
+        folder = cache_folder() / "kernels"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         owner = folder.stat()
         if owner.st_uid != os.getuid() or owner.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -55,7 +55,7 @@ def library() -> ctypes.CDLL | None:
                 subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
                 made.replace(target)
         return ctypes.CDLL(str(target))
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: no home to keep a cache in
         return None
 
 
@@ -108,11 +108,17 @@ def sequence(
 
     Raises:
         IndexError: an id is none of a symbol.
+        ValueError: bfloat16 where the processor has no such products.
     """
-    if ids is not None and ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= len(x)):
-        raise IndexError(f"ids from {int(ids.min())} to {int(ids.max())}, and {len(x)} symbols")
+    if ids is not None and ids.numel():
+        low, high = (int(id) for id in ids.aminmax())
+        if low < 0 or high >= len(x):
+            raise IndexError(f"ids from {low} to {high}, and {len(x)} symbols")
+    if dtype == torch.bfloat16 and not has_bfloat16():
+        raise ValueError("no bfloat16 products on this processor")
     s0, c0 = state if len(state) == 2 else (*state, None)
-    s, c = CompiledFunction.apply(x, ids, s0, c0, weight_hh, bias_hh, cell, dtype)  # type: ignore[no-untyped-call]
+    keep = torch.is_grad_enabled()
+    s, c = CompiledFunction.apply(x, ids, s0, c0, weight_hh, bias_hh, cell, dtype, keep)  # type: ignore[no-untyped-call]
     return s, (s[-1],) if c0 is None else (s[-1], c)
 
 
@@ -130,16 +136,20 @@ class CompiledFunction(torch.autograd.Function):
         bias_hh: Tensor | None,
         cell: str,
         dtype: torch.dtype | None,
+        keep: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns s_1 … s_T, shape (T, B, H), and for the LSTM c_T, shape (B, H)."""
+        """Returns s_1 … s_T, shape (T, B, H), and for the LSTM c_T, shape (B, H).
+
+        Only where asked to `keep` is there what `backward` needs; else memory for one step serves all.
+        """
         T, B = x.shape[:2] if ids is None else ids.shape
         H = weight_hh.shape[1]
         ids = None if ids is None else ids.long().contiguous()
-        states, saved = x.new_empty(T, B, H), x.new_empty(T, B, _SAVED[cell] * H)
+        states, saved = x.new_empty(T, B, H), x.new_empty(T if keep else 1, B, _SAVED[cell] * H)
         last = None if c0 is None else torch.empty_like(s0, memory_format=torch.contiguous_format)
         rounded = _rounded(T, B, H, dtype)
         given = (x, ids, weight_hh, bias_hh, s0, c0)
-        _call(f"{cell}_forward", (T, B, H, rounded is not None), given, (states, saved, last, rounded))
+        _call(f"{cell}_forward", (T, B, H, rounded is not None, keep), given, (states, saved, last, rounded))
         ctx.cell, ctx.dtype, ctx.symbols = cell, dtype, len(x)
         ctx.save_for_backward(states, saved, s0, c0, weight_hh, ids, rounded)
         return states, last
@@ -174,7 +184,7 @@ class CompiledFunction(torch.autograd.Function):
             db = dx.flatten(0, -2).sum(0)
             if ctx.cell == "gru-after":
                 db[2 * H :] = dp[:, :, 2 * H :].sum((0, 1))
-        return dx, None, ds, dc, dw, db, None, None
+        return dx, None, ds, dc, dw, db, None, None, None
 
 
 def _rounded(T: int, B: int, width: int, dtype: torch.dtype | None) -> Tensor | None:

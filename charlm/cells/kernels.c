@@ -8,7 +8,8 @@
  * Every array is float32 and contiguous: dx, dp (T, B, G·H), states and grad (T, B, H), s0, c0 (B, H), weight
  * (G·H, H), bias (G·H); x is (T, B, G·H), or where there are ids (T, B) the table (V, G·H) of which they name a row.
  * In bfloat16 the factors of the recurrent products are rounded to it, and nothing else; the sums stay in float32.
- * The rounded left factors are left behind, (T, B, K rounded up to even), for the gradient of the weights.
+ * The rounded left factors are left behind, (T, B, K rounded up to even), for the gradient of the weights. Where `keep`
+ * is 0 no gradient will be asked for, and what a step saves lies where the step before had it: (1, B, ·).
  */
 
 #include <math.h>
@@ -257,8 +258,9 @@ static inline uint32_t *step_of(uint32_t *pairs, const Product *product, int t, 
 }
 
 #define FORWARD                                                                                                     \
-    int T, int B, int H, int bfloat16, const float *x, const int64_t *ids, const float *weight, const float *bias,    \
-        const float *s0, const float *c0, float *states, float *saved, float *last, uint32_t *pairs
+    int T, int B, int H, int bfloat16, int keep, const float *x, const int64_t *ids, const float *weight,           \
+        const float *bias, const float *s0, const float *c0, float *states, float *saved, float *last,              \
+        uint32_t *pairs
 #define BACKWARD                                                                                                    \
     int T, int B, int H, int bfloat16, const float *grad, const float *grad_last, const float *weight,                \
         const float *s0, const float *c0, const float *states, const float *saved, float *dx, float *dp, float *ds,   \
@@ -266,7 +268,7 @@ static inline uint32_t *step_of(uint32_t *pairs, const Product *product, int t, 
 
 /* The simple cell; nothing is saved but its states, and dp is dx. */
 int charlm_rnn_forward(FORWARD) {
-    (void)c0, (void)saved, (void)last;
+    (void)keep, (void)c0, (void)saved, (void)last;
     Product W;
     int fine = prepare(&W, weight, H, H, 1, bfloat16);
     for (int t = 0; fine && t < T; t++) {
@@ -301,13 +303,14 @@ int charlm_rnn_backward(BACKWARD) {
 int charlm_lstm_forward(FORWARD) {
     Product W;
     int fine = prepare(&W, weight, H, 4 * H, 1, bfloat16);
+    size_t step = keep ? (size_t)B * 6 * H : 0;
     for (int t = 0; fine && t < T; t++) {
-        float *s_t = states + (size_t)t * B * H, *saved_t = saved + (size_t)t * B * 6 * H;
+        float *s_t = states + (size_t)t * B * H, *saved_t = saved + t * step;
         multiply(&W, B, t ? s_t - (size_t)B * H : s0, rows_of(x, ids, t, B, 4 * H, 0), bias, saved_t, 6 * H,
                  step_of(pairs, &W, t, B));
         for (int b = 0; b < B; b++) {
             float *gates = saved_t + (size_t)b * 6 * H;
-            const float *before = t ? gates - (size_t)B * 6 * H + 4 * H : c0 + (size_t)b * H;
+            const float *before = t ? gates - step + 4 * H : c0 + (size_t)b * H;
             EACH(j, n) {
                 Vec i = sigmoid(load(gates + j, n)), f = sigmoid(load(gates + H + j, n));
                 Vec g = hyperbolic(load(gates + 2 * H + j, n)), o = sigmoid(load(gates + 3 * H + j, n));
@@ -363,6 +366,7 @@ int charlm_gru_after_forward(FORWARD) {
     Product W;
     int fine = prepare(&W, weight, H, 3 * H, 1, bfloat16);
     float *a = memory((size_t)B * 3 * H * 4);
+    size_t step = keep ? (size_t)B * 4 * H : 0;
     fine = fine && a;
     for (int t = 0; fine && t < T; t++) {
         float *s_t = states + (size_t)t * B * H;
@@ -371,7 +375,7 @@ int charlm_gru_after_forward(FORWARD) {
         Rows x_t = rows_of(x, ids, t, B, 3 * H, 0);
         for (int b = 0; b < B; b++) {
             const float *x_b = at(x_t, b), *a_b = a + (size_t)b * 3 * H;
-            float *saved_b = saved + ((size_t)t * B + b) * 4 * H;
+            float *saved_b = saved + t * step + (size_t)b * 4 * H;
             EACH(j, n) {
                 Vec r = sigmoid(load(x_b + j, n) + load(a_b + j, n));
                 Vec z = sigmoid(load(x_b + H + j, n) + load(a_b + H + j, n));
@@ -430,13 +434,14 @@ int charlm_gru_before_forward(FORWARD) {
     int fine = prepare(&rz, weight, H, 2 * H, 1, bfloat16);
     fine &= prepare(&candidate, weight + (size_t)2 * H * H, H, H, 1, bfloat16);
     float *a = memory((size_t)B * 2 * H * 4), *q = memory((size_t)B * H * 4);
+    size_t step = keep ? (size_t)B * 4 * H : 0;
     fine = fine && a && q;
     for (int t = 0; fine && t < T; t++) {
         float *s_t = states + (size_t)t * B * H;
         const float *before = t ? s_t - (size_t)B * H : s0;
         multiply(&rz, B, before, rows_of(x, ids, t, B, 3 * H, 0), bias, a, 2 * H, pairs);
         for (int b = 0; b < B; b++) {
-            float *saved_b = saved + ((size_t)t * B + b) * 4 * H;
+            float *saved_b = saved + t * step + (size_t)b * 4 * H;
             EACH(j, n) {
                 Vec r = sigmoid(load(a + (size_t)b * 2 * H + j, n));
                 Vec q_b = r * load(before + (size_t)b * H + j, n);
@@ -448,7 +453,7 @@ int charlm_gru_before_forward(FORWARD) {
         }
         multiply(&candidate, B, q, rows_of(x, ids, t, B, 3 * H, 2 * H), bias ? bias + 2 * H : NULL, s_t, H, pairs);
         for (int b = 0; b < B; b++) {
-            float *saved_b = saved + ((size_t)t * B + b) * 4 * H, *s_b = s_t + (size_t)b * H;
+            float *saved_b = saved + t * step + (size_t)b * 4 * H, *s_b = s_t + (size_t)b * H;
             EACH(j, n) {
                 Vec h = hyperbolic(load(s_b + j, n)), z = load(saved_b + H + j, n);
                 store(saved_b + 2 * H + j, h, n);

@@ -27,7 +27,8 @@ def inspect(run: options.Run) -> None:
     form = f" (reset {m.reset})" if m.cell == "gru" else ""
     layers = "1 layer" if m.num_layers == 1 else f"{m.num_layers} layers"
     given = f"embedding of {m.embedding_size}" if m.embedding_size else f"one-hot input of {v}"
-    print(f"{m.cell.upper()}{form}, {layers} of {m.hidden_size}, {given}, softmax over {v}")
+    rank = f" of rank {m.output_rank}" if m.output_rank else ""
+    print(f"{m.cell.upper()}{form}, {layers} of {m.hidden_size}, {given}, softmax{rank} over {v}")
     path = c.path if isinstance(c.path, str) else ", ".join(c.path)
     print(f"framing {c.framing}, {c.level} level, trained on {printable(path)}\n")
     rows = [(name, str(tuple(p.shape)), f"{p.numel():,}") for name, p in lm.model.named_parameters()]

@@ -27,7 +27,8 @@ _MOST_NUMBERS = 1 << 24  # probabilities of each model in memory
 _MOST_PLACES = 1 << 14  # fourteen numbers then miss the best nats by half a thousandth
 _PIECE = 256  # symbols of a stream that are read together, after as many that only bring the state there
 _MOST_STEPS = 20
-_TOLERANCE = 1e-3
+_WORTH = 0.02  # nats in all, of thousands
+_ROUNDING = 1e-3  # by so much may the same powers seem to differ
 _PRIOR = 10.0  # strength of the pull towards equal trust; one or two symbols outweigh it
 _ROWS = 1024  # places whose covariances are made together
 
@@ -84,17 +85,16 @@ def _likeliest(network: Tensor, ngram: Tensor, known: Tensor, y: Tensor, classes
         (a_k, b_k) of each class, shape (classes, 2).
     """
     powers = torch.full((classes, 2), 0.5, dtype=torch.float64, device=network.device)
-    step = torch.zeros_like(powers)
     least, gradient, hessian = _derivatives(powers, network, ngram, known, y)
     for _ in range(_MOST_STEPS):
-        step = torch.linalg.solve(hessian, gradient)
+        step: Tensor = torch.linalg.solve(hessian, gradient)
+        if (gradient * step).sum(1).max() <= _WORTH:  # twice what it can gain: so near, it is exact enough
+            return powers - step
         nats, *found = _derivatives(powers - step, network, ngram, known, y)
-        while (worse := nats > least).any() and step.abs().max() > _TOLERANCE:  # a step too far
+        while (worse := nats > least + _ROUNDING).any():  # a step too far
             step[worse] /= 2
             nats, *found = _derivatives(powers - step, network, ngram, known, y)
         powers, least, (gradient, hessian) = powers - step, nats, found
-        if step.abs().max() <= _TOLERANCE:
-            break
     return powers
 
 

@@ -95,15 +95,16 @@ def _numpy_step(model: CharacterModel, state: ModelState, kind: type[_Layer]) ->
         else:
             read.append(_Product(kind.arranged(weight_ih), bias, B))
         layers.append(kind(kind.arranged(weight_hh), bias_hh, before))
-    output_weight = _array(model.output.weight)
-    assert output_weight is not None
-    output = _Product(output_weight, _array(model.output.bias), B)
+    linear = [model.output] if model.projection is None else [model.projection, model.output]
+    products = [_Product(each.weight.detach().numpy(), _array(each.bias), B) for each in linear]
 
     def step(ids: NDArray[np.intp]) -> Array:
         s: Array = ids
         for x, layer in zip(read, layers, strict=True):
             s = layer.step(x(s))
-        return output(s)
+        for product in products:
+            s = product(s)
+        return s
 
     return step
 

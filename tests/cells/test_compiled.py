@@ -64,6 +64,20 @@ def test_values_and_gradients_are_those_of_the_derived_cell_in_float64(
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
 
 
+@compiler
+@pytest.mark.parametrize("hidden", [3, 40])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_keeps_nothing_for_gradients_gives_the_same_numbers(name: str, hidden: int) -> None:
+    cell = find_cell(*name.split("-"))
+    weights = layer(cell, V, hidden, True, torch.float32)
+    inputs, state = torch.randn(7, 9, V), tuple(torch.randn(9, hidden) for _ in range(cell.states))
+    kept, kept_last = run_layer(cell, inputs, state, *weights, backend="compiled")
+    with torch.no_grad():
+        out, last = run_layer(cell, inputs, state, *weights, backend="compiled")
+    for found, expected in zip([out, *last], [kept, *kept_last], strict=True):
+        assert torch.equal(found, expected)
+
+
 @rounds
 @pytest.mark.parametrize("one_hot", [True, False])
 @pytest.mark.parametrize("hidden", [1, 2, 33, 64, 95])
@@ -137,6 +151,19 @@ def test_without_a_compiler_or_with_one_that_fails_there_are_none(
         assert compiled.library() is None
         assert not compiled.has_bfloat16()
     assert not list(anew.iterdir())
+
+
+def test_without_a_cache_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHARLM_CACHE", "~nobody-of-that-name/cache")
+    assert compiled.library.__wrapped__() is None
+
+
+def test_a_product_that_the_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "has_bfloat16", lambda: False)
+    with pytest.raises(ValueError, match="bfloat16"):
+        compiled.sequence(
+            "rnn", torch.zeros(4, 2, 3), (torch.zeros(2, 3),), torch.zeros(3, 3), None, dtype=torch.bfloat16
+        )
 
 
 @compiler

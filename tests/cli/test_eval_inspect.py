@@ -235,16 +235,13 @@ def test_the_architecture_is_said_in_words(tiny_run: Path, tiny_lines_run: Path,
     assert lines[1].startswith("framing lines")
 
 
-def test_layers_and_an_embedding_are_said_and_counted(tiny_corpus: Path, tmp_path: Path) -> None:
-    config = {
-        "corpus": {"path": str(tiny_corpus)},
-        "model": {"cell": "rnn", "hidden_size": 8, "num_layers": 2, "embedding_size": 3, "bias": False},
-        "training": {"budget": "1 steps"},
-    }
+def test_layers_and_factors_are_said_and_counted(tiny_corpus: Path, tmp_path: Path) -> None:
+    model = {"cell": "rnn", "hidden_size": 8, "num_layers": 2, "embedding_size": 3, "output_rank": 5, "bias": False}
+    config = {"corpus": {"path": str(tiny_corpus)}, "model": model, "training": {"budget": "1 steps"}}
     size = len(charlm.train(config, out=tmp_path / "run").vocabulary)
     printed = answer("inspect", tmp_path / "run")
-    assert printed.startswith(f"RNN, 2 layers of 8, embedding of 3, softmax over {size}\n")
-    count = size * 3 + 8 * (3 + 8) + 8 * (8 + 8) + 8 * size
+    assert printed.startswith(f"RNN, 2 layers of 8, embedding of 3, softmax of rank 5 over {size}\n")
+    count = size * 3 + 8 * (3 + 8) + 8 * (8 + 8) + 5 * 8 + 5 * size
     assert re.search(rf"^all +{count:,}$", printed, re.MULTILINE)
 
 

@@ -21,7 +21,7 @@ from charlm.training.weights import LARGEST_WEIGHT
 CELLS: dict[str, dict[str, Any]] = {
     "rnn": {"cell": "rnn"},
     "lstm": {"cell": "lstm"},
-    "gru-before": {"cell": "gru", "reset": "before", "embedding_size": 8},
+    "gru-before": {"cell": "gru", "reset": "before", "embedding_size": 8, "output_rank": 16},
     "gru-after": {"cell": "gru", "reset": "after", "num_layers": 2},
 }
 ENGLISH = Path(charlm.__file__).parent.parent / "data" / "english.txt"

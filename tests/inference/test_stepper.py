@@ -49,6 +49,8 @@ def by_the_equations(model: CharacterModel, ids: Tensor, state: ModelState) -> l
             )
             state[layer] = recurrent.cell.step(linear(x, u, b), state[layer], w, b_hh)
             x = state[layer][0]
+        if model.projection is not None:
+            x = x @ model.projection.weight.t()
         result.append(linear(x, model.output.weight, model.output.bias))
     return result
 
@@ -70,7 +72,8 @@ def symbols(steps: int, batch_size: int) -> Tensor:
 def test_each_step_equals_the_equations(
     cell: str, reset: str, layers: int, bias: bool, embedding_size: int | None, batch_size: int
 ) -> None:
-    model = model_of(cell, reset, num_layers=layers, bias=bias, embedding_size=embedding_size)
+    factors = {"embedding_size": embedding_size, "output_rank": embedding_size}
+    model = model_of(cell, reset, num_layers=layers, bias=bias, **factors)
     ids = symbols(6, batch_size)
     with torch.no_grad():
         expected = by_the_equations(model, ids, some_state(model, batch_size))
