@@ -214,7 +214,8 @@ def own(text: str, framing: str, validation: float, seconds: float, seed: int) -
         run = str(Path(folder) / "run")
         fixed = [f"corpus.framing={framing}", f"corpus.validation={validation}", f"training.seed={seed}"]
         command = [sys.executable, "-m", "charlm", "train", *(a for f in fixed for a in ("--set", f)), "--out", run]
-        subprocess.run([*command, "--corpus", text, "--budget", f"{seconds:g}s", "--quiet"], check=True)
+        command += ["--corpus", text, "--budget", f"{seconds:g}s", "--quiet"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # it prints where the run lies
         lm = charlm.load(run)
         evaluation = lm.evaluate(None)
         chosen = lm.config.model, lm.config.training

@@ -5,8 +5,8 @@ file of results already is not run again, so a sweep can be stopped and continue
 
     python benchmarks/recipe_sweep.py FOLDER [--only shakespeare] [--results benchmarks/results/recipe_sweep.jsonl]
 
-FOLDER holds tiny_shakespeare.txt, names.txt and tang_couplets.txt; `chinese` is charlm's own. Of the names 1,000 lines
-at random are held out, of the others the last tenth.
+FOLDER holds tiny_shakespeare.txt, names.txt and tang_couplets.txt; `chinese` is charlm's own. Of the names 1,000
+lines at random are held out, of the others the last tenth.
 """
 
 from __future__ import annotations

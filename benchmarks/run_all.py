@@ -19,12 +19,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "performance.md"
 BENCHMARKS: dict[str, list[str]] = {
-    "training_speed": [],
+    "training_speed": ["--seconds", "0.5"],
     "profile_step": [],
     "sampling_speed": [],
     "scoring_speed": [],
-    "startup": [],
-    "busy_machine": ["--rounds", "2"],
+    "startup": ["--rounds", "5"],
+    "busy_machine": ["--rounds", "2", "--seconds", "2.5"],
     "memory": ["--megabytes", "10", "100"],
 }
 
