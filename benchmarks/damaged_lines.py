@@ -19,7 +19,7 @@ import numpy as np
 import charlm
 from charlm.inference.measures import CharacterScore, Measure, Score
 from charlm.inference.minimal_pairs import wilson
-from charlm.text.ngram import NgramModel
+from charlm.ngram import NgramModel
 from charlm.text.vocabulary import Ids, Vocabulary
 
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # what the vocabulary does not know; such lines are left out

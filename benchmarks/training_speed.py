@@ -8,7 +8,7 @@ the input product made outside. charlm's step is the one that `charlm train` mak
 The rival runs twice: in a process of its own, as torch comes, and in charlm's process, where it has the gain of
 charlm's allocator setting. The last columns are charlm with `training.backend: bfloat16`, over torch as it comes.
 
-    python benchmarks/training_speed.py [--rounds 3] [--seconds 0.8] [--only gru-512]
+    python benchmarks/training_speed.py [--rounds 3] [--seconds 0.5] [--only gru-512]
 
 Useful GFLOP/s count the recurrent, upper-layer and output products, forward and backward, and nothing that one-hot
 input saves; the share is that of the machine's matrix-multiply peak, measured at 1024³ first.
@@ -145,7 +145,7 @@ def useful_gflop(cell: str, hidden: int, layers: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=0.6)
+    parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     keep_freed_memory()

@@ -20,16 +20,17 @@ from charlm.inference.evaluation import evaluate, ngram_model
 from charlm.inference.mixture import fit_mixture
 from charlm.inference.sampling import Draw, write_texts
 from charlm.model import CharacterModel
+from charlm.ngram import NgramModel
 from charlm.recipe import Facts, Recipe, choose
 from charlm.text.batches import Batches, LineBatches, StreamBatches
 from charlm.text.corpus import Corpus, load_corpus
-from charlm.text.ngram import NgramModel
 from charlm.training.budget import Amount
 from charlm.training.checkpoint import RunFolder
 from charlm.training.optimization import build_optimizer
 from charlm.training.trainer import Trainer
 
-MOST_COUNTED = 4_000_000  # symbols, the last ones; counting takes a second and 100 MB for each million
+MOST_COUNTED = 16_000_000  # symbols of a text, the last ones, for n-grams; counting takes 85 bytes for each
+COUNTED_PER_SECOND = 150_000  # of the budget: counting takes about a tenth of it
 
 _LARGE = 1 << 15  # recurrent weights of a layer, G·H², from which the compiled kernels gain by bfloat16
 _MEASURE_SECONDS = 0.7  # for each size that the recipe looks at
@@ -129,7 +130,11 @@ def build_ngram(config: Config, corpus: Corpus) -> NgramModel | None:
     """Counts the n-gram model that the configuration asks for."""
     if config.model.ngram is None:
         return None
-    return ngram_model(corpus.vocabulary, corpus.train, config.model.ngram, most=MOST_COUNTED)
+    unit, amount = parse_amount(config.training.budget)
+    affordable = int(COUNTED_PER_SECOND * amount) if unit == "seconds" else MOST_COUNTED
+    return ngram_model(
+        corpus.vocabulary, corpus.train, config.model.ngram, most=max(1, min(affordable, MOST_COUNTED))
+    )
 
 
 def build_draw(sampling: SamplingConfig) -> Draw:

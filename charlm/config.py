@@ -134,7 +134,7 @@ class ModelConfig(_Section):
     ngram: int | None = Field(
         None,
         ge=2,
-        le=10,
+        le=16,
         description="mixes in an n-gram model of this order, counted in seconds; null: the network alone",
     )
     forget_bias: float = Field(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charlm.cells import State, find_cell, run_layer
-from charlm.text.ngram import NgramModel
+from charlm.ngram import NgramModel
 
 ModelState = list[State]  # one for each layer
 

@@ -1,7 +1,9 @@
 """From a configuration to parts: how layers are computed follows the cell, the shapes and the machine."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,3 +66,28 @@ def test_the_kernels_are_compiled_where_there_is_a_compiler(monkeypatch: pytest.
 def test_a_kernel_that_is_not_there_is_refused(settings: dict[str, Any], cell: str):
     with pytest.raises(InputError, match=f"training.backend fused: no such kernel for {cell} on cpu; write auto"):
         backend(**settings, backend="fused")
+
+
+@pytest.mark.parametrize(
+    ("budget", "counted"), [("2s", 60), ("1m", 100), ("3 steps", 100), ("2 epochs", 100), ("0.01s", 1)]
+)
+def test_of_a_long_text_as_much_is_counted_as_there_is_time_for(
+    budget: str, counted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(builder, "MOST_COUNTED", 100)
+    monkeypatch.setattr(builder, "COUNTED_PER_SECOND", 30)
+    text = tmp_path / "text.txt"
+    text.write_text("".join(map(chr, range(0x4E00, 0x4E00 + 1000))))
+    config = load_config(
+        {
+            "corpus": {"path": str(text), "validation": 0},
+            "model": {"ngram": 2},
+            "training": {"budget": budget},
+        }
+    )
+    ngram = builder.build_ngram(config, builder.build_corpus(config))
+    assert ngram is not None
+    assert len(ngram.arrays()["keys.2"]) == counted  # each character stands once, so each pair too
+    (last,) = ngram.log_probs([np.array([990, 991, 992], np.int32)])
+    (first,) = ngram.log_probs([np.array([0, 1, 2], np.int32)])
+    assert (last[1] > first[1]) == (counted > 10)  # the end of the text

@@ -11,9 +11,9 @@ import numpy as np
 
 from charlm.inference.scoring import LogProbs, sequence_log_probs, window_log_probs
 from charlm.model import CharacterModel
+from charlm.ngram import ORDER, NgramModel
 from charlm.text.batches import line_bounds, pad_lines
 from charlm.text.corpus import Split
-from charlm.text.ngram import ORDER, NgramModel
 from charlm.text.vocabulary import Ids, Vocabulary
 
 _WARM_UP = 256  # symbols a row reads before its own, to have the state that a single pass would carry there

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from charlm.errors import InputError, RunError, TrainingError
 from charlm.files import open_regular, parse_json, read_regular
-from charlm.text.ngram import NgramModel
+from charlm.ngram import NgramModel
 from charlm.training.weights import NewerError, check_weights, check_whole, load_weights, pack_tensors, read_tensors
 
 _MAX_BYTES = {  # of what is read as text: no run of ours writes more

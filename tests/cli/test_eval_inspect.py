@@ -15,8 +15,8 @@ import safetensors.torch
 import charlm
 import commands
 from charlm.builder import build_corpus
+from charlm.ngram import NgramModel
 from charlm.text.corpus import load_held_out
-from charlm.text.ngram import NgramModel
 from commands import answer, refused
 
 FIELDS = [

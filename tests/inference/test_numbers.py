@@ -15,7 +15,7 @@ import charlm
 from charlm.inference.scoring import sequence_log_probs, window_log_probs
 from charlm.language_model import LanguageModel
 from charlm.model import CharacterModel
-from charlm.text.ngram import NgramModel
+from charlm.ngram import NgramModel
 from charlm.training.weights import LARGEST_WEIGHT
 
 CELLS: dict[str, dict[str, Any]] = {

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlm.text import ngram
-from charlm.text.ngram import NgramModel
+from charlm import ngram
+from charlm.ngram import NgramModel
 
 V, FIRST = 5, 1
 Sequences = list[list[int]]
