@@ -25,8 +25,8 @@ from charlm.builder import (
 )
 from charlm.config import Config, load_config, parse_amount, to_yaml
 from charlm.errors import ConfigError, InputError, RunError
-from charlm.language_model import LanguageModel, PathLike, load, set_threads
-from charlm.model import begin_with_frequencies, parameter_count, take_over
+from charlm.language_model import LanguageModel, PathLike, load, load_run_config, set_threads
+from charlm.model import CharacterModel, begin_with_frequencies, parameter_count, take_over
 from charlm.recipe import validation_share
 from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Vocabulary, listed
@@ -111,7 +111,7 @@ def train(
             began = _began_with(folder, last[1])
             if config is None:
                 base = began.config
-                if not folder.shows(to_yaml(began.config)):
+                if not _shows(folder, began.config):
                     observer.on_note(
                         f"{folder.config}: changed since training wrote it; the run goes on with what it had, and "
                         "--set changes that"
@@ -143,16 +143,11 @@ def train(
             with torch.device("meta"):
                 shapes = build_model(settings.model, len(vocabulary))
             check_weights(shapes, parts_of(last[0])["model"], folder.last)
-        backend = build_backend(settings, len(vocabulary), torch_device)
-        model = build_model(settings.model, len(vocabulary), backend)
-        if trained is None:
-            begin_with_frequencies(model, vocabulary.unigram_log_probs)
-        else:
-            ids = {symbol: i for i, symbol in enumerate(trained.vocabulary.symbols)}
-            take_over(model, trained.model, [ids.get(symbol) for symbol in vocabulary.symbols])
+        model = _first_model(settings, vocabulary, torch_device, trained)
+        if trained is not None:
             observer.on_note(_compared(trained, vocabulary))
         ngram = build_ngram(settings, data)
-        trainer = build_trainer(settings, data, model.to(torch_device), folder, known, ngram)
+        trainer = build_trainer(settings, data, model, folder, known, ngram)
         if last is not None:
             trainer.resume(*last)
             folder.check_model(model)
@@ -188,6 +183,19 @@ def _by_recipe(
     for reason in recipe.reasons:
         observer.on_note(reason)
     return load_config(settings.model_dump(), recipe.settings), data
+
+
+def _first_model(
+    settings: Config, vocabulary: Vocabulary, device: torch.device, trained: LanguageModel | None
+) -> CharacterModel:
+    """Returns the model before its first step: random weights and the frequencies, or the trained weights."""
+    model = build_model(settings.model, len(vocabulary), build_backend(settings, len(vocabulary), device))
+    if trained is None:
+        begin_with_frequencies(model, vocabulary.unigram_log_probs)
+    else:
+        ids = {symbol: i for i, symbol in enumerate(trained.vocabulary.symbols)}
+        take_over(model, trained.model, [ids.get(symbol) for symbol in vocabulary.symbols])
+    return model.to(device)
 
 
 @contextmanager
@@ -289,6 +297,13 @@ def _folder_meant(
     if config is None and corpus is None:
         raise InputError("to resume, name the run folder with --out")
     return default_out(config, resolve_config(config, corpus=corpus))
+
+
+def _shows(folder: RunFolder, config: Config) -> bool:
+    """Whether config.yaml says the same; what it leaves out, as another version's file may, has its default."""
+    with suppress(RunError):
+        return load_run_config(folder) == config
+    return False
 
 
 def _check_settings(folder: RunFolder, old: Config, new: Config) -> None:

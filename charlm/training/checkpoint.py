@@ -92,13 +92,6 @@ class RunFolder:
         write_atomically(self.vocabulary, vocabulary.encode())
         write_atomically(self.config, config.encode())
 
-    def shows(self, config: str) -> bool:
-        """Whether config.yaml holds this text."""
-        try:
-            return read_regular(self.config, _MAX_BYTES[self.config.name]) == config.encode()
-        except (OSError, ValueError):
-            return False
-
     def read_text(self, path: Path) -> str:
         """Reads config.yaml, vocabulary.json or metrics.jsonl.
 

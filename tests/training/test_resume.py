@@ -226,6 +226,16 @@ def test_a_configuration_changed_by_hand_is_not_what_the_run_goes_on_with(done: 
     assert note.startswith(f"{path}: changed since training wrote it; ")
 
 
+def test_a_configuration_that_says_the_same_in_other_words_is_no_change(done: Path):
+    path = done / "config.yaml"
+    before = path.read_text()
+    path.write_text("# mine\n" + before.replace("  output_rank: null\n", ""))  # as an earlier version wrote it
+    observer = SaveAt(done, -1)
+    charlm.train(resume=True, out=done, observer=observer)
+    assert path.read_text() == before
+    assert not observer.saved
+
+
 def test_a_longer_budget_counts_from_the_moment_it_is_given(done: Path):
     with pytest.raises(Interrupted):
         charlm.train(resume=True, out=done, budget="60 steps", observer=StopAt(41))
