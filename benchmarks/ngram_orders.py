@@ -4,7 +4,7 @@ For each order and each length of text the n-grams are counted anew, their power
 measured on the validation split of the run's own corpus; beside it the n-grams alone.
 
     charlm train --corpus tiny_shakespeare.txt --budget 100s --out RUN
-    python benchmarks/ngram_orders.py RUN [--orders 7,9,12] [--counted 16000000]
+    python benchmarks/ngram_orders.py RUN [--orders 7,9,12] [--counted 12000000]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", help="a run with model.ngram")
     parser.add_argument("--orders", default="6,7,8,9,10,12")
-    parser.add_argument("--counted", default="16000000", help="symbols at the end of the training split")
+    parser.add_argument("--counted", default="12000000", help="symbols at the end of the training split")
     options = parser.parse_args()
     lm = charlm.load(options.run)
     if lm.model.ngram_powers is None:

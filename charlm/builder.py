@@ -29,7 +29,7 @@ from charlm.training.checkpoint import RunFolder
 from charlm.training.optimization import build_optimizer
 from charlm.training.trainer import Trainer
 
-MOST_COUNTED = 16_000_000  # symbols of a text, the last ones, for n-grams; counting takes 85 bytes for each
+MOST_COUNTED = 12_000_000  # symbols of a text, the last ones, for n-grams; counting takes 85 bytes for each
 COUNTED_PER_SECOND = 150_000  # of the budget: counting takes about a tenth of it
 
 _LARGE = 1 << 15  # recurrent weights of a layer, G·H², from which the compiled kernels gain by bfloat16
