@@ -71,18 +71,6 @@ def locked(self: Recurrent, s: Tensor, generator: torch.Generator | None = None)
     return s * s.new_empty(1, *s.shape[1:]).bernoulli_(keep, generator=generator).div_(keep)
 
 
-def dropping_recurrent(share: float) -> Change:
-    """Drops entries of W for a window (Wan et al. 2013; Merity et al. 2018)."""
-
-    def run_layer(
-        cell: Any, inputs: Tensor, state: Any, weight_ih: Tensor, weight_hh: Tensor, *rest: Any, **named: Any
-    ) -> Any:
-        dropped = F.dropout(weight_hh, share) if torch.is_grad_enabled() else weight_hh
-        return charlm.cells.run_layer(cell, inputs, state, weight_ih, dropped, *rest, **named)
-
-    return partial(patch, "charlm.model.run_layer", run_layer)
-
-
 def dropping_symbols(share: float) -> Change:
     """Drops whole symbols of the input for a window (Gal and Ghahramani 2016)."""
 
@@ -275,7 +263,7 @@ def muon(rate: float) -> Change:
 # --------------------------------------------------------------------------------------------- the ideas
 
 NOTHING: Change = contextlib.nullcontext
-LR, DROPOUT = "training.learning_rate", "model.dropout"
+LR, DROPOUT, WEIGHTS = "training.learning_rate", "model.dropout", "model.recurrent_dropout"
 
 
 def ideas(text: str) -> dict[str, tuple[dict[str, Any], Change]]:
@@ -289,8 +277,8 @@ def ideas(text: str) -> dict[str, tuple[dict[str, Any], Change]]:
         "dropout 0.2": ({DROPOUT: 0.2}, NOTHING),
         "locked dropout 0.1": ({}, lock),
         "locked dropout 0.2": ({DROPOUT: 0.2}, lock),
-        "recurrent weights dropped, 0.1": ({DROPOUT: 0.0}, dropping_recurrent(0.1)),
-        "recurrent weights dropped, 0.2": ({DROPOUT: 0.0}, dropping_recurrent(0.2)),
+        "recurrent weights dropped, 0.1": ({DROPOUT: 0.0, WEIGHTS: 0.1}, NOTHING),
+        "recurrent weights dropped, 0.2": ({DROPOUT: 0.0, WEIGHTS: 0.2}, NOTHING),
         "input dropped, 0.05": ({DROPOUT: 0.0}, dropping_symbols(0.05)),
         "mean of the last 10%": ({}, lambda: averaged(0.1)),
         "mean of the last 20%": ({}, lambda: averaged(0.2)),

@@ -218,11 +218,9 @@ def own(text: str, framing: str, validation: float, seconds: float, seed: int) -
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # it prints where the run lies
         lm = charlm.load(run)
         evaluation = lm.evaluate(None)
-        chosen = lm.config.model, lm.config.training
-        shape = (
-            f"{chosen[0].cell} {chosen[0].hidden_size} dropout {chosen[0].dropout:g} lr {chosen[1].learning_rate:g}"
-        )
-        return evaluation.nats_per_character, shape
+        m, t = lm.config.model, lm.config.training
+        dropped = f"dropout {m.dropout:g}, of recurrent weights {m.recurrent_dropout:g}"
+        return evaluation.nats_per_character, f"{m.cell} {m.hidden_size}, {dropped}, lr {t.learning_rate:g}"
 
 
 RIVALS = {"nanogpt": nanogpt, "char-rnn": char_rnn, "char-rnn.pytorch": char_rnn_pytorch}

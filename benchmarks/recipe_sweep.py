@@ -32,7 +32,7 @@ TEXTS = {
     "chinese": ("chinese", "lines", None),
 }
 H, LR, DROPOUT, BATCH = "model.hidden_size", "training.learning_rate", "model.dropout", "training.batch_size"
-CELL, NGRAM, RANK = "model.cell", "model.ngram", "model.output_rank"
+CELL, NGRAM, RANK, WEIGHTS = "model.cell", "model.ngram", "model.output_rank", "model.recurrent_dropout"
 # text, seconds, what is set by hand
 RUNS: list[tuple[str, float, dict[str, Any]]] = [
     ("shakespeare", 100, {}),
@@ -55,7 +55,28 @@ RUNS: list[tuple[str, float, dict[str, Any]]] = [
     ("shakespeare", 100, {DROPOUT: 0.2}),
     ("chinese", 30, {}),
     ("chinese", 30, {RANK: None}),
-    ("chinese", 30, {RANK: 192}),
+    ("names", 30, {WEIGHTS: 0.1}),
+    ("names", 30, {WEIGHTS: 0.2}),
+    ("names", 100, {WEIGHTS: 0.2}),
+    ("names", 100, {WEIGHTS: 0.4}),
+    ("chinese", 30, {WEIGHTS: 0.2}),
+    ("chinese", 30, {WEIGHTS: 0.4}),
+    ("shakespeare", 100, {WEIGHTS: 0.1}),
+    ("names", 100, {WEIGHTS: 0.4, H: 384}),
+    ("names", 100, {WEIGHTS: 0.3, DROPOUT: 0.2}),
+    ("tang", 100, {WEIGHTS: 0.1}),
+    ("tang", 100, {WEIGHTS: 0.2}),
+    ("chinese", 30, {WEIGHTS: 0.2, DROPOUT: 0.2}),
+    ("chinese", 30, {WEIGHTS: 0.3, H: 128}),
+    ("names", 30, {WEIGHTS: 0.1, DROPOUT: 0.1}),
+    ("names", 100, {WEIGHTS: 0.4, H: 384, DROPOUT: 0.2}),
+    ("names", 100, {WEIGHTS: 0.4, DROPOUT: 0.1}),
+    ("shakespeare", 300, {WEIGHTS: 0.3, DROPOUT: 0.1}),
+    ("shakespeare", 290, {WEIGHTS: 0.2, DROPOUT: 0.1}),
+    ("names", 100, {WEIGHTS: 0.3, H: 320, DROPOUT: 0.2}),
+    ("names", 100, {WEIGHTS: 0.3, H: 384, DROPOUT: 0.2}),
+    ("shakespeare", 280, {WEIGHTS: 0.1, DROPOUT: 0.1}),
+    ("shakespeare", 280, {WEIGHTS: 0.2, DROPOUT: 0.0}),
 ]
 
 
@@ -96,6 +117,7 @@ def run(folder: Path, text: str, seconds: float, settings: dict[str, Any]) -> di
         "cell": model.cell,
         "hidden": model.hidden_size,
         "dropout": model.dropout,
+        "recurrent_dropout": model.recurrent_dropout,
         "learning_rate": training.learning_rate,
         "batch": f"{training.batch_size} x {training.sequence_length}",
         "characters_per_second": round(metrics[-1]["characters_per_second"]),

@@ -29,9 +29,8 @@ from charlm.training.checkpoint import RunFolder
 from charlm.training.optimization import build_optimizer
 from charlm.training.trainer import Trainer
 
-MOST_COUNTED = 12_000_000  # symbols of a text, the last ones, for n-grams; counting takes 85 bytes for each
-COUNTED_PER_SECOND = 150_000  # of the budget: counting takes about a tenth of it
-
+_MOST_COUNTED = 12_000_000  # symbols of a text, the last ones, for n-grams; counting and saving take 135 bytes each
+_COUNTED_PER_SECOND = 150_000  # of the budget: counting takes about a tenth of it
 _LARGE = 1 << 15  # recurrent weights of a layer, G·H², from which the compiled kernels gain by bfloat16
 _MEASURE_SECONDS = 0.7  # for each size that the recipe looks at
 
@@ -111,6 +110,7 @@ def build_model(model: ModelConfig, vocabulary_size: int, backend: str = "auto")
         embedding_size=model.embedding_size,
         output_rank=model.output_rank,
         dropout=model.dropout,
+        recurrent_dropout=model.recurrent_dropout,
         forget_bias=model.forget_bias,
         recurrent_init=model.recurrent_init,
         backend=backend,
@@ -131,10 +131,8 @@ def build_ngram(config: Config, corpus: Corpus) -> NgramModel | None:
     if config.model.ngram is None:
         return None
     unit, amount = parse_amount(config.training.budget)
-    affordable = int(COUNTED_PER_SECOND * amount) if unit == "seconds" else MOST_COUNTED
-    return ngram_model(
-        corpus.vocabulary, corpus.train, config.model.ngram, most=max(1, min(affordable, MOST_COUNTED))
-    )
+    most = min(_MOST_COUNTED, int(_COUNTED_PER_SECOND * amount)) if unit == "seconds" else _MOST_COUNTED
+    return ngram_model(corpus.vocabulary, corpus.train, config.model.ngram, most=max(1, most))
 
 
 def build_draw(sampling: SamplingConfig) -> Draw:

@@ -131,6 +131,9 @@ class ModelConfig(_Section):
         None, ge=1, le=16384, description="factors the output matrix through this width; null: one matrix"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropped share between layers and before the output")
+    recurrent_dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropped share of the recurrent weights W, drawn anew for each window"
+    )
     ngram: int | None = Field(
         None,
         ge=2,

@@ -6,7 +6,7 @@ with C the characters that the budget buys, N those of the training text and H t
 - an LSTM of one layer: of the cells it learns most in the same time, and width pays more than depth;
 - H² ∝ C: eight characters for each recurrent weight; but no more weights than the text can fill, H² ≤ 0.4 N;
 - thousands of characters: an embedding, and an output matrix of rank 3/8 H, which would cost more than all else;
-- dropout by the number of passes C / N over the text; learning rate by H;
+- dropout, of the state and of the recurrent weights, by the passes C / N over the text; learning rate by H;
 - an n-gram model of order 9 in the mixture, 7 for thousands of characters: counted in a second for each million;
 - at most 30 passes: after that a small text is known by heart, and the rest of the time is given back.
 """
@@ -26,6 +26,8 @@ _MOST_PASSES = 30.0
 _NGRAM = 9  # order; in the mixture longer ones still gain a little on prose, much on code, and double the file
 _WIDE_NGRAM = 7  # with thousands of characters
 _WIDE_VOCABULARY = 512  # symbols; with more, factored input and output matrices are cheaper than whole ones
+_DROPPED_FROM, _DROPPED, _WIDE_DROPPED = 2.0, 0.05, 0.1  # passes, and the share of the state for each doubling
+_WEIGHTS_DROPPED_FROM, _WEIGHTS_DROPPED = 4.0, 0.12
 _EMBEDDING = 64  # the width of the input's
 _VALIDATION_PER_SECOND = 5000  # characters of validation text for each second of budget: about 2% of the time each
 _EVALUATION_SHARE = 0.06  # of the time, at most, for all evaluations together
@@ -139,7 +141,8 @@ def choose(
         settings["training.evaluate_every"] = f"{100 / count:.3g}%"
     settings = {
         **sized(hidden),
-        "model.dropout": dropout(passes),
+        "model.dropout": dropout(passes / _DROPPED_FROM, _WIDE_DROPPED if wide else _DROPPED),
+        "model.recurrent_dropout": dropout(passes / _WEIGHTS_DROPPED_FROM, _WEIGHTS_DROPPED),
         "training.learning_rate": learning_rate(hidden),
         **given,
     }
@@ -148,8 +151,9 @@ def choose(
     factored = f", softmax of rank {rank}" if (rank := settings.get("model.output_rank")) else ""
     ngram = f", and {settings['model.ngram']}-grams" if settings["model.ngram"] else ""
     reasons += [
-        f"the model: {hidden} units, {limit}{factored}{ngram}; dropout {settings['model.dropout']:g}",
-        f"the steps: {batch} x {length} characters, learning rate {settings['training.learning_rate']:g}",
+        f"the model: {hidden} units, {limit}{factored}{ngram}",
+        f"the steps: {batch} x {length} characters, learning rate {settings['training.learning_rate']:g}; "
+        f"dropout {settings['model.dropout']:g}, of recurrent weights {settings['model.recurrent_dropout']:g}",
     ]
     return Recipe({key: value for key, value in settings.items() if key not in given}, reasons)
 
@@ -159,9 +163,9 @@ def output_rank(hidden: int) -> int:
     return max(32, 32 * round(hidden * 3 / 8 / 32))
 
 
-def dropout(passes: float) -> float:
-    """Returns the dropped share for so many passes over the text."""
-    return round(min(0.5, max(0.0, 0.1 * math.log2(max(passes, 1e-9) / 2))), 2)
+def dropout(times: float, per_doubling: float) -> float:
+    """Returns the dropped share for so many times the passes that need none."""
+    return round(min(0.5, max(0.0, per_doubling * math.log2(max(times, 1e-9)))), 2)
 
 
 def learning_rate(hidden: int) -> float:

@@ -351,7 +351,7 @@ def _check_corpus(folder: RunFolder, key: str, corpus: Corpus) -> None:
 # ----------------------------------------------------------------------------- beginning with a trained model
 
 
-_NO_WEIGHTS = ("dropout", "ngram", "forget_bias", "recurrent_init")
+_NO_WEIGHTS = ("dropout", "recurrent_dropout", "ngram", "forget_bias", "recurrent_init")
 
 
 def _check_trained(trained: LanguageModel, settings: Config) -> None:

@@ -15,7 +15,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "training": {"batch_size": 8, "optimizer": "rmsprop", "momentum": 0.5},
     },
     "stream-lstm-adam": {
-        "model": {"hidden_size": 5, "num_layers": 2, "dropout": 0.2},
+        "model": {"hidden_size": 5, "num_layers": 2, "dropout": 0.2, "recurrent_dropout": 0.3},
         "training": {"batch_size": 3, "optimizer": "adam", "budget": "1200 characters"},
     },
     "lines-gru-adamw": {

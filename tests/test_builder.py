@@ -74,8 +74,8 @@ def test_a_kernel_that_is_not_there_is_refused(settings: dict[str, Any], cell: s
 def test_of_a_long_text_as_much_is_counted_as_there_is_time_for(
     budget: str, counted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(builder, "MOST_COUNTED", 100)
-    monkeypatch.setattr(builder, "COUNTED_PER_SECOND", 30)
+    monkeypatch.setattr(builder, "_MOST_COUNTED", 100)
+    monkeypatch.setattr(builder, "_COUNTED_PER_SECOND", 30)
     text = tmp_path / "text.txt"
     text.write_text("".join(map(chr, range(0x4E00, 0x4E00 + 1000))))
     config = load_config(

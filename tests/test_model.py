@@ -221,6 +221,31 @@ def test_dropout_drops_its_share_before_the_output_in_training_only() -> None:
     assert torch.equal(evaluated, whole)
 
 
+@every_cell
+def test_recurrent_dropout_drops_its_share_of_each_matrix_in_training_only(cell: str, reset: str) -> None:
+    plan = {"cell": cell, "reset": reset, "hidden_size": 40, "num_layers": 2}
+    plain, dropping = (build(5, recurrent_dropout=p, **plan) for p in (0.0, 0.3))
+    ids = draw_ids(5, 6, 3)
+    whole, _ = plain.features(ids, plain.initial_state(3))
+    evaluated, _ = dropping.eval().features(ids, dropping.initial_state(3))
+    assert torch.equal(evaluated, whole)
+
+    torch.manual_seed(0)
+    dropped, _ = dropping.train().features(ids, dropping.initial_state(3))
+    dropped.sum().backward()
+    for layer in range(2):
+        gradient = dropping.recurrent.parameter("weight_hh", layer).grad
+        assert gradient is not None
+        kept = gradient != 0
+        assert (~kept).double().mean() == pytest.approx(0.3, abs=0.05)
+        with torch.no_grad():  # the same network with the rest of its weights, enlarged
+            plain.recurrent.parameter("weight_hh", layer).mul_(kept.double() / 0.7)
+    torch.testing.assert_close(dropped, plain.features(ids, plain.initial_state(3))[0])
+
+    again, _ = dropping.features(ids, dropping.initial_state(3))
+    assert not torch.allclose(again, dropped)  # drawn anew
+
+
 @pytest.mark.parametrize("embedding_size", [None, 3])
 def test_dropout_acts_between_layers_but_not_on_the_input_or_in_the_recurrence(embedding_size: int | None) -> None:
     plan = {"hidden_size": 8, "dropout": 0.5, "embedding_size": embedding_size}

@@ -68,7 +68,7 @@ class GradientComputer:
         threads = threads_by_rows(self._model, B, torch.get_num_threads())
         n = threads or 1
         # Drawn here and in this order: whichever thread is faster, the same seed drops the same.
-        seeds = torch.randint(1 << 62, (n,)).tolist() if self._model.recurrent.dropout else [0] * n
+        seeds = torch.randint(1 << 62, (n,)).tolist() if self._model.recurrent.drops else [0] * n
 
         def part(i: int) -> Gradient:
             rows = slice(i * B // n, (i + 1) * B // n)

@@ -73,8 +73,9 @@ def test_a_step_moves_each_weight_by_its_own_gradient(cell: str, backend: str, o
         assert ((old - parameter)[clear].sign() == value[clear].sign()).all()
 
 
-def test_the_same_seed_drops_the_same_whichever_thread_is_faster():
-    model, x, y, state = setup(dropout=0.5)
+@pytest.mark.parametrize("what", ["dropout", "recurrent_dropout"])
+def test_the_same_seed_drops_the_same_whichever_thread_is_faster(what: str):
+    model, x, y, state = setup(**{what: 0.5})
     compute = GradientComputer(model)
     found = []
     for _ in range(20):
