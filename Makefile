@@ -34,7 +34,7 @@ fuzz: $(READY)  ## damage run folders in 50,000 ways (about half an hour)
 soak: $(READY)  ## kill trainings 1,000 times and see that nothing is lost (about ten minutes)
 	$(BIN)/python tests/kills.py --kills 1000
 
-bench: $(READY)  ## measure speed and memory beside plain torch, into docs/performance.md (nine minutes, nothing else running)
+bench: $(READY)  ## measure speed and memory beside plain torch, into docs/performance.md (eleven minutes, nothing else running)
 	$(BIN)/python benchmarks/run_all.py
 
 lint: $(READY)

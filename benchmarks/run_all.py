@@ -1,6 +1,6 @@
 """Runs the benchmarks of speed and memory and writes what they print into docs/performance.md.
 
-There each table stands between `<!-- NAME.py -->` and `<!-- end -->`. It takes nine and a half minutes, in which
+There each table stands between `<!-- NAME.py -->` and `<!-- end -->`. It takes eleven minutes, in which
 nothing else should run.
 
     python benchmarks/run_all.py [--only sampling_speed]
@@ -21,6 +21,7 @@ PAGE = HERE.parent / "docs" / "performance.md"
 BENCHMARKS: dict[str, list[str]] = {
     "training_speed": [],
     "profile_step": [],
+    "dropout_speed": [],
     "sampling_speed": [],
     "scoring_speed": [],
     "startup": [],

@@ -110,12 +110,11 @@ def rival(cell: str, hidden: int, layers: int, batch: int, length: int) -> Act:
     return step
 
 
-def own(cell: str, hidden: int, layers: int, batch: int, length: int, backend: str) -> Act:
-    """The very step of `charlm train`."""
+def own(cell: str, hidden: int, layers: int, batch: int, length: int, backend: str, **dropped: float) -> Act:
+    """The very step of `charlm train`; `dropped`: `dropout`, `recurrent_dropout`."""
     name, _, reset = cell.partition("-")
-    model = CharacterModel(
-        V, cell=name, reset=reset or "after", hidden_size=hidden, num_layers=layers, backend=backend
-    )
+    shape = {"hidden_size": hidden, "num_layers": layers}
+    model = CharacterModel(V, cell=name, reset=reset or "after", backend=backend, **shape, **dropped)
     batches = StreamBatches(np.random.default_rng(0).integers(0, V, 10**6).astype(np.uint8), batch, length, 0)
     trainer = Trainer(
         model,

@@ -117,7 +117,7 @@ class Recurrent(nn.Module):
 def _kept(values: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
     """Draws a one for each of the values that is kept, and a zero for the share that is dropped.
 
-    On the CPU, 64 random bits decide about four values: `bernoulli_` takes six times as long.
+    On the CPU, 64 random bits decide about four values: `bernoulli_` takes seven times as long.
     """
     if values.device.type != "cpu":
         return torch.empty_like(values).bernoulli_(1 - share, generator=generator)
