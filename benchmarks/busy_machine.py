@@ -21,7 +21,7 @@ PROGRAM = """
 import sys, numpy as np
 from training_speed import FLOAT32, own
 from measure import per_second
-from charlm.training.allocator import keep_freed_memory
+from charlm.system.allocator import keep_freed_memory
 keep_freed_memory()
 cell, hidden, batch, length, seconds = sys.argv[1], *map(float, sys.argv[2:])
 print(per_second(own(cell, int(hidden), 1, int(batch), int(length), FLOAT32), seconds))

@@ -17,9 +17,9 @@ from collections.abc import Callable
 import numpy as np
 
 import charlm
-from charlm.inference.measures import CharacterScore, Measure, Score
-from charlm.inference.minimal_pairs import wilson
-from charlm.ngram import NgramModel
+from charlm.experts.ngram import NgramModel
+from charlm.ranking.minimal_pairs import wilson
+from charlm.scoring.measures import CharacterScore, Measure, Score
 from charlm.text.vocabulary import Ids, Vocabulary
 
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # what the vocabulary does not know; such lines are left out

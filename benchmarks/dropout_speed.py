@@ -15,8 +15,8 @@ from torch import Tensor
 from training_speed import FLOAT32, own
 
 from charlm.cells.fused import has_bfloat16
-from charlm.model import _kept
-from charlm.training.allocator import keep_freed_memory
+from charlm.model.network import _kept
+from charlm.system.allocator import keep_freed_memory
 
 SIZES = [256, 512]
 
@@ -29,7 +29,7 @@ def by_bernoulli(act: Act) -> Act:
     """The same step, each value drawn by itself."""
 
     def step() -> float:
-        with patch("charlm.model._kept", each_by_itself):
+        with patch("charlm.model.network._kept", each_by_itself):
             return act()
 
     return step

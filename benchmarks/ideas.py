@@ -30,9 +30,9 @@ from torch.nn import functional as F
 
 import charlm
 from charlm import builder
-from charlm.inference.evaluation import evaluate
 from charlm.language_model import load_metrics
-from charlm.model import CharacterModel, ModelState, Recurrent
+from charlm.model.network import CharacterModel, ModelState, Recurrent
+from charlm.scoring.evaluation import evaluate
 from charlm.text.batches import Window
 from charlm.text.corpus import Corpus
 from charlm.training.trainer import Trainer
@@ -79,7 +79,7 @@ def dropping_symbols(share: float) -> Change:
             weight_ih = weight_ih * F.dropout(torch.ones(weight_ih.shape[1]), share)
         return charlm.cells.run_layer(cell, inputs, state, weight_ih, *rest, **named)
 
-    return partial(patch, "charlm.model.run_layer", run_layer)
+    return partial(patch, "charlm.model.network.run_layer", run_layer)
 
 
 def each_step(change: Callable[[Trainer], None], before: Callable[[Trainer], None] = lambda _: None) -> Change:
@@ -191,7 +191,7 @@ def skipping() -> AbstractContextManager[Any]:
             tops.append(s)
             return s, last
 
-        with patch("charlm.model.run_layer", run_layer):
+        with patch("charlm.model.network.run_layer", run_layer):
             _, last = forward(self, inputs, state, generator)
         return sum(tops), last
 

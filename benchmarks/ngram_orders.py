@@ -16,8 +16,8 @@ import time
 import torch
 
 import charlm
-from charlm.inference.evaluation import evaluate, evaluate_baseline, ngram_model
-from charlm.inference.mixture import fit_mixture
+from charlm.scoring.evaluation import evaluate, evaluate_baseline, ngram_model
+from charlm.scoring.mixture import fit_mixture
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 from training_speed import FLOAT32, own
 
 from charlm.cells.fused import has_bfloat16
-from charlm.training.allocator import keep_freed_memory
+from charlm.system.allocator import keep_freed_memory
 
 SHAPES = [("gru", FLOAT32), ("gru", "bfloat16"), ("lstm", FLOAT32), ("lstm", "bfloat16")]
 

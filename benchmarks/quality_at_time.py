@@ -41,10 +41,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import charlm
-from charlm.inference.evaluation import evaluate_baseline, ngram_model
+from charlm.scoring.evaluation import evaluate_baseline, ngram_model
+from charlm.system.allocator import keep_freed_memory
 from charlm.text.corpus import Corpus, load_corpus
 from charlm.text.library import find
-from charlm.training.allocator import keep_freed_memory
 
 Ids = Tensor
 

@@ -19,10 +19,10 @@ import torch
 from measure import Elsewhere, alternately, here, machine, print_table
 from torch import nn
 
-from charlm.inference.sampling import Draw, write
-from charlm.model import CharacterModel
+from charlm.model.network import CharacterModel
+from charlm.sampling import Draw, write
+from charlm.system.allocator import keep_freed_memory
 from charlm.text.vocabulary import Vocabulary
-from charlm.training.allocator import keep_freed_memory
 
 V = 65
 # H, texts at once, how many times the rival's speed it should be

@@ -23,10 +23,10 @@ import torch
 from measure import Act, Elsewhere, alternately, here, machine, peak, print_table
 from torch import nn
 
-from charlm.inference.scoring import score_sentences
-from charlm.model import CharacterModel
+from charlm.model.network import CharacterModel
+from charlm.scoring.log_probs import score_sentences
+from charlm.system.allocator import keep_freed_memory
 from charlm.text.vocabulary import Vocabulary
-from charlm.training.allocator import keep_freed_memory
 
 V = 65
 SYMBOLS = "\n" + "".join(map(chr, range(32, 32 + V - 2)))

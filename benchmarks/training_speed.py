@@ -29,11 +29,11 @@ from torch.nn import functional as F
 
 from charlm.cells import compiled, find_cell
 from charlm.cells.fused import has_bfloat16
-from charlm.model import CharacterModel
+from charlm.model.network import CharacterModel
+from charlm.store.run_folder import RunFolder
+from charlm.system.allocator import keep_freed_memory
 from charlm.text.batches import StreamBatches
-from charlm.training.allocator import keep_freed_memory
 from charlm.training.budget import Amount
-from charlm.training.checkpoint import RunFolder
 from charlm.training.optimization import build_optimizer
 from charlm.training.trainer import Trainer
 

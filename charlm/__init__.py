@@ -27,15 +27,15 @@ from charlm.errors import (
 )
 
 if TYPE_CHECKING:
-    from charlm.inference.alternatives import Alternative
-    from charlm.inference.conditions import Conditions, Unknown
-    from charlm.inference.evaluation import Evaluation
-    from charlm.inference.measures import CharacterScore, Measure, Ranked, Score
-    from charlm.inference.minimal_pairs import PairsResult
-    from charlm.inference.summary import Summary
-    from charlm.inference.tuning import Tuning
     from charlm.language_model import LanguageModel, load
+    from charlm.ranking.minimal_pairs import PairsResult
+    from charlm.ranking.tuning import Tuning
     from charlm.run import train
+    from charlm.scoring.alternatives import Alternative
+    from charlm.scoring.conditions import Conditions, Unknown
+    from charlm.scoring.evaluation import Evaluation
+    from charlm.scoring.measures import CharacterScore, Measure, Ranked, Score
+    from charlm.scoring.summary import Summary
 
 __version__ = "0.1.0"
 
@@ -65,18 +65,18 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Alternative": "charlm.inference.alternatives",
-    "CharacterScore": "charlm.inference.measures",
-    "Conditions": "charlm.inference.conditions",
-    "Evaluation": "charlm.inference.evaluation",
+    "Alternative": "charlm.scoring.alternatives",
+    "CharacterScore": "charlm.scoring.measures",
+    "Conditions": "charlm.scoring.conditions",
+    "Evaluation": "charlm.scoring.evaluation",
     "LanguageModel": "charlm.language_model",
-    "Measure": "charlm.inference.measures",
-    "PairsResult": "charlm.inference.minimal_pairs",
-    "Ranked": "charlm.inference.measures",
-    "Score": "charlm.inference.measures",
-    "Summary": "charlm.inference.summary",
-    "Tuning": "charlm.inference.tuning",
-    "Unknown": "charlm.inference.conditions",
+    "Measure": "charlm.scoring.measures",
+    "PairsResult": "charlm.ranking.minimal_pairs",
+    "Ranked": "charlm.scoring.measures",
+    "Score": "charlm.scoring.measures",
+    "Summary": "charlm.scoring.summary",
+    "Tuning": "charlm.ranking.tuning",
+    "Unknown": "charlm.scoring.conditions",
     "load": "charlm.language_model",
     "train": "charlm.run",
 }

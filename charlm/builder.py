@@ -15,17 +15,17 @@ from charlm.cells import compiled, find_cell
 from charlm.cells.fused import has_bfloat16, has_kernel, narrow
 from charlm.cells.steps import is_large
 from charlm.config import Config, ModelConfig, SamplingConfig, load_config, parse_amount
+from charlm.config.recipe import Facts, Recipe, choose
 from charlm.errors import InputError
-from charlm.inference.evaluation import evaluate, ngram_model
-from charlm.inference.mixture import fit_mixture
-from charlm.inference.sampling import Draw, write_texts
-from charlm.model import CharacterModel
-from charlm.ngram import NgramModel
-from charlm.recipe import Facts, Recipe, choose
+from charlm.experts.ngram import NgramModel
+from charlm.model.network import CharacterModel
+from charlm.sampling import Draw, write_texts
+from charlm.scoring.evaluation import evaluate, ngram_model
+from charlm.scoring.mixture import fit_mixture
+from charlm.store.run_folder import RunFolder
 from charlm.text.batches import Batches, LineBatches, StreamBatches
 from charlm.text.corpus import Corpus, load_corpus
 from charlm.training.budget import Amount
-from charlm.training.checkpoint import RunFolder
 from charlm.training.optimization import build_optimizer
 from charlm.training.trainer import Trainer
 

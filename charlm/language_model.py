@@ -16,21 +16,21 @@ import torch
 from charlm.builder import build_batches, build_corpus, build_device, build_draw, build_model
 from charlm.config import Config, load_config
 from charlm.errors import ConfigError, CorpusError, InputError, RunError
-from charlm.inference.alternatives import Alternative, alternatives
-from charlm.inference.conditions import Conditions
-from charlm.inference.dynamic import evaluate_dynamic
-from charlm.inference.evaluation import Evaluation, evaluate, evaluate_baseline, ngram_model
-from charlm.inference.measures import Ranked, Score, rank
-from charlm.inference.minimal_pairs import PairsResult, judge
-from charlm.inference.ranking import read_groups, reranked, score_groups
-from charlm.inference.sampling import Draw, write, write_texts
-from charlm.inference.scoring import score_batches, score_sentences, score_together
-from charlm.inference.tuning import Tuning, tune
-from charlm.model import CharacterModel
+from charlm.model.network import CharacterModel
+from charlm.ranking.minimal_pairs import PairsResult, judge
+from charlm.ranking.nbest import read_groups, reranked, score_groups
+from charlm.ranking.tuning import Tuning, tune
+from charlm.sampling import Draw, write, write_texts
+from charlm.scoring.alternatives import Alternative, alternatives
+from charlm.scoring.conditions import Conditions
+from charlm.scoring.dynamic import evaluate_dynamic
+from charlm.scoring.evaluation import Evaluation, evaluate, evaluate_baseline, ngram_model
+from charlm.scoring.log_probs import score_batches, score_sentences, score_together
+from charlm.scoring.measures import Ranked, Score, rank
+from charlm.store.run_folder import RunFolder
 from charlm.text.corpus import Corpus, Split, load_held_out
 from charlm.text.reading import STDIN
 from charlm.text.vocabulary import Vocabulary
-from charlm.training.checkpoint import RunFolder
 from charlm.training.trainer import Metrics
 
 PathLike = str | os.PathLike[str]
@@ -342,7 +342,7 @@ class LanguageModel:
             paths: files, folders, globs, `.gz` or `-`, read with the run's own framing and normalisation; None: the
                 validation split of the run's own corpus.
             dynamic: also measure a copy of the model that goes on learning from the text as it reads it; see
-                `charlm.inference.dynamic`.
+                `charlm.scoring.dynamic`.
             learning_rate: of the dynamic evaluation; None: tuned on the beginning of the run's validation split.
             decay: of the dynamic evaluation, back to the trained weights; None: tuned as well.
             baseline: also measure an n-gram model that learnt from the run's own training split.

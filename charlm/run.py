@@ -24,19 +24,19 @@ from charlm.builder import (
     build_trainer,
 )
 from charlm.config import Config, load_config, parse_amount, to_yaml
+from charlm.config.recipe import validation_share
 from charlm.errors import ConfigError, InputError, RunError
 from charlm.language_model import LanguageModel, PathLike, load, load_run_config, set_threads
-from charlm.model import CharacterModel, begin_with_frequencies, parameter_count, take_over
-from charlm.recipe import validation_share
+from charlm.model.network import CharacterModel, begin_with_frequencies, parameter_count, take_over
+from charlm.store.lock import hold_lock
+from charlm.store.run_folder import RunFolder
+from charlm.store.tensors import check_weights
+from charlm.system.allocator import keep_freed_memory
 from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Vocabulary, listed
-from charlm.training.allocator import keep_freed_memory
-from charlm.training.checkpoint import RunFolder
-from charlm.training.lock import hold_lock
 from charlm.training.restore import parts_of
 from charlm.training.signals import catch_signals
 from charlm.training.trainer import Metrics, Observer, StepReport
-from charlm.training.weights import check_weights
 
 _MEASURE_SECONDS = 1.5
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch._dynamo  # noqa: F401 (torch loads it with the first optimiser, which takes a second)
 
 import charlm.run
-from charlm.training.checkpoint import RunFolder
+from charlm.store.run_folder import RunFolder
 from runs import KINDS, config, outcome
 
 TEXT = 40 * "the boat sees the river.\na heron has the lamp!\nbread?\n"

@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from charlm.training.checkpoint import RunFolder
+from charlm.store.run_folder import RunFolder
 from charlm.training.trainer import Metrics, StepReport
 
 STEPS = 24  # at least, of each kind

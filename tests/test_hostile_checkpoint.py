@@ -15,7 +15,7 @@ import torch
 
 import charlm
 from charlm.errors import InputError, RunError
-from charlm.training.checkpoint import RunFolder
+from charlm.store.run_folder import RunFolder
 from hostile import Attack, Bounds, check_refused, in_place
 from runs import StopAt, contents
 

@@ -19,9 +19,9 @@ import charlm
 from charlm.cli import app
 from charlm.errors import RunError
 from charlm.language_model import load_metrics
-from charlm.model import CharacterModel
+from charlm.model.network import CharacterModel
+from charlm.store.tensors import LARGEST_WEIGHT
 from charlm.text.vocabulary import Vocabulary
-from charlm.training.weights import LARGEST_WEIGHT
 from hostile import Attack, Bounds, check_refused, claim, header, in_place, joined, put, tensors
 
 WEIGHTS, NGRAM = "model.safetensors", "ngram.safetensors"

@@ -13,11 +13,11 @@ import charlm
 ROOT = Path(charlm.__file__).parent
 # A module imports from its own group and from those before it.
 ORDER = [
-    "errors", "files", "config", "recipe", "text", "cells", "threads", "ngram", "model", "inference", "training",
-    "builder", "language_model", "run", "cli",
+    "errors", "system", "config", "text", "cells", "experts", "model", "scoring", "sampling", "ranking", "store",
+    "training", "builder", "language_model", "run", "cli",
 ]  # fmt: skip
 MAY_KNOW_THE_CONFIGURATION = {"config", "builder", "language_model", "run", "cli"}
-MAY_NOT_IMPORT_TORCH = {"errors", "files", "config", "recipe", "text"}
+MAY_NOT_IMPORT_TORCH = {"errors", "config", "text"}
 EXEMPT = {"__init__.py", "__main__.py"}  # the lazy public API, and `python -m charlm`
 
 

@@ -15,12 +15,12 @@ from charlm import run as run_module
 from charlm.builder import build_corpus
 from charlm.config import load_config
 from charlm.errors import ConfigError, CorpusError, InputError, RunError
-from charlm.inference.evaluation import evaluate
-from charlm.inference.sampling import Draw, write_texts
-from charlm.inference.scoring import score_sentences, score_together
 from charlm.language_model import LanguageModel
-from charlm.model import parameter_count
+from charlm.model.network import parameter_count
 from charlm.run import default_out, preflight, resolve_config
+from charlm.sampling import Draw, write_texts
+from charlm.scoring.evaluation import evaluate
+from charlm.scoring.log_probs import score_sentences, score_together
 from charlm.text.corpus import load_held_out
 
 SENTENCES = ["the boat has bread.", "xyz!", "", "a miller sees the lamp.", "ÄÖ 我"]

@@ -50,9 +50,9 @@ def test_a_star_import_gives_the_public_names():
 
 
 def test_a_public_name_is_the_same_object_as_in_its_module():
-    from charlm.inference import evaluation, measures
     from charlm.language_model import LanguageModel, load
     from charlm.run import train
+    from charlm.scoring import evaluation, measures
 
     assert (charlm.LanguageModel, charlm.load, charlm.train) == (LanguageModel, load, train)
     assert (charlm.Score, charlm.CharacterScore) == (measures.Score, measures.CharacterScore)

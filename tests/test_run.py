@@ -11,7 +11,7 @@ import torch
 
 import charlm
 from charlm.errors import InputError, Interrupted, RunError
-from charlm.training.checkpoint import RunFolder
+from charlm.store.run_folder import RunFolder
 from charlm.training.trainer import Metrics, StepReport
 
 NEW_TEXT = 8 * "Der Müller hat ein Boot.\n"

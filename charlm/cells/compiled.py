@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from charlm.cells.steps import add_product
-from charlm.files import cache_folder
+from charlm.system.files import cache_folder
 
 _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")

@@ -20,7 +20,7 @@ def inspect(run: options.Run) -> None:
     """
     from charlm import load
     from charlm.language_model import load_metrics
-    from charlm.model import parameter_count
+    from charlm.model.network import parameter_count
 
     lm = load(run, device="cpu")
     m, c, v = lm.config.model, lm.config.corpus, len(lm.vocabulary)

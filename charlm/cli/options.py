@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from charlm.inference.measures import Measure
+from charlm.scoring.measures import Measure
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `charlm train` writes it.")]
 Config = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="A configuration.")]

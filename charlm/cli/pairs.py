@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlm.cli import options
-from charlm.cli.lines import Numbered, batches_as_they_come, name_of
 from charlm.cli.render import columns, json_line, printable
 from charlm.cli.unknown import UnknownCounter
 from charlm.errors import InputError
-from charlm.inference.measures import Measure
+from charlm.scoring.measures import Measure
+from charlm.text.lines import Numbered, batches_as_they_come, name_of
 
 if TYPE_CHECKING:
-    from charlm.inference.minimal_pairs import Accuracy, MinimalPair, PairsResult
+    from charlm.ranking.minimal_pairs import Accuracy, MinimalPair, PairsResult
 
 
 class Format(StrEnum):
@@ -92,7 +92,7 @@ def _read(
     Raises:
         InputError: a file cannot be read, a line is not a pair, or there are no pairs at all.
     """
-    from charlm.inference.minimal_pairs import read_pairs
+    from charlm.ranking.minimal_pairs import read_pairs
 
     found = False
     for file in files:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlm.cli import options
-from charlm.cli.lines import batches_as_they_come, name_of
 from charlm.cli.render import columns, for_terminal, note
 from charlm.cli.unknown import UnknownCounter
 from charlm.errors import InputError
-from charlm.inference.measures import Measure
-from charlm.inference.ranking import Metric
+from charlm.ranking.nbest import Metric
+from charlm.scoring.measures import Measure
+from charlm.text.lines import batches_as_they_come, name_of
 
 if TYPE_CHECKING:
     from charlm.language_model import LanguageModel

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from charlm.cli import options
-from charlm.cli.lines import LONGEST
 from charlm.cli.render import for_terminal, json_line
+from charlm.text.lines import LONGEST
 
 
 class Format(StrEnum):

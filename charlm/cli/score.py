@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlm.cli import options
-from charlm.cli.lines import batches_as_they_come
 from charlm.cli.render import columns, note
 from charlm.cli.score_formats import Item, Jsonl, Kenlm, LogBase, Printer, Srilm, Tsv, View
 from charlm.cli.score_summary import summary_lines, unknown_report
 from charlm.cli.score_table import Table
-from charlm.inference.conditions import Unknown
-from charlm.inference.measures import Measure
+from charlm.scoring.conditions import Unknown
+from charlm.scoring.measures import Measure
+from charlm.text.lines import batches_as_they_come
 
 if TYPE_CHECKING:
-    from charlm.inference.measures import Score
-    from charlm.inference.summary import Summary
     from charlm.language_model import LanguageModel
+    from charlm.scoring.measures import Score
+    from charlm.scoring.summary import Summary
 
 
 class Format(StrEnum):
@@ -97,7 +97,7 @@ def score(
     ...
     """
     from charlm import load
-    from charlm.inference.conditions import Conditions
+    from charlm.scoring.conditions import Conditions
 
     source = _source(sentences, file)
     if output in (Format.KENLM, Format.SRILM):
@@ -133,7 +133,7 @@ def _source(sentences: list[str] | None, file: Path | None) -> str | None:
 
 def _note_unknown_context(view: View) -> None:
     """Says which characters of the context the model does not know."""
-    from charlm.inference.conditions import name_characters
+    from charlm.scoring.conditions import name_characters
 
     if chars := view.vocabulary.unknown_in(view.history):
         note(f"the model has never seen {name_characters(chars)}, in the context; read as <unk>, not scored")
@@ -165,8 +165,8 @@ def _refuse_what_has_no_place(
 def _print_scores(
     model: LanguageModel, batches: Iterable[list[str]], view: View, output: Format, alternatives: int | None
 ) -> None:
-    from charlm.inference.measures import rank
-    from charlm.inference.summary import Summary
+    from charlm.scoring.measures import rank
+    from charlm.scoring.summary import Summary
 
     printer = _PRINTERS[output](view)
     summary = Summary()
@@ -218,7 +218,7 @@ def _known(batches: Iterable[list[str]], view: View) -> Iterator[list[str]]:
         InputError: which sentence, and which characters.
     """
     from charlm.errors import InputError
-    from charlm.inference.conditions import name_characters
+    from charlm.scoring.conditions import name_characters
 
     number = 0
     for batch in batches:

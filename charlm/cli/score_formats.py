@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from charlm.cli.render import for_terminal, json_line
 
 if TYPE_CHECKING:
-    from charlm.inference.alternatives import Alternative
-    from charlm.inference.conditions import Conditions
-    from charlm.inference.measures import Measure, Score
-    from charlm.inference.summary import Summary
+    from charlm.scoring.alternatives import Alternative
+    from charlm.scoring.conditions import Conditions
+    from charlm.scoring.measures import Measure, Score
+    from charlm.scoring.summary import Summary
     from charlm.text.vocabulary import Vocabulary
 
 FIELDS = (

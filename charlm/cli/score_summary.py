@@ -9,7 +9,7 @@ from charlm.cli.score_formats import View
 from charlm.cli.unknown import report_lines
 
 if TYPE_CHECKING:
-    from charlm.inference.summary import Summary
+    from charlm.scoring.summary import Summary
 
 
 def unknown_report(summary: Summary, view: View) -> list[str]:

@@ -14,8 +14,8 @@ from charlm.cli.score_formats import Item, Printer, View
 from charlm.cli.score_summary import summary_lines, unknown_report
 
 if TYPE_CHECKING:
-    from charlm.inference.measures import CharacterScore
-    from charlm.inference.summary import Summary
+    from charlm.scoring.measures import CharacterScore
+    from charlm.scoring.summary import Summary
 
 _SPOTS = 3  # worst spots named of each sentence
 _AROUND = 12  # characters shown on each side of a spot

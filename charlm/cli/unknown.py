@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from charlm.cli.render import note, printable
 
 if TYPE_CHECKING:
-    from charlm.inference.summary import UnknownCharacter
+    from charlm.scoring.summary import UnknownCharacter
     from charlm.text.vocabulary import Vocabulary
 
 _CHARACTERS = 20  # unknown characters named
@@ -31,7 +31,7 @@ class UnknownCounter:
 
     def add(self, text: str, line: int, file: str = "") -> None:
         """Takes in the text of a line; the file is named where there is more than one."""
-        from charlm.inference.summary import UnknownCharacter
+        from charlm.scoring.summary import UnknownCharacter
 
         text = self._vocabulary.normalize(text)
         self._characters += len(text)

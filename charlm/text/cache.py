@@ -23,7 +23,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from charlm.files import cache_folder
+from charlm.system.files import cache_folder
 from charlm.text import library
 from charlm.text.vocabulary import Ids
 

@@ -22,7 +22,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from charlm.errors import CorpusError
-from charlm.files import cache_folder
+from charlm.system.files import cache_folder
 
 Progress = Callable[[int, int | None], None]
 

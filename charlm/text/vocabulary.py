@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import InputError, RunError
-from charlm.files import parse_json
+from charlm.system.files import parse_json
 
 Ids = NDArray[np.integer[Any]]
 T = TypeVar("T")

@@ -1,9 +1,9 @@
 """The gradient of a window: forward and backward, by rows side by side or by operations.
 
-The rows of a batch are divided among the threads (see `charlm.threads`) and their gradients are added up. Products
-so small that this costs more than it gives are left to one thread. Large weights in a fused kernel are left to
-PyTorch: its threads then keep a part of the weights each in the cache, where threads with rows of their own would
-read them all.
+The rows of a batch are divided among the threads (see `charlm.system.threads`) and their gradients are added up.
+Products so small that this costs more than it gives are left to one thread. Large weights in a fused kernel are
+left to PyTorch: its threads then keep a part of the weights each in the cache, where threads with rows of their
+own would read them all.
 
 Measured on two cores (1 MB of cache each), the time of a step of 16 x 64 characters unless said, divided by rows ÷
 left to PyTorch: LSTM in bfloat16 with 256 units 1.02, 384 1.06, 512 1.16, 640 1.58; with 256 units and 128 rows
@@ -20,8 +20,8 @@ from torch import Tensor
 
 from charlm.cells import compiled
 from charlm.cells.fused import has_kernel
-from charlm.model import CharacterModel, ModelState
-from charlm.threads import side_by_side
+from charlm.model.network import CharacterModel, ModelState
+from charlm.system.threads import side_by_side
 from charlm.training.loss import cross_entropy
 
 _SMALL = 1 << 20  # multiplications of a step's recurrent product, B·G·H², below which one thread does all

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from charlm.errors import RunError
-from charlm.model import CharacterModel
+from charlm.model.network import CharacterModel
+from charlm.store.tensors import check_tensors, check_weights, unusable
 from charlm.training.optimization import kept_by
-from charlm.training.weights import check_tensors, check_weights, unusable
 
 T = TypeVar("T")
 

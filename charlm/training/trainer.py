@@ -18,15 +18,15 @@ import torch
 from torch import Tensor
 
 from charlm.errors import Interrupted, RunError, TrainingError
-from charlm.model import CharacterModel, ModelState
+from charlm.model.network import CharacterModel, ModelState
+from charlm.store.run_folder import RunFolder
+from charlm.store.tensors import load_weights, unusable
 from charlm.text.batches import IGNORE, Batches, Window
 from charlm.training.budget import Amount, Progress
-from charlm.training.checkpoint import RunFolder
 from charlm.training.gradient import GradientComputer
 from charlm.training.optimization import schedule_factor
 from charlm.training.restore import check_parts, counters, parts_of
 from charlm.training.signals import Requests
-from charlm.training.weights import load_weights, unusable
 
 _SAVE_SECONDS = 60.0  # between evaluations, what a kill can lose
 

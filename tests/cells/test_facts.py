@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from charlm.cells import find_cell, rnn
-from charlm.model import Recurrent
+from charlm.model.network import Recurrent
 
 DOUBLE = torch.float64
 OPEN, SHUT = 1000.0, -1000.0  # biases at which σ is exactly 1 and exactly 0

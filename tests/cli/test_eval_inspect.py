@@ -15,7 +15,7 @@ import safetensors.torch
 import charlm
 import commands
 from charlm.builder import build_corpus
-from charlm.ngram import NgramModel
+from charlm.experts.ngram import NgramModel
 from charlm.text.corpus import load_held_out
 from commands import answer, refused
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import charlm
 from charlm.cli import app
-from charlm.training.checkpoint import RunFolder
+from charlm.store.run_folder import RunFolder
 
 PATIENCE = 30  # seconds; only a hanging program meets it
 

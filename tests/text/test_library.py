@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from charlm.errors import CorpusError
-from charlm.files import cache_folder
+from charlm.system.files import cache_folder
 from charlm.text import library
 from charlm.text.library import fetch, find, known_corpora
 

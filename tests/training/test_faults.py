@@ -17,8 +17,8 @@ import pytest
 
 import charlm
 from charlm.errors import Interrupted, RunError, TrainingError
-from charlm.training import checkpoint
-from charlm.training.checkpoint import RunFolder
+from charlm.store import run_folder as checkpoint
+from charlm.store.run_folder import RunFolder
 from runs import StopAt, config, contents, outcome
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.cells import compiled
-from charlm.model import CharacterModel, ModelState
+from charlm.model.network import CharacterModel, ModelState
 from charlm.text.batches import IGNORE
 from charlm.training import gradient
 from charlm.training.gradient import GradientComputer, threads_by_rows

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 import charlm
 from charlm.errors import Interrupted, RunError
+from charlm.store.run_folder import RunFolder
 from charlm.training import gradient
-from charlm.training.checkpoint import RunFolder
 from runs import KINDS, STEPS, StopAt, config, contents, outcome
 
 # --- stopped --------------------------------------------------------------------------------------

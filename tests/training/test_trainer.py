@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.errors import TrainingError
-from charlm.model import CharacterModel
+from charlm.model.network import CharacterModel
+from charlm.store.run_folder import RunFolder
 from charlm.text.batches import StreamBatches
 from charlm.text.vocabulary import Vocabulary
 from charlm.training.budget import Amount
-from charlm.training.checkpoint import RunFolder
 from charlm.training.optimization import build_optimizer, schedule_factor
 from charlm.training.trainer import Metrics, StepReport, Trainer
 

@@ -1,0 +1,28 @@
+"""Configurations: what they may say, how they are read, checked and written, and how one is chosen. No torch."""
+
+from charlm.config.amounts import parse_amount
+from charlm.config.reading import load_config, parse_assignment
+from charlm.config.schema import (
+    Config,
+    CorpusConfig,
+    ModelConfig,
+    SamplingConfig,
+    TrainingConfig,
+    json_schema,
+    keys,
+)
+from charlm.config.writing import to_yaml
+
+__all__ = [
+    "Config",
+    "CorpusConfig",
+    "ModelConfig",
+    "SamplingConfig",
+    "TrainingConfig",
+    "json_schema",
+    "keys",
+    "load_config",
+    "parse_amount",
+    "parse_assignment",
+    "to_yaml",
+]

@@ -1,0 +1,185 @@
+"""From YAML, dictionaries and `--set` to a valid configuration."""
+
+from __future__ import annotations
+
+import itertools
+import os.path
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from charlm.config.messages import problems_in, shorten
+from charlm.config.schema import Config
+from charlm.errors import ConfigError
+
+MAX_CONFIG_BYTES = 1_000_000
+MAX_VALUE_LENGTH = 10_000  # no path is as long
+
+_MOST_PROBLEMS = 50  # named in one message
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 4e-3 as a number, as YAML 1.2 does, and refuses what a configuration has no use for.
+
+    Aliases can explode, tags (`!!int x`) crash PyYAML's own conversions, and a long enough `1:1:1` is a number to
+    base 60 that takes for ever.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        problem = None
+        if isinstance(event, yaml.AliasEvent):
+            problem = "aliases (*name) are not used here; write the value out"
+        elif getattr(event, "tag", None) is not None:
+            problem = f"the tag {event.tag} is not used here"
+        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_VALUE_LENGTH:
+            problem = f"a value of {len(event.value):,} characters; at most {MAX_VALUE_LENGTH:,} are read"
+        if problem:
+            raise yaml.composer.ComposerError(problem=problem, problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"), list("-+0123456789")
+)
+
+
+def load_config(
+    source: str | Path | Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    content: str | None = None,
+) -> Config:
+    """Reads and validates a configuration.
+
+    Args:
+        source: a YAML file; or the same as nested dictionaries; or None for defaults.
+        overrides: values by dotted key, such as `{"model.hidden_size": 128}`; they win over `source`. A relative
+            `corpus.path` in a file is relative to the file, in an override to the working folder.
+        content: what stands in the YAML file, from a caller who has read it already.
+
+    Returns:
+        The valid configuration, `corpus.path` absolute.
+
+    Raises:
+        ConfigError: one message that lists every problem.
+    """
+    lines: dict[str, int] = {}
+    data: dict[str, Any] = {}
+    name = "configuration"
+    if isinstance(source, Mapping):
+        data = {k: dict(v) if isinstance(v, Mapping) else v for k, v in source.items()}
+        _anchor_paths(data, Path.cwd())
+    elif source is not None:
+        name = str(source)
+        path = Path(source)
+        data = _parse_yaml(path, _read_text(path) if content is None else content, lines)
+        _anchor_paths(data, Path(source).resolve().parent)
+    for key, value in (overrides or {}).items():
+        lines.pop(key, None)
+        _assign(data, key, value)
+    _anchor_paths(data, Path.cwd())
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        problems = list(itertools.islice(problems_in(error, lines), _MOST_PROBLEMS + 1))
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        if len(problems) > _MOST_PROBLEMS:
+            count, problems[-1] = f"more than {_MOST_PROBLEMS} problems", "..."
+        raise ConfigError(f"{name}: {count}\n  " + "\n  ".join(problems)) from None
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Reads one `--set key.path=value`; the value is YAML, so numbers, true and null mean what they say.
+
+    Raises:
+        ConfigError: there is no `=` or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text}: write --set section.key=value")
+    try:
+        return key.strip(), yaml.load(value, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"--set {text[:100]}: the value is not valid YAML: {error}") from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror or error}") from None
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path}: larger than a configuration can be ({MAX_CONFIG_BYTES} bytes)")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
+def _parse_yaml(path: Path, text: str, lines: dict[str, int]) -> dict[str, Any]:
+    """Returns the mapping in a YAML text and notes the line of each dotted key in `lines`."""
+    try:
+        loader = _Loader(text.removeprefix("\ufeff"))
+        node = loader.get_single_node()
+        if node is None:
+            return {}
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{path}: not a configuration; it should begin like `corpus:` and `model:`")
+        return dict(_mapping(loader, node, "", lines, path))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise ConfigError(f"{path}: YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply") from None
+
+
+def _mapping(
+    loader: _Loader, node: yaml.MappingNode, prefix: str, lines: dict[str, int], path: Path
+) -> Iterator[tuple[str, Any]]:
+    seen: set[str] = set()
+    for key_node, value_node in node.value:
+        key = prefix + str(key_node.value)
+        line = key_node.start_mark.line + 1
+        if key in seen:
+            raise ConfigError(f"{path}, line {line}: {shorten(key)} stands twice (before in line {lines[key]})")
+        seen.add(key)
+        lines[key] = line
+        if isinstance(value_node, yaml.MappingNode):
+            value: Any = dict(_mapping(loader, value_node, f"{key}.", lines, path))
+        else:
+            value = loader.construct_object(value_node, deep=True)
+        yield str(key_node.value), value
+
+
+def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
+    """Makes the relative paths of `corpus.path` absolute, below `folder`."""
+
+    def anchor(path: Any) -> Any:
+        if not isinstance(path, str) or path in ("", "-") or path.startswith("corpus:"):
+            return path
+        return os.path.normpath(folder / os.path.expanduser(path))
+
+    corpus = data.get("corpus")
+    if isinstance(corpus, dict) and "path" in corpus:
+        path = corpus["path"]
+        paths = [anchor(p) for p in (path if isinstance(path, list) else [path])]
+        corpus["path"] = paths[0] if len(paths) == 1 else paths
+
+
+def _assign(data: dict[str, Any], dotted: str, value: Any) -> None:
+    *sections, key = dotted.split(".")
+    for section in sections:
+        inner = data.get(section)
+        if not isinstance(inner, dict):
+            inner = data[section] = {}
+        data = inner
+    data[key] = value

@@ -1,0 +1,34 @@
+"""From a configuration to YAML, plain or as a manual of every key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from charlm.config.messages import allowed
+from charlm.config.schema import Config
+
+
+def to_yaml(config: Config, *, comments: bool = False) -> str:
+    """Writes a configuration as YAML, with `comments` as a manual of every key."""
+    sections: list[str] = []
+    for section, field in Config.model_fields.items():
+        model = getattr(config, section)
+        out = [f"{section}:"]
+        if comments:
+            assert isinstance(field.annotation, type)
+            out.insert(0, f"# {(field.annotation.__doc__ or '').strip()}")
+        for name, info in type(model).model_fields.items():
+            if comments:
+                out.append(f"  # {info.description}; {allowed(info)}")
+            out.append(f"  {name}: {_scalar(getattr(model, name))}")
+        sections.append("\n".join(out) + "\n")
+    return "\n".join(sections)
+
+
+def _scalar(value: Any) -> str:
+    texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    readable = all(text.isprintable() for text in texts)  # else written with escapes
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=readable, width=float("inf")).strip()
+    return text.removesuffix("...").strip()

@@ -1,1 +1,0 @@
-"""What a trained model is for: scoring text, and writing it."""

@@ -1,0 +1,1 @@
+"""The network: its layers, weights from another model, and one step at a time for writing."""

@@ -1,0 +1,1 @@
+"""Comparing sentences: n-best lists, their tuning, and minimal pairs. They take a scorer, not a model."""

@@ -1,0 +1,1 @@
+"""How likely is a text? From ids to log-probabilities, and from sentences to scores."""

@@ -1,0 +1,195 @@
+"""Dynamic evaluation: a model that goes on learning from the text it is measured on (Krause et al. 2018).
+
+Each segment is scored first, with the weights of that moment; only then a gradient step is taken on it. So no
+symbol is predicted with weights that have seen it, and the sum is as honest a figure as the static one. With θ_g
+the trained weights, g the gradient of the segment's loss, and M the root mean square of gradients on training text:
+
+    θ ← θ + min(1, λ M / mean(M)) ∘ (θ_g - θ) - η g / (M + ε)
+
+A weight that training moved often moves in large steps and is drawn back strongly; the others hardly stir. The
+model itself stays as it was: all this happens to a copy.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from charlm.model.network import CharacterModel, ModelState
+from charlm.scoring.evaluation import sequences_of
+from charlm.scoring.log_probs import LogProbs
+from charlm.text.batches import IGNORE, Window
+from charlm.text.corpus import Split
+from charlm.text.vocabulary import Ids, Vocabulary
+
+SEGMENT = 16  # symbols; shorter segments gain a little more (0.001 nats at 8) and take twice as long
+_EPSILON = 0.02  # of mean(M): a weight that the training text never moved must not leap
+_STATISTICS = 200  # windows of the training text
+_TUNING = 20_000  # symbols of the validation split
+_MOVES = 8  # halvings or doublings of a rate, at most
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast a model adapts, and how fast it forgets that again.
+
+    Attributes:
+        learning_rate: η.
+        decay: λ.
+    """
+
+    learning_rate: float = 1e-4
+    decay: float = 3e-3
+
+
+def evaluate_dynamic(
+    model: CharacterModel,
+    vocabulary: Vocabulary,
+    split: Split,
+    *,
+    training: Iterable[Window],
+    validation: Split,
+    learning_rate: float | None = None,
+    decay: float | None = None,
+) -> tuple[float, Rates]:
+    """Returns the nats per character over the very symbols that `evaluate` scores, and the rates.
+
+    Args:
+        model: stays as it is.
+        vocabulary: its own.
+        split: the text to be measured.
+        training: windows of the training text, for M; the first 200 are looked at.
+        validation: rates that are not given are found on its first 20,000 symbols; if it is empty, the defaults
+            are taken.
+        learning_rate: η.
+        decay: λ.
+    """
+    first = vocabulary.boundary_id
+    rms = gradient_rms(model, itertools.islice(training, _STATISTICS))
+    known = sequences_of(vocabulary, validation.ids)
+    sizes = np.cumsum([len(sequence) for sequence in known])
+    enough = int(np.searchsorted(sizes, _TUNING)) + 1
+    known = [sequence[:_TUNING] for sequence in known[:enough] if len(sequence)]
+    rates = tune(model, rms, known, first, learning_rate=learning_rate, decay=decay)
+    log_probs = dynamic_log_probs(model, rms, sequences_of(vocabulary, split.ids), first, rates)
+    return -sum(float(p.sum()) for p in log_probs) / split.characters, rates
+
+
+def gradient_rms(model: CharacterModel, windows: Iterable[Window]) -> list[Tensor]:
+    """Returns M: the root mean square of each weight's gradient over windows of the training text."""
+    model = copy.deepcopy(model).eval()
+    model.ngram = None  # it has counted this text, and leaves the network little to learn there
+    weights = list(model.parameters())
+    squares = [torch.zeros_like(w) for w in weights]
+    count = 0
+    state: ModelState = []
+    for window in windows:
+        count += 1
+        if not window.carry:
+            state = model.initial_state(len(window.inputs))
+        losses, state = _losses(model, window.inputs.T, window.targets.T, state)
+        mean = losses.sum() / int((window.targets != IGNORE).sum())
+        for square, gradient in zip(squares, torch.autograd.grad(mean, weights), strict=True):
+            square.addcmul_(gradient, gradient)
+    return [(square / count).sqrt() for square in squares]
+
+
+def dynamic_log_probs(
+    model: CharacterModel, rms: Sequence[Tensor], sequences: Sequence[Ids], first_id: int, rates: Rates
+) -> list[LogProbs]:
+    """Returns the log-probability (nats) of each symbol of each sequence, shapes (n_i,), adapting on the way.
+
+    Args:
+        model: stays as it is.
+        rms: M of each weight.
+        sequences: ids, read in their order; each from the zero state, after `first_id`.
+        first_id: the symbol read before the first of each sequence.
+        rates: η and λ.
+    """
+    model = copy.deepcopy(model).eval()
+    weights = list(model.parameters())
+    trained = [w.detach().clone() for w in weights]
+    mean = sum(float(m.sum()) for m in rms) / sum(m.numel() for m in rms)
+    unit = [m + _EPSILON * mean for m in rms]
+    pull = [(rates.decay / mean * m).clamp(max=1) for m in rms]
+    results = []
+    for sequence in sequences:
+        inputs = np.concatenate(([first_id], sequence[:-1]))
+        state = model.initial_state(1)
+        parts = [np.zeros(0)]
+        for start in range(0, len(sequence), SEGMENT):
+            segment = slice(start, start + SEGMENT)
+            losses, state = _losses(model, inputs[segment, None], sequence[segment, None], state)
+            parts.append(-losses.detach().cpu().double().numpy())
+            gradients = torch.autograd.grad(losses.sum() / SEGMENT, weights)
+            with torch.no_grad():
+                for w, *terms in zip(weights, trained, pull, gradients, unit, strict=True):
+                    w_trained, w_pull, gradient, w_unit = terms
+                    w.lerp_(w_trained, w_pull).addcdiv_(gradient, w_unit, value=-rates.learning_rate)
+        results.append(np.concatenate(parts))
+    return results
+
+
+def tune(
+    model: CharacterModel,
+    rms: Sequence[Tensor],
+    sequences: Sequence[Ids],
+    first_id: int,
+    *,
+    learning_rate: float | None = None,
+    decay: float | None = None,
+) -> Rates:
+    """Finds the rates that suit a text best: first η, then λ, each doubled or halved as long as that helps.
+
+    Args:
+        model: stays as it is.
+        rms: M of each weight.
+        sequences: the text, as for `dynamic_log_probs`; not the one to be measured.
+        first_id: the symbol read before the first of each sequence.
+        learning_rate: η if it is given, and not to be found.
+        decay: λ, likewise.
+    """
+
+    def loss(rates: Rates) -> float:
+        return -sum(float(p.sum()) for p in dynamic_log_probs(model, rms, sequences, first_id, rates))
+
+    lam = Rates.decay if decay is None else decay
+    eta = learning_rate
+    if eta is None:
+        eta = _descend(lambda eta: loss(Rates(eta, lam)), Rates.learning_rate)
+    if decay is None:
+        lam = _descend(lambda lam: loss(Rates(eta, lam)), Rates.decay)
+    return Rates(eta, lam)
+
+
+def _descend(loss: Callable[[float], float], start: float) -> float:
+    """Halves, or else doubles, a number as long as its loss falls, or still is not finite."""
+    best, lowest = start, loss(start)
+    for factor in (0.5, 2.0):
+        for _ in range(_MOVES):
+            value = loss(best * factor)
+            if math.isfinite(lowest) and not value < lowest:
+                break
+            best, lowest = best * factor, value
+        if best != start:
+            break
+    return best
+
+
+def _losses(model: CharacterModel, inputs: Ids, targets: Ids, state: ModelState) -> tuple[Tensor, ModelState]:
+    """Returns the loss (nats) at each place, (T·B,), 0 where the target is `IGNORE`, and the state, detached.
+
+    Inputs and targets are ids of shape (T, B).
+    """
+    x, y = (torch.from_numpy(ids.astype(np.int64, order="C")).to(model.device) for ids in (inputs, targets))
+    logits, state = model(x, state)  # (T, B, V)
+    losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=IGNORE, reduction="none")  # (T·B,)
+    return losses, [tuple(s.detach() for s in layer) for layer in state]

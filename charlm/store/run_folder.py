@@ -1,0 +1,319 @@
+"""The run folder: what is in it, and how it is written so that a reader never sees half of anything.
+
+    RUN/config.yaml          the resolved configuration, loadable again
+    RUN/vocabulary.json      characters in id order, framing, normalisation
+    RUN/model.safetensors    the best weights by validation loss
+    RUN/ngram.safetensors    the n-gram model that is mixed in, if there is one
+    RUN/metrics.jsonl        one line per evaluation
+    RUN/samples.txt          what it wrote at each evaluation
+    RUN/last/checkpoint.safetensors   weights, optimiser, RNG state, carried state; in its header the counters,
+                             the configuration, and checksums of metrics.jsonl and samples.txt
+    RUN/last/step-N.safetensors       the same of earlier evaluations, where `training.keep` asks for them
+    RUN/last/lock            held by the training that writes here
+
+Each file is written beside its place, synced and renamed. Weights are safetensors with a checksum of their own, the
+rest YAML and JSON: data, never code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from charlm.errors import InputError, RunError, TrainingError
+from charlm.experts.ngram import NgramModel
+from charlm.store.tensors import NewerError, check_weights, check_whole, load_weights, pack_tensors, read_tensors
+from charlm.system.files import open_regular, parse_json, read_regular
+
+_MAX_BYTES = {  # of what is read as text: no run of ours writes more
+    "config.yaml": 1_000_000,
+    "vocabulary.json": 1 << 25,  # every character that Unicode has room for, with its count
+    "metrics.jsonl": 1 << 26,  # a quarter of a million evaluations
+    "samples.txt": 1 << 30,  # as many, of four thousand characters
+}
+
+
+class RunFolder:
+    """Reads and writes the files of one run.
+
+    Args:
+        path: the folder; it need not exist yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.vocabulary = self.path / "vocabulary.json"
+        self.model = self.path / "model.safetensors"
+        self.ngram = self.path / "ngram.safetensors"
+        self.metrics = self.path / "metrics.jsonl"
+        self.samples = self.path / "samples.txt"
+        self.last = self.path / "last" / "checkpoint.safetensors"
+        self.lock = self.path / "last" / "lock"
+        self._vocabulary_checksum = ""
+        self._logs: dict[
+            str, tuple[int, str]
+        ] = {}  # metrics and samples: length and checksum as training left them
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a training was ever started here."""
+        return any(map(os.path.exists, (self.config, self.model, self.last)))
+
+    def make(self) -> None:
+        """Makes the folder, if it is not there yet.
+
+        Raises:
+            InputError: it cannot be made.
+        """
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot make the run folder: {error.strerror}") from None
+        _sync_folder(self.path)
+        _sync_folder(self.path.parent)
+
+    def create(self, config: str, vocabulary: str) -> None:
+        """Makes the folder and writes what does not change during training.
+
+        Raises:
+            InputError: the folder cannot be made.
+        """
+        self.make()
+        self._vocabulary_checksum = _checksum(vocabulary.encode())
+        write_atomically(self.vocabulary, vocabulary.encode())
+        write_atomically(self.config, config.encode())
+
+    def read_text(self, path: Path) -> str:
+        """Reads config.yaml, vocabulary.json or metrics.jsonl.
+
+        Raises:
+            RunError: the folder or the file is missing, or not text.
+        """
+        if not os.path.isdir(self.path):
+            raise RunError(f"{self.path}: no such run folder; `charlm train` makes one")
+        if not self.holds_run:
+            raise RunError(f"{self.path}: not a run folder (it has no {self.config.name})")
+        try:
+            return read_regular(path, _MAX_BYTES[path.name]).decode()
+        except FileNotFoundError:
+            raise RunError(f"{self.path}: incomplete run: {path.name} is missing") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: cannot be read: {error}") from None
+
+    def save_model(self, model: nn.Module) -> None:
+        """Writes the weights that scoring and sampling use."""
+        write_atomically(self.model, pack_tensors(model.state_dict(), {"vocabulary": self._vocabulary_checksum}))
+
+    def load_model(self, model: nn.Module) -> None:
+        """Loads the best weights into a model of the right shape, see `load_weights`.
+
+        Raises:
+            RunError: they are missing, damaged or do not fit the configuration.
+        """
+        if not self.model.exists():
+            raise RunError(
+                f"{self.path}: incomplete run: training has not reached its first evaluation; "
+                "go on with `charlm train --resume`"
+            )
+        tensors, header = read_tensors(self.model)
+        load_weights(model, tensors, self.model)
+        check_whole(tensors, header, self.model)
+        self._check_vocabulary(header, self.model)
+
+    def _check_vocabulary(self, header: Mapping[str, str], source: Path) -> None:
+        if "vocabulary" in header and header["vocabulary"] != _checksum(self.read_text(self.vocabulary).encode()):
+            raise RunError(
+                f"{self.vocabulary}: damaged, or not the vocabulary that {source.name} was trained with; "
+                "bring back the two files of one run"
+            )
+
+    def save_ngram(self, ngram: NgramModel) -> None:
+        """Writes the tables of the n-gram model."""
+        tensors = {name: torch.from_numpy(array) for name, array in ngram.arrays().items()}
+        write_atomically(self.ngram, pack_tensors(tensors, {"vocabulary": self._vocabulary_checksum}))
+
+    def load_ngram(self, vocabulary_size: int, first_id: int, order: int) -> NgramModel:
+        """Reads what `save_ngram` wrote; arguments as in `NgramModel`.
+
+        Raises:
+            RunError: it is missing, damaged or does not fit.
+        """
+        if not self.ngram.exists():
+            raise RunError(f"{self.path}: incomplete run: {self.ngram.name} is missing")
+        tensors, header = read_tensors(self.ngram)
+        try:
+            arrays = {name: value.numpy() for name, value in tensors.items()}
+            ngram = NgramModel.from_arrays(arrays, vocabulary_size, first_id, order)
+        except (ValueError, TypeError) as error:
+            raise RunError(f"{self.ngram}: damaged: {error}") from None
+        check_whole(tensors, header, self.ngram)
+        self._check_vocabulary(header, self.ngram)
+        return ngram
+
+    def check_model(self, model: nn.Module) -> None:
+        """Checks that the best weights, if there are any yet, are whole and fit a model.
+
+        Raises:
+            RunError: they are damaged, or do not fit.
+        """
+        if self.model.exists():
+            try:
+                tensors, header = read_tensors(self.model)
+                check_weights(model, tensors, self.model)
+                check_whole(tensors, header, self.model)
+            except RunError as error:
+                raise RunError(
+                    f"{error}; bring it back from a copy, or remove it to go on: the next evaluation writes it anew"
+                ) from None
+
+    def save_last(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any], *, keep: int = 1) -> None:
+        """Writes all that training needs to go on, as one file, so that it is replaced whole.
+
+        Args:
+            tensors: by name.
+            info: the rest, as JSON takes it; with `keep` above 1, `progress.step` is the number of the step.
+            keep: with more than 1, the checkpoint is also written as `step-N`, and of those the newest `keep` stay.
+        """
+        header = {"info": json.dumps({**info, "logs": self._logs, "tensors": sorted(tensors)})}
+        content = pack_tensors(tensors, header)
+        if keep > 1:
+            step = info["progress"]["step"]
+            write_atomically(self.last.with_name(f"step-{step}.safetensors"), content)
+            steps = self.kept()
+            newest = [number for number in sorted(steps) if number <= step][-keep:]
+            for number in steps.keys() - set(newest):  # the older ones, and a future that was gone back from
+                steps[number].unlink(missing_ok=True)
+        write_atomically(self.last, content)
+
+    def kept(self) -> dict[int, Path]:
+        """Lists the checkpoints that stayed beside the last one, by step."""
+        found = self.last.parent.glob("step-*.safetensors")
+        return {int(path.stem[5:]): path for path in found if path.stem[5:].isdecimal()}
+
+    def load_last(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Reads what `save_last` wrote.
+
+        Raises:
+            RunError: it is missing, damaged or from a newer charlm; or what training has written to metrics.jsonl
+                or samples.txt is damaged.
+        """
+        if not self.path.is_dir():
+            raise RunError(f"{self.path}: no such run folder; `charlm train` makes one")
+        if not self.holds_run:
+            raise RunError(f"{self.path}: not a run folder (it has no {self.config.name})")
+        try:
+            if not self.last.exists():
+                raise RunError(f"{self.path}: cannot go on: last/{self.last.name} is missing")
+            tensors, header = read_tensors(self.last)
+            check_whole(tensors, header, self.last)
+            try:
+                info = dict(parse_json(header["info"]))
+                missing = set(map(str, info.pop("tensors"))) - set(tensors)
+                logs = {
+                    str(name): (int(length), str(checksum)) for name, (length, checksum) in info.pop("logs").items()
+                }
+            except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
+                raise RunError(f"{self.last}: not a checkpoint of charlm") from None
+            if missing:
+                raise RunError(f"{self.last}: damaged checkpoint: {', '.join(sorted(missing)[:5])[:200]} missing")
+        except NewerError:
+            raise
+        except RunError as error:
+            steps = self.kept()
+            advice = "bring it back from a copy, or begin anew from the best weights with `charlm train --from`"
+            if steps:
+                advice = f"copy {steps[max(steps)].name}, which stands beside it, over it to go on from there"
+            raise RunError(f"{error}; {advice}") from None
+        for path in (self.metrics, self.samples):
+            self._check_log(path, *logs.get(path.name, (0, "")))
+        return tensors, info
+
+    def _check_log(self, path: Path, length: int, checksum: str) -> None:
+        self._logs[path.name] = length, checksum
+        if not path.exists():
+            del self._logs[path.name]
+        elif length and (
+            not 0 < length <= _MAX_BYTES[path.name] or _checksum(self._start_of(path, length)) != checksum
+        ):
+            raise RunError(
+                f"{path}: damaged: not what training wrote; bring it back from a copy, or remove it to do without"
+            )
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Reads the rows of metrics.jsonl; none if there is no such file yet.
+
+        Raises:
+            RunError: a line is not JSON.
+        """
+        if not self.metrics.exists():
+            return []
+        rows: list[dict[str, Any]] = []
+        for number, line in enumerate(self.read_text(self.metrics).splitlines(), 1):
+            try:
+                rows.append(dict(parse_json(line)))
+            except (ValueError, TypeError):
+                raise RunError(f"{self.metrics}, line {number}: not a JSON object") from None
+        return rows
+
+    def append(self, path: Path, text: str) -> None:
+        """Adds text to metrics.jsonl or samples.txt, behind what the last checkpoint knows of.
+
+        What stands there beyond comes from after the checkpoint that training went on from, and will come again.
+        """
+        kept, _ = self._logs.get(path.name, (0, ""))
+        content = (self._start_of(path, kept) if kept else b"") + text.encode(errors="surrogateescape")
+        write_atomically(path, content)
+        self._logs[path.name] = len(content), _checksum(content)
+
+    def _start_of(self, path: Path, length: int) -> bytes:
+        try:
+            with open_regular(path) as file:
+                return file.read(length)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read: {error}") from None
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader, or a machine that loses power, sees the old content or the new.
+
+    Raises:
+        TrainingError: the disk is full or the file cannot be written; the old content is untouched.
+    """
+    beside = path.with_name(path.name + ".new")
+    try:
+        beside.unlink(missing_ok=True)  # half a file, or in a folder from a stranger a link that leads elsewhere
+        with open(beside, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise TrainingError(
+            f"{path}: cannot be written: {error.strerror or error}; what was saved before is intact"
+        ) from None
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    """Makes the names in a folder outlast a power cut, where the file system can."""
+    with contextlib.suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,172 @@
+"""Weights from a file to a model: safetensors, checked before memory is taken and before a number is used.
+
+The file may come from a stranger. Its header is bounded and read as strict JSON; the safetensors library maps the
+file into memory and compares the header's offsets with its size; names, shapes and dtypes are compared with the
+model's; and only then is memory taken, which is therefore never more than the file is large.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from charlm.errors import RunError
+from charlm.system.files import open_regular, parse_json
+
+FORMAT = 1
+
+
+class NewerError(RunError):
+    """A file is whole, but of a format that this charlm does not know yet."""
+
+
+# Weights beyond this have diverged. Below it nothing that the model computes can overflow float32: the largest sum
+# is that of an embedding's product, 16384 · 1e15 · 1e15 < 3.4e38, and every state lies between -1 and 1 or, in the
+# cell of the LSTM, grows by at most 1 a step. So a model that was loaded never gives NaN.
+LARGEST_WEIGHT = 1e15
+_MAX_HEADER = 1 << 22  # bytes; 16 layers, an optimiser and its counters take less than a hundredth
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Maps the tensors of a file into memory, which takes none yet.
+
+    Returns:
+        The tensors by name, and the texts that stand beside them in the header.
+
+    Raises:
+        RunError: the file is missing, damaged, not ours or from a newer charlm.
+    """
+    try:
+        _check_header(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = dict(file.metadata() or {})
+            form = header.get("charlm_format", "")
+            if not (form.isascii() and form.isdecimal() and len(form) < 10):
+                raise RunError(f"{path}: not written by charlm")
+            if int(form) > FORMAT:
+                raise NewerError(f"{path}: written by a newer charlm (format {form}); install the newest charlm")
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+    except (MemoryError, RuntimeError) as error:  # no room to map it, which the library and torch say each its way
+        raise RunError(f"{path}: cannot be mapped into memory: {str(error)[:200]}") from None
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise RunError(f"{path}: damaged or not a safetensors file: {str(error)[:200]}") from None
+
+
+def _check_header(path: Path) -> None:
+    """Bounds what the library will parse, and refuses what it would take in one of two ways."""
+    with open_regular(path) as file:
+        # Holes cost a file nothing: one that claims terabytes can be had by mail.
+        if (there := os.fstat(file.fileno()).st_size) > (memory := _physical_memory()):
+            raise ValueError(f"it has {there / 1e9:,.0f} GB, this machine {memory / 1e9:,.0f} GB of memory")
+        size = int.from_bytes(file.read(8), "little")
+        if size > _MAX_HEADER:
+            raise ValueError(f"a header of {size:,} bytes, at most {_MAX_HEADER:,} are read")
+        if not isinstance(parse_json(file.read(size).decode()), dict):
+            raise ValueError("the header is not an object")
+
+
+def pack_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
+    """Returns a safetensors file with a checksum; the same tensors and header give the same bytes."""
+    flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    header = {"charlm_format": str(FORMAT), **header}
+    content = safetensors.torch.save(flat, {**header, "sha256": _checksum(flat, header)})
+    # The library writes the header's texts in any order.
+    end = 8 + int.from_bytes(content[:8], "little")
+    head = json.loads(content[8:end])
+    head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
+    text = json.dumps(head, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, memoryview(content)[end:]])
+
+
+def check_whole(tensors: Mapping[str, Tensor], header: Mapping[str, str], source: Path) -> None:
+    """Compares what `read_tensors` gave with its checksum; files that other programs have made have none.
+
+    Raises:
+        RunError: they do not match.
+    """
+    texts = dict(header)
+    checksum = texts.pop("sha256", None)
+    if checksum is not None and checksum != _checksum(tensors, texts):
+        raise RunError(f"{source}: damaged: its content does not match its checksum")
+
+
+def _checksum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
+    """Sums up all that a safetensors file means, so that no flipped bit is taken for a weight."""
+    digest = hashlib.sha256(json.dumps(dict(texts), sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: Path) -> None:
+    """Compares every name, shape and dtype with those expected, of which no number is looked at.
+
+    Raises:
+        RunError: a tensor is missing, superfluous, or of another shape or dtype.
+    """
+    for name, value in expected.items():
+        if name not in tensors:
+            raise RunError(f"{source}: the tensor {name} is missing")
+        if tensors[name].shape != value.shape or tensors[name].dtype != value.dtype:
+            raise RunError(
+                f"{source}: {name} is {_describe(tensors[name])}, the configuration asks for {_describe(value)}"
+            )
+    if extra := sorted(set(tensors) - set(expected)):
+        raise RunError(f"{source}: holds tensors that this model does not have: {', '.join(extra[:5])[:200]}")
+
+
+def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Checks that tensors are weights of a model, which may be on the meta device: shapes without memory.
+
+    Raises:
+        RunError: see `check_tensors`; or a tensor has numbers that no model can use.
+    """
+    check_tensors(tensors, model.state_dict(), source)
+    if bad := unusable(tensors):
+        raise RunError(
+            f"{source}: {bad} holds numbers that are not finite or larger than {LARGEST_WEIGHT:g}: "
+            "these weights have diverged or are damaged"
+        )
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Copies tensors into a model once `check_weights` has nothing against them.
+
+    A model on the meta device is given memory on the CPU then.
+
+    Raises:
+        RunError: see `check_weights`. The model is as before.
+    """
+    check_weights(model, tensors, source)
+    if any(value.is_meta for value in model.state_dict().values()):
+        # Not to_empty: that imports sympy, half a second.
+        model.load_state_dict({name: value.clone() for name, value in tensors.items()}, assign=True)
+    else:
+        model.load_state_dict(dict(tensors))
+
+
+def unusable(tensors: Mapping[str, Tensor]) -> str | None:
+    """Returns the name of a tensor with NaN, infinite or absurdly large numbers; None if there is none."""
+    for name, value in tensors.items():
+        low, high = torch.aminmax(value)  # NaN where there is one, and no copy is made
+        if not (low >= -LARGEST_WEIGHT and high <= LARGEST_WEIGHT):
+            return name
+    return None
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

@@ -1,0 +1,1 @@
+"""What the machine offers: files, threads, devices and memory."""

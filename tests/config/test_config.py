@@ -1,0 +1,310 @@
+"""What a configuration may say, what a person is told when it is wrong, and how it is written and read back."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlm.config import Config, json_schema, keys, load_config, parse_amount, parse_assignment, to_yaml
+from charlm.config.messages import allowed
+from charlm.config.reading import MAX_CONFIG_BYTES
+from charlm.errors import ConfigError
+
+Write = Callable[[str | bytes], Path]
+EXAMPLES = "write for example 3m, 90s, 20 epochs, 5000 steps or 10M characters"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a configuration file and returns its path."""
+    path = tmp_path / "config.yaml"
+    return lambda content: (path.write_bytes(content if isinstance(content, bytes) else content.encode()), path)[1]
+
+
+def load(key: str, value: Any) -> Config:
+    """A configuration of defaults but for one key."""
+    return load_config(None, {"corpus.path": "/x", key: value})
+
+
+def refused(source: Any = None, overrides: dict[str, Any] | None = None) -> str:
+    """The message with which a configuration is refused."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(source, overrides)
+    return str(caught.value)
+
+
+def test_all_but_the_corpus_has_a_default(write: Write) -> None:
+    expected = """
+        corpus: {path: /x, framing: stream, level: character, validation: 0.1, test: 0.0, normalization: none,
+                 lowercase: false, min_count: 1, max_line_length: null}
+        model: {cell: lstm, hidden_size: 256, num_layers: 1, reset: after, bias: true, embedding_size: null,
+                output_rank: null, dropout: 0.0, recurrent_dropout: 0.0, ngram: null, forget_bias: 1.0,
+                recurrent_init: orthogonal}
+        training: {budget: 3m, batch_size: 16, sequence_length: 64, optimizer: adamw, learning_rate: 0.004,
+                   momentum: 0.0, beta2: 0.99, weight_decay: 0.01, schedule: linear, warmup: 0.05, clip_norm: 1.0,
+                   evaluate_every: 10%, early_stopping: null, keep: 1, backend: auto, seed: 1, device: auto}
+        sampling: {length: 200, temperature: 0.8, top_k: null, top_p: null, min_p: null}"""
+    assert load("corpus.path", "/x").model_dump() == yaml.safe_load(expected)
+    for source in (None, {}, write(""), write("# nothing but a comment\n")):
+        assert "corpus: missing" in refused(source)
+
+
+def test_every_problem_is_reported_at_once_with_its_key_line_value_and_what_is_allowed(write: Write) -> None:
+    path = write(
+        "corpus: {framing: rows}\nmodel:\n  cell: transformer\n  embedding_size: 0\n  hiden_size: 2\n"
+        "training: {learning_rate: fast, budget: soon, batch_size: true}\nsampling: 3\n"
+    )
+    head, *problems = refused(path).splitlines()
+    assert head == f"{path}: 9 problems"
+    assert {problem.strip() for problem in problems} == {
+        f"corpus.path: missing; give {dict(keys())['corpus.path'].description}",
+        "corpus.framing (line 1) = 'rows': must be one of stream, lines",
+        "model.cell (line 3) = 'transformer': must be one of rnn, lstm, gru",
+        "model.embedding_size (line 4) = 0: must be an integer, at least 1, at most 16384 or null",
+        "model.hiden_size (line 5): unknown key; did you mean model.hidden_size?",
+        "training.learning_rate (line 6) = 'fast': must be a number, above 0, at most 1000",
+        f"training.budget (line 6) = 'soon': {EXAMPLES}",
+        "training.batch_size (line 6) = True: must be an integer, at least 1, at most 65536",
+        "sampling (line 7) = 3: must be a section of keys and values",
+    }
+
+
+def test_a_file_of_nothing_but_problems_is_refused_without_naming_them_all(write: Write) -> None:
+    head, *problems = refused(write("".join(f"key{i}: 1\n" for i in range(5000)))).splitlines()
+    assert head.endswith("more than 50 problems")
+    assert len(problems) == 51
+
+
+NEAR_MISSES = """model.hiden_size>model.hidden_size training.optimiser>training.optimizer modle>model
+    hidden_size>model.hidden_size training.hidden_size>model.hidden_size training.droput>model.dropout
+    sampling.seed>training.seed model.zzzz> training.epochs> corpus.files>"""
+
+
+@pytest.mark.parametrize("pair", NEAR_MISSES.split())
+def test_an_unknown_key_is_answered_with_the_nearest_right_one_if_there_is_one(pair: str) -> None:
+    wrong, right = pair.split(">")
+    answer = f"{wrong}: unknown key" + (f"; did you mean {right}?" if right else "")
+    assert refused(None, {"corpus.path": "x", wrong: 1}).endswith(answer)
+
+
+def test_a_dotted_key_in_a_file_is_not_answered_with_itself(write: Write) -> None:
+    assert "did you mean model.cell?" not in refused(write("corpus: {path: x}\nmodel.cell: rnn\n"))
+
+
+NONSENSE = {
+    "training.seed=-1": "training.seed = -1: must be an integer, at least 0, below 4294967296",
+    "corpus.path=''": "corpus.path",
+    "corpus.path=[]": "corpus.path",
+    "corpus.path=['', a]": "corpus.path",
+    "corpus.path=3": "configuration: 1 problem\n  corpus.path = 3: must be a text or a list of texts",
+    "training.budget=10%": "training.budget = '10%': a budget is a time",
+    "training.evaluate_every=0%": EXAMPLES,
+    "training.weight_decay=.nan": "training.weight_decay = nan: must be a number, at least 0",
+    "model.forget_bias=.inf": "model.forget_bias = inf: must be a number",
+}
+
+
+@pytest.mark.parametrize("assignment", NONSENSE)
+def test_a_value_that_makes_no_sense_is_refused(assignment: str) -> None:
+    assert NONSENSE[assignment] in refused(None, {"corpus.path": "x", **dict([parse_assignment(assignment)])})
+
+
+FAULTS_OF_YAML: dict[str, tuple[str | bytes, str]] = {
+    "syntax": ("corpus: {path: x\nmodel: 3\n", "line 2, column 6: YAML: "),
+    "key twice": ("model:\n  cell: a\n  cell: b\n", "line 3: model.cell stands twice (before in line 2)"),
+    "alias": ("corpus: &c {path: x}\nmodel: *c\n", "line 2, column 8: YAML: aliases (*name) are not used here"),
+    "python tag": ("corpus: {path: !!python/name:os.system }\n", "line 1, column 16: YAML: the tag"),
+    "python tag on a section": ("corpus: {path: x}\nmodel: !!python/object/new:dict {cell: rnn}\n", "line 2"),
+    "a tag that PyYAML cannot read": ("training: {seed: !!int ''}\n", "line 1, column 18: YAML: the tag"),
+    "a number to base 60": ("training: {seed: 1" + ":1" * 5000 + "}\n", "a value of 10,001 characters"),
+    "a number to base 60 with a point": ("training: {seed: 1" + ":1" * 400 + ".5}\n", "int too large"),
+    "deep nesting": ("corpus: " + "{a: " * 9999, "nested too deeply"),
+    "not UTF-8": (b"corpus: caf\xe9\n", "not UTF-8 text (byte 11)"),
+    "not UTF-8 behind a byte order mark": (b"\xef\xbb\xbfcorpus: caf\xe9\n", "not UTF-8 text (byte 14)"),
+    "list": ("- corpus\n- model\n", "not a configuration"),
+    "two documents": ("corpus: {}\n---\nmodel: {}\n", "line 2, column 1: YAML: but found another document"),
+    "integer too long to read": ("training: {seed: " + "9" * 5000 + "}\n", "YAML: Exceeds the limit"),
+    "integer too long to write": ("training: {seed: 0x" + "f" * 5000 + "}\n", "training.seed"),
+    "too large": (b"#" * (MAX_CONFIG_BYTES + 1), "larger than a configuration can be"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS_OF_YAML)
+def test_a_fault_in_the_yaml_is_one_message_that_names_the_place(write: Write, fault: str) -> None:
+    content, expected = FAULTS_OF_YAML[fault]
+    path = write(content)
+    message = refused(path)
+    assert message.startswith(str(path))
+    assert expected in message
+
+
+def test_a_byte_order_mark_numbers_like_4e_3_and_the_largest_size_are_read(write: Write) -> None:
+    text = b"\xef\xbb\xbfcorpus: {path: /x}\ntraining: {learning_rate: 4e-3, clip_norm: 1E+2}\n"
+    config = load_config(write(text + b"#" * (MAX_CONFIG_BYTES - len(text))))
+    assert (config.corpus.path, config.training.learning_rate, config.training.clip_norm) == ("/x", 0.004, 100.0)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path, reason in ((tmp_path / "missing.yaml", "No such file or directory"), (tmp_path, "Is a directory")):
+        assert refused(path) == f"{path}: cannot read the configuration: {reason}"
+
+
+def test_overrides_win_and_are_not_blamed_on_a_line_of_the_file(write: Write) -> None:
+    source = {"corpus": {"path": "/x"}, "model": {"hidden_size": 8, "cell": "gru"}}
+    path = write(yaml.safe_dump(source))
+    for same in (source, path):
+        config = load_config(same, {"model.hidden_size": 9, "training.seed": 7})
+        assert (config.model.hidden_size, config.model.cell, config.training.seed) == (9, "gru", 7)
+    assert source["model"] == {"hidden_size": 8, "cell": "gru"}  # the caller's own is left as it was
+    assert "model.hidden_size = 0: must be" in refused(path, {"model.hidden_size": 0})
+
+
+def test_a_path_is_relative_to_its_file_and_an_override_to_the_working_folder(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path.parent
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("HOME", "/home/me")
+    path = write("corpus: {path: [a/*.txt, /b, '-', 'corpus:names', ~/c]}\n")
+    for same in (path, f"{tmp_path.name}/config.yaml"):
+        assert load_config(same).corpus.path == [f"{tmp_path}/a/*.txt", "/b", "-", "corpus:names", "/home/me/c"]
+    for given_path in ("-", "corpus:names", "/b"):
+        assert load_config(path, {"corpus.path": given_path}).corpus.path == given_path
+    assert load_config(path, {"corpus.path": "a"}).corpus.path == str(elsewhere / "a")
+    assert load_config({"corpus": {"path": "a"}}).corpus.path == str(elsewhere / "a")
+
+
+def test_the_home_of_an_unknown_user_stands_as_written_like_in_a_shell() -> None:
+    assert str(load("corpus.path", "~no-such-user/x").corpus.path).endswith("~no-such-user/x")
+
+
+def test_an_assignment_is_a_key_and_a_value_in_yaml() -> None:
+    written = {"128": 128, "4e-3": 0.004, "false": False, "null": None, "20 epochs": "20 epochs", "a=b": "a=b"}
+    for text, value in {**written, "[a, b]": ["a", "b"]}.items():
+        assert parse_assignment(f" section.key ={text}") == ("section.key", value)
+
+
+NO_ASSIGNMENTS = "|model.cell|=3| =3|a=[1|a=*b|a=!!python/name:os.system |a=2024-13-45|a=" + "[" * 9999
+
+
+@pytest.mark.parametrize("text", NO_ASSIGNMENTS.split("|"), ids=lambda text: text[:9])
+def test_what_is_no_assignment_is_refused_and_shown(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_assignment(text)
+    assert str(caught.value).startswith(f"--set {text[:100]}")
+
+
+NO_AMOUNTS = "soon|| |3|m|m3|-3m|0 epochs|3 weeks|1..5s|.s|10M|0m0s|10%%|" + "9" * 400 + " steps"
+
+
+@pytest.mark.parametrize("text", NO_AMOUNTS.split("|"), ids=lambda text: text[:9])
+def test_what_is_no_positive_finite_amount_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(ValueError, match=EXAMPLES):
+        parse_amount(text)
+
+
+@given(st.integers(1, 10**6), st.sampled_from(["epoch", "step", "character"]), st.sampled_from(["", " "]))
+def test_a_count_is_read_as_written_with_any_scale(number: int, unit: str, gap: str) -> None:
+    for scale, factor in {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}.items():
+        for ending in ("", "s"):
+            assert parse_amount(f" {number:_}{gap}{scale}{unit}{ending} ") == (f"{unit}s", number * factor)
+    assert parse_amount(f"{number / 4}{gap}%") == ("percent", number / 4)
+
+
+@given(st.lists(st.integers(0, 99), min_size=4, max_size=4).filter(any))
+def test_a_time_is_the_sum_of_its_days_hours_minutes_and_seconds(parts: list[int]) -> None:
+    text = "".join(f"{number}{unit}" for number, unit in zip(parts, "dhms", strict=True) if number)
+    seconds = sum(number * size for number, size in zip(parts, (86400, 3600, 60, 1), strict=True))
+    assert parse_amount(text) == ("seconds", seconds)
+
+
+SCHEMA: dict[str, dict[str, Any]] = {
+    f"{section}.{name}": inner
+    for section, reference in json_schema()["properties"].items()
+    for name, inner in json_schema()["$defs"][reference["$ref"].removeprefix("#/$defs/")]["properties"].items()
+}
+
+
+def branches(key: str) -> list[dict[str, Any]]:
+    return SCHEMA[key].get("anyOf", [SCHEMA[key]])
+
+
+def values(branch: dict[str, Any]) -> st.SearchStrategy[Any]:
+    low, high = (branch.get(side, branch.get(f"exclusive{side.title()}")) for side in ("minimum", "maximum"))
+    excluded = {branch.get("exclusiveMinimum"), branch.get("exclusiveMaximum")} - {None}
+    kinds: dict[str, st.SearchStrategy[Any]] = {
+        "array": st.lists(st.text().map("/".__add__) | st.sampled_from(["-", "corpus:names"]), min_size=1),
+        "string": st.sampled_from(branch.get("enum", ["3m", "20 epochs", "10M characters"])),
+        "boolean": st.booleans(),
+        "null": st.none(),
+        "integer": st.integers(low, high).filter(lambda x: x not in excluded),
+        "number": st.floats(low, high, allow_nan=False, allow_infinity=False).filter(lambda x: x not in excluded),
+    }
+    return kinds[branch["type"]]
+
+
+@given(st.fixed_dictionaries({key: st.one_of(map(values, branches(key))) for key in SCHEMA}), st.booleans())
+def test_a_configuration_loads_back_equal_from_its_yaml(
+    tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Any], comments: bool
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "written.yaml"
+    config = load_config(None, drawn)
+    path.write_text(to_yaml(config, comments=comments), "utf-8", newline="\n")
+    assert load_config(path) == config
+
+
+def test_a_path_of_odd_characters_loads_back_as_it_was(write: Write) -> None:
+    for path in ("/a...", "/a\nb", "/ # b: 'c'", "/a\u3000", "/a\x85b"):
+        assert load_config(write(to_yaml(load("corpus.path", path)))).corpus.path == path
+
+
+def test_comments_are_a_manual_of_every_key_and_only_there_if_asked_for() -> None:
+    config = load("corpus.path", "/x")
+    lines = to_yaml(config, comments=True).splitlines()
+    for key, field in keys():
+        place = next(i for i, line in enumerate(lines) if line.startswith(f"  {key.partition('.')[2]}: "))
+        assert field.description
+        assert lines[place - 1] == f"  # {field.description}; {allowed(field)}"
+    assert [line for line in lines if not line.lstrip().startswith("#")] == to_yaml(config).splitlines()
+
+
+def test_the_schema_names_every_key_with_its_help_and_default_and_no_other() -> None:
+    schema = json_schema()
+    assert schema["required"] == ["corpus"]
+    assert not any(part["additionalProperties"] for part in (schema, *schema["$defs"].values()))
+    assert list(SCHEMA) == [key for key, _ in keys()]
+    for key, field in keys():
+        assert SCHEMA[key]["description"] == field.description
+        assert field.is_required() or SCHEMA[key]["default"] == field.default
+
+
+def accepts(key: str, value: Any) -> bool:
+    try:
+        return load(key, value) is not None
+    except ConfigError:
+        return False
+
+
+@pytest.mark.parametrize("key", SCHEMA)
+def test_the_schema_agrees_with_what_is_accepted(key: str) -> None:
+    assert any(branch["type"] == "null" for branch in branches(key)) == accepts(key, None)
+    assert accepts(key, "neither of these") == (key == "corpus.path")
+    for branch in branches(key):
+        assert all(accepts(key, value) for value in branch.get("enum", []))
+        step = 1 if branch["type"] == "integer" else 2**-20
+        inside = {"minimum": 0, "maximum": 0, "exclusiveMinimum": step, "exclusiveMaximum": -step}
+        outside = {"minimum": -step, "maximum": step, "exclusiveMinimum": 0, "exclusiveMaximum": 0}
+        for bound in branch.keys() & inside.keys():
+            assert accepts(key, branch[bound] + inside[bound])
+            assert not accepts(key, branch[bound] + outside[bound])
+
+
+def test_reading_a_configuration_does_not_import_torch() -> None:
+    code = "import sys, charlm.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,114 @@
+"""The recipe: whatever the text, the time and the machine, a configuration that is valid and fits them."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import charlm
+from charlm.config import load_config, parse_amount
+from charlm.config.recipe import SIZES, Facts, choose, dropout, validation_share
+
+facts = st.builds(
+    Facts,
+    characters=st.integers(20, 10**9),
+    held_out=st.integers(0, 10**8),
+    symbols=st.integers(3, 10_000),
+    line_length=st.none() | st.floats(1, 10_000),
+)
+budgets = st.tuples(st.just("seconds"), st.floats(1, 10**6)) | st.tuples(
+    st.sampled_from(["epochs", "steps", "characters"]), st.floats(1, 10**9)
+)
+
+
+def machine(flops: float) -> Any:
+    """A machine on which a character costs what its products cost."""
+    return lambda settings: flops / (4 * settings["model.hidden_size"] ** 2 + 20_000)
+
+
+@given(facts=facts, budget=budgets, flops=st.floats(1e8, 1e13))
+def test_every_choice_is_a_valid_configuration(facts: Facts, budget: tuple[str, float], flops: float) -> None:
+    recipe = choose(facts, {}, budget, machine(flops))
+    config = load_config({"corpus": {"path": "x"}}, recipe.settings)
+    assert config.model.hidden_size in SIZES
+    assert config.training.batch_size <= max(1, facts.characters // 8)
+    parse_amount(config.training.evaluate_every)
+    assert 4 <= len(recipe.reasons) <= 5
+
+
+@given(facts=facts, seconds=st.floats(1, 1e5), flops=st.floats(1e8, 1e12))
+def test_more_time_never_buys_a_much_smaller_model(facts: Facts, seconds: float, flops: float) -> None:
+    few, many = (
+        choose(facts, {}, ("seconds", s), machine(flops)).settings["model.hidden_size"]
+        for s in (seconds, 8 * seconds)
+    )
+    assert many >= few
+
+
+@given(facts=facts, budget=budgets)
+def test_what_is_given_is_left_alone(facts: Facts, budget: tuple[str, float]) -> None:
+    every = choose(facts, {}, budget, machine(1e10)).settings
+    for key, value in every.items():
+        assert key not in choose(facts, {key: value}, budget, machine(1e10)).settings
+
+
+def test_a_small_text_gets_a_small_model_much_dropout_and_no_more_time_than_it_can_use() -> None:
+    recipe = choose(Facts(20_000, 2_000, 60, None), {}, ("seconds", 3600.0), machine(5e10))
+    assert recipe.settings["model.hidden_size"] <= 96
+    assert recipe.settings["model.dropout"] > 0.15
+    assert recipe.settings["model.recurrent_dropout"] > 0.25
+    assert parse_amount(recipe.settings["training.budget"])[1] < 3600
+
+
+def test_dropout_rises_with_the_passes() -> None:
+    rates = [dropout(passes, 0.1) for passes in (0.01, 1, 3, 5, 10, 20, 60, 1e6)]
+    assert rates == sorted(rates)
+    assert rates[0] == 0
+    assert rates[-1] == 0.5
+
+
+@given(share=st.floats(0, 0.9), characters=st.integers(1, 10**10), seconds=st.floats(1, 1e6))
+def test_evaluating_takes_little_of_the_budget(share: float, characters: int, seconds: float) -> None:
+    found = validation_share(share, characters, seconds)
+    assert 0 <= found <= share
+    assert found * characters <= max(10_000 * seconds, 40_000) or math.isclose(found, share)
+
+
+def test_zero_config_says_what_it_chose_and_leaves_a_yaml_that_does_the_same(
+    tiny_corpus: Path, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+
+    class Observer:
+        def on_step(self, report: Any) -> None: ...
+        def on_evaluation(self, metrics: Any, sample: str, is_best: bool) -> None: ...
+        def on_note(self, note: str) -> None:
+            notes.append(note)
+
+    set_by_hand: Mapping[str, Any] = {"model.hidden_size": 24, "training.sequence_length": 8}
+    lm = charlm.train(
+        corpus=tiny_corpus, budget="30 steps", out=tmp_path / "a", overrides=set_by_hand, observer=Observer()
+    )
+    assert [note.split(":")[0] for note in notes[-4:]] == ["the text", "the time", "the model", "the steps"]
+    assert (lm.config.model.hidden_size, lm.config.training.sequence_length) == (24, 8)
+    again = charlm.train(tmp_path / "a" / "config.yaml", out=tmp_path / "b")
+    assert again.config == lm.config
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (
+        tmp_path / "b" / "model.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize("seconds", [3])
+def test_a_budget_of_time_is_measured_and_kept(seconds: int, tiny_corpus: Path, tmp_path: Path) -> None:
+    lm = charlm.train(corpus=tiny_corpus, budget=f"{seconds}s", out=tmp_path / "run")
+    assert lm.config.model.hidden_size in SIZES
+    assert lm.config.model.ngram is not None
+
+
+def test_a_few_lines_are_no_more_than_there_are_in_a_batch() -> None:
+    recipe = choose(Facts(180, 20, 15, 9.0), {}, ("steps", 10.0), machine(5e10))
+    assert recipe.settings["training.batch_size"] == 20

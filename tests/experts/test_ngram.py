@@ -1,0 +1,202 @@
+"""The n-gram baseline is interpolated Kneser-Ney, written out below as the textbook has it."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charlm.experts import ngram
+from charlm.experts.ngram import NgramModel
+
+V, FIRST = 5, 1
+Sequences = list[list[int]]
+few = settings(max_examples=60, deadline=None)
+some_sequences = st.lists(st.lists(st.integers(0, V - 1), max_size=12), min_size=1, max_size=5).filter(any)
+
+
+def arrays(sequences: Sequences) -> list[np.ndarray]:
+    return [np.array(sequence, np.int32) for sequence in sequences]
+
+
+def random_sequences(count: int, length: int, seed: int = 0) -> Sequences:
+    """Sequences whose symbols are of very different frequency, so that counts of 1, 2, 3 and 4 all occur."""
+    rng = np.random.default_rng(seed)
+    return [rng.choice(V, length, p=[0.05, 0.5, 0.25, 0.15, 0.05]).tolist() for _ in range(count)]
+
+
+class Textbook:
+    """Chen and Goodman's interpolated modified Kneser-Ney, slowly: dictionaries, sets and a recursion."""
+
+    def __init__(self, sequences: Sequences, order: int) -> None:
+        occurrences: dict[tuple[int, ...], int] = defaultdict(int)
+        lefts: dict[tuple[int, ...], set[object]] = defaultdict(set)
+        for number, sequence in enumerate(sequences):
+            text = [FIRST, *sequence]
+            for end in range(1, len(text)):
+                for begin in range(max(0, end - order + 1), end + 1):
+                    gram = tuple(text[begin : end + 1])
+                    occurrences[gram] += 1
+                    lefts[gram].add(text[begin - 1] if begin else f"beginning {number}")
+        longest = max(map(len, occurrences))
+        self.counts = {g: n if len(g) == longest else len(lefts[g]) for g, n in occurrences.items()}
+        self.discounts = {n: self.estimate(n) for n in range(1, longest + 1)}
+        self.followers: dict[tuple[int, ...], list[tuple[int, ...]]] = defaultdict(list)
+        for gram in self.counts:
+            self.followers[gram[:-1]].append(gram)
+
+    def estimate(self, n: int) -> tuple[float, float, float]:
+        n1, n2, n3, n4 = (sum(len(g) == n and c == k for g, c in self.counts.items()) for k in (1, 2, 3, 4))
+        if n1 and n2 and n3 and n4:
+            y = n1 / (n1 + 2 * n2)
+            estimated = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
+            if min(estimated) > 0:
+                return estimated
+        return (0.5, 1.0, 1.5)
+
+    def discount(self, gram: tuple[int, ...]) -> float:
+        return self.discounts[len(gram)][min(self.counts[gram], 3) - 1]
+
+    def probability(self, context: tuple[int, ...], symbol: int) -> float:
+        shorter = self.probability(context[1:], symbol) if context else 1 / V
+        followers = self.followers.get(context, [])
+        if not followers:
+            return shorter
+        total = sum(self.counts[g] for g in followers)
+        gram = (*context, symbol)
+        own = self.counts[gram] - self.discount(gram) if gram in self.counts else 0.0
+        return own / total + sum(map(self.discount, followers)) / total * shorter
+
+    def log_probs(self, sequence: list[int], order: int) -> list[float]:
+        text = [FIRST, *sequence]
+        return [
+            math.log(self.probability(tuple(text[max(0, t - order + 1) : t]), text[t])) for t in range(1, len(text))
+        ]
+
+
+@few
+@given(train=some_sequences, test=some_sequences, order=st.integers(1, 6))
+def test_it_is_the_textbook_on_small_texts(train: Sequences, test: Sequences, order: int) -> None:
+    model, slow = NgramModel(arrays(train), V, FIRST, order), Textbook(train, order)
+    found = model.log_probs(arrays(test))
+    assert [len(part) for part in found] == [len(sequence) for sequence in test]
+    for part, sequence in zip(found, test, strict=True):
+        np.testing.assert_allclose(part, slow.log_probs(sequence, order), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", [3, 4, 5])
+def test_it_is_the_textbook_where_the_discounts_are_estimated(order: int) -> None:
+    train, test = random_sequences(6, 60), random_sequences(2, 40, seed=1)
+    slow = Textbook(train, order)
+    assert slow.discounts[order] != (0.5, 1.0, 1.5)
+    for part, sequence in zip(
+        NgramModel(arrays(train), V, FIRST, order).log_probs(arrays(test)), test, strict=True
+    ):
+        np.testing.assert_allclose(part, slow.log_probs(sequence, order), rtol=1e-6)
+
+
+@few
+@given(train=some_sequences, context=st.lists(st.integers(0, V - 1), max_size=7), order=st.integers(1, 6))
+def test_after_any_context_the_probabilities_add_up_to_one(
+    train: Sequences, context: list[int], order: int
+) -> None:
+    model = NgramModel(arrays(train), V, FIRST, order)
+    continued = model.log_probs(arrays([[*context, symbol] for symbol in range(V)]))
+    assert math.fsum(math.exp(part[-1]) for part in continued) == pytest.approx(1, abs=1e-6)
+
+
+def test_no_symbol_is_ever_impossible() -> None:
+    """Here Chen and Goodman's estimate of a discount is exactly zero."""
+    train = [[0, 3, 1, 0, 0, 0, 0, 0], [0, 2, 0, 1, 4, 0, 1, 1, 1, 2, 0], [3, 1, 0, 2, 1, 2, 3, 1]]
+    assert np.isfinite(NgramModel(arrays(train), V, FIRST, 2).log_probs(arrays([[3, 0]]))[0]).all()
+
+
+def test_a_context_does_not_reach_into_the_sequence_before() -> None:
+    model = NgramModel(arrays(random_sequences(6, 60)), V, FIRST, 4)
+    sequences = arrays(random_sequences(3, 9, seed=1))
+    together = model.log_probs(sequences)
+    for sequence, part in zip(sequences, together, strict=True):
+        np.testing.assert_array_equal(model.log_probs([sequence])[0], part)
+    assert model.log_probs([]) == []
+
+
+def test_what_is_predicted_piece_by_piece_is_what_is_predicted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = NgramModel(arrays(random_sequences(6, 60)), V, FIRST, 4)
+    test = arrays([*random_sequences(2, 47, seed=1), [], [3], *random_sequences(3, 5, seed=2)])
+    whole = model.predict(test)
+    for at_once in (1, 2, 3, 10, 47):
+        monkeypatch.setattr(ngram, "_AT_ONCE", at_once)
+        for found, expected in zip(model.predict(test), whole, strict=True):
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_a_large_vocabulary_and_a_long_context_do_not_overflow() -> None:
+    large, order = 1 << 20, 12
+    text = np.random.default_rng(0).integers(large, size=200).astype(np.int32)
+    log_probs = NgramModel([text], large, 0, order).log_probs([text])[0]
+    assert log_probs[order:].min() > math.log(0.4)  # each symbol is known by the one before it
+    assert log_probs.max() < 0
+
+
+@few
+@given(train=some_sequences, test=some_sequences, order=st.integers(2, 6), cut=st.integers(0, 9))
+def test_symbol_by_symbol_it_gives_what_it_gives_at_once(
+    train: Sequences, test: Sequences, order: int, cut: int
+) -> None:
+    model = NgramModel(arrays(train), V, FIRST, order)
+    for sequence in arrays(test):
+        if not len(sequence):
+            continue
+        (whole,), (known,) = model.predict([sequence])
+        inputs = np.concatenate(([FIRST], sequence[:-1]))[:, None]  # (T, 1)
+        head = model.advance(inputs[:cut], None)[:, 0] if cut else np.full((0, model.contexts), -1)
+        rest = inputs[cut:]
+        tail = model.advance(rest, head[-1:] if len(head) else None)[:, 0] if len(rest) else head[:0]
+        p, lengths = model.distributions(np.concatenate((head, tail)))
+        np.testing.assert_allclose(p.sum(1), 1, atol=1e-6)
+        np.testing.assert_allclose(np.log(p[np.arange(len(sequence)), sequence]), whole, rtol=1e-6, atol=1e-6)
+        np.testing.assert_array_equal(lengths, known)
+
+
+def test_its_tables_go_to_a_file_and_back() -> None:
+    model, test = NgramModel(arrays(random_sequences(6, 60)), V, FIRST, 4), arrays(random_sequences(3, 9, seed=1))
+    again = NgramModel.from_arrays(model.arrays(), V, FIRST, 4)
+    for one, other in zip(model.log_probs(test), again.log_probs(test), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("keys.2", lambda a: a[::-1].copy()),
+        ("keys.3", lambda a: a + 10**9),
+        ("keys.3", lambda a: a - 10**9),
+        ("keys.2", lambda a: a[:-1]),
+        ("keys.1", lambda a: a.astype(np.int32)),
+        ("alpha.4", lambda a: np.full_like(a, np.nan)),
+        ("alpha.2", lambda a: a * 2),
+        ("gamma.3", lambda a: -a),
+        ("gamma.2", lambda a: a[:0]),
+        ("alpha.1", lambda a: a.reshape(1, -1)),
+        ("gamma.4", None),
+    ],
+)
+def test_tables_that_are_no_model_are_refused(name: str, change: Callable[[np.ndarray], np.ndarray] | None) -> None:
+    tables = NgramModel(arrays(random_sequences(6, 60)), V, FIRST, 4).arrays()
+    if change is None:
+        del tables[name]
+    else:
+        tables[name] = change(tables[name])
+    with pytest.raises(ValueError, match=r".+"):
+        NgramModel.from_arrays(tables, V, FIRST, 4)
+
+
+def test_more_or_other_tables_than_expected_are_refused() -> None:
+    tables = NgramModel(arrays(random_sequences(6, 60)), V, FIRST, 4).arrays()
+    for size, order in ((V, 3), (V + 1, 4), (V - 1, 4)):
+        with pytest.raises(ValueError, match=r".+"):
+            NgramModel.from_arrays(tables, size, FIRST, order)

@@ -1,0 +1,198 @@
+"""N-best lists: what is kept byte for byte, what is added, and in which order lines come out."""
+
+from collections.abc import Iterable, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlm.errors import InputError
+from charlm.ranking.nbest import Hypothesis, _Ids, read_groups, reranked, score_groups
+from charlm.scoring.measures import Score
+
+
+def score_by_length(texts: Sequence[str]) -> Iterable[Score]:
+    """-1 nat a character, and as the mean 7."""
+    return [Score(text, len(text), 0, len(text), -float(len(text)), 7.0, 1.0, 0.0, 0.0, 0.0, ()) for text in texts]
+
+
+def rerank(*lines: str, weight: float = 1.0, bonus: float = 0.0, measure: str = "logprob") -> list[str]:
+    return [
+        line
+        for groups in read_groups([lines], "list")
+        for group in score_groups(groups, score_by_length, measure)
+        for line in reranked(group, weight, bonus)
+    ]
+
+
+# -------------------------------------------------------------------------------------------------- one line
+
+
+def test_a_line_gains_the_feature_behind_the_others_and_the_new_total() -> None:
+    [line] = rerank("0 ||| abcd ||| LM0= -3 -4.50 TM0= -1e-3 ||| -2.5", weight=0.5, bonus=0.1)
+    assert line == "0 ||| abcd ||| LM0= -3 -4.50 TM0= -1e-3 charlm= -4.0 ||| -4.1"
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("0 ||| ab |||  ||| 1", "0 ||| ab ||| charlm= -2.0 ||| -1"),
+        ("0 ||| ab ||| ||| 1", "0 ||| ab ||| charlm= -2.0 ||| -1"),
+        ("0|||ab||||||1", "0|||ab||| charlm= -2.0 |||-1"),
+        ("0 |||  ||| b= 1  a= 2 ||| 1.50 ", "0 |||  ||| b= 1  a= 2 charlm= 0.0 ||| 1.5 "),
+        ("7 ||| ab ||| a= 1 ||| -1 ||| 0-0 ||| |0-1| ", "7 ||| ab ||| a= 1 charlm= -2.0 ||| -3 ||| 0-0 ||| |0-1| "),
+        ("s12 ||| \u3000ab\t ||| a= 1 ||| -inf", "s12 ||| \u3000ab\t ||| a= 1 charlm= -4.0 ||| -inf"),
+    ],
+    ids=["no features", "one space", "no spaces", "empty hypothesis", "more fields", "odd"],
+)  # fmt: skip
+def test_all_else_stays_as_it_was(line: str, answer: str) -> None:
+    assert rerank(line) == [answer]
+
+
+@given(
+    st.text(st.characters(exclude_characters="|\n\r", codec="utf-8")),
+    st.lists(st.tuples(st.sampled_from(["LM0= ", "TM0= ", "d: ", "x= 1 "]), st.floats(width=16))),
+    st.floats(-1e9, 1e9),
+)
+def test_taking_out_what_was_added_gives_the_line_back(
+    text: str, features: list[tuple[str, float]], total: float
+) -> None:
+    line = f"3 ||| {text} ||| {' '.join(name + str(value) for name, value in features)} ||| {total}"
+    [answer] = rerank(line)
+    fields, new = line.split("|||"), answer.split("|||")
+    assert (new[0], new[1]) == (fields[0], fields[1])
+    characters = len(text.strip(" "))
+    added = f" charlm= {0.0 - characters} "
+    assert new[2] == fields[2].rstrip(" ") + added
+    assert float(new[3]) == pytest.approx(total - characters, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("", "0 of the three"),
+        ("just words", "0 of the three"),
+        ("0 ||| ab ||| a= 1", "2 of the three"),
+        (" ||| ab ||| a= 1 ||| 2", "no id"),
+        ("0 ||| ab ||| a= 1 ||| ", "not a number: ''"),
+        ("0 ||| ab ||| a= 1 ||| high", "not a number: 'high'"),
+        ("0 ||| ab ||| a= 1 ||| nan", "not a number: 'nan'"),
+        ("0 ||| a ||| b ||| a= 1 ||| 2", "not a number: 'a= 1'"),
+        ("0 ||| ab ||| charlm= 1 ||| 2", "feature charlm= already"),
+        ("0 ||| ab ||| a= 1 charlm= 1 b= 2 ||| 2", "feature charlm= already"),
+    ],
+)
+def test_a_line_that_is_none_of_an_nbest_list_is_named(line: str, said: str) -> None:
+    with pytest.raises(InputError, match=f"list, line 2: .*{said}"):
+        rerank("0 ||| ab ||| a= 1 ||| 2", line)
+
+
+def test_a_feature_of_a_like_name_is_another() -> None:
+    assert rerank("0 ||| ab ||| charlm1= 1 xcharlm= 2 ||| 2")[0].endswith("charlm= -2.0 ||| 0")
+
+
+# ---------------------------------------------------------------------------------------------------- ranking
+
+
+def test_each_id_is_ranked_by_itself_and_ids_keep_their_order() -> None:
+    lines = ["5 ||| aaa ||| ||| 0", "5 ||| a ||| ||| 0", "2 ||| aaaa ||| ||| 0", "2 ||| aa ||| ||| 0"]
+    assert [line.split(" ||| ")[:2] for line in rerank(*lines)] == [["5", "a"], ["5", "aaa"], ["2", "aa"], ["2", "aaaa"]]  # fmt: skip  # noqa: E501
+
+
+def test_equals_keep_their_order() -> None:
+    lines = [f"0 ||| {text} ||| n= {i} ||| 1" for i, text in enumerate(["bb", "a", "cc", "a", "dd"])]
+    assert [line.split()[4] + line.split()[5] for line in rerank(*lines)] == ["n=1", "n=3", "n=0", "n=2", "n=4"]
+
+
+@pytest.mark.parametrize(
+    ("weight", "bonus", "measure", "first"),
+    [
+        (0.0, 0.0, "logprob", "long hypothesis"),
+        (1.0, 0.0, "logprob", "short"),
+        (1.0, 2.0, "logprob", "long hypothesis"),
+        (1.0, 0.0, "mean", "long hypothesis"),
+    ],
+)
+def test_weight_bonus_and_measure_decide(weight: float, bonus: float, measure: str, first: str) -> None:
+    lines = ["0 ||| long hypothesis ||| ||| -1", "0 ||| short ||| ||| -2"]
+    assert rerank(*lines, weight=weight, bonus=bonus, measure=measure)[0].split(" ||| ")[1] == first
+
+
+def test_a_total_is_what_its_own_line_adds_up_to() -> None:
+    def thirds(texts: Sequence[str]) -> Iterable[Score]:
+        return [Score(t, len(t), 0, len(t), -len(t) / 3, 0.0, 1.0, 0.0, 0.0, 0.0, ()) for t in texts]
+
+    [groups] = read_groups([["0 ||| abcde ||| a= 1 ||| -2.25"]], "list")
+    [group] = score_groups(groups, thirds, "logprob")
+    [line] = reranked(group, 0.7, 0.3)
+    _, text, features, total = line.split(" ||| ")
+    assert float(total) == pytest.approx(-2.25 + 0.7 * float(features.split()[-1]) + 0.3 * len(text), rel=1e-9)
+
+
+# ---------------------------------------------------------------------------------------------------- streaming
+
+
+def group_texts(groups: list[list[Hypothesis]]) -> list[list[str]]:
+    return [[hypothesis.text for hypothesis in group] for group in groups]
+
+
+def test_an_id_comes_out_as_soon_as_the_next_one_begins() -> None:
+    def batches() -> Iterable[list[str]]:
+        yield ["0 ||| a ||| ||| 0", "0 ||| b ||| ||| 0"]
+        yield ["0 ||| c ||| ||| 0"]
+        yield ["1 ||| d ||| ||| 0", "4 ||| e ||| ||| 0"]
+        raise EOFError  # nobody may ask for more before these are answered
+
+    answers = read_groups(batches(), "list")
+    assert group_texts(next(answers)) == [["a", "b", "c"], ["d"]]
+    with pytest.raises(EOFError):
+        next(answers)
+
+
+def test_the_last_id_comes_out_at_the_end_and_nothing_from_nothing() -> None:
+    assert [group_texts(g) for g in read_groups([["0 ||| a ||| ||| 0"], ["0 ||| b ||| ||| 0"]], "list")] == [
+        [["a", "b"]]
+    ]
+    assert list(read_groups([], "list")) == []
+
+
+def test_an_id_that_comes_again_after_another_is_refused() -> None:
+    with pytest.raises(InputError, match=r"list, line 3: id 0 comes again after another; .* sort -s -n"):
+        rerank("0 ||| a ||| ||| 0", "1 ||| a ||| ||| 0", "0 ||| a ||| ||| 0")
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [["0", "1", "2", "0"], ["7", "8", "9", "8"], ["5", "2", "3", "2"], ["s1", "s2", "s1"], ["1", "0", "2", "1"]],
+)
+def test_whatever_the_ids_look_like_one_that_comes_again_is_named(ids: list[str]) -> None:
+    lines = [f"{name} ||| a ||| ||| 0" for name in ids]
+    with pytest.raises(InputError, match=f"list, line {len(ids)}: id {ids[-1]} comes again"):
+        rerank(*lines)
+    assert len(rerank(*lines[:-1])) == len(ids) - 1
+
+
+def test_ids_that_look_alike_are_others() -> None:
+    assert len(rerank(*(f"{name} ||| a ||| ||| 0" for name in ("7", "8", "07", "008", "x7", "9")))) == 6
+
+
+def test_ids_that_count_up_are_not_kept_in_memory() -> None:
+    ids = _Ids()
+    for i in range(10, 100_010):
+        assert str(i) not in ids
+        ids.add(str(i))
+    assert ids._others == set()
+    assert "10" in ids
+    assert "9" not in ids
+
+
+def test_a_text_that_stands_several_times_is_scored_once() -> None:
+    asked: list[str] = []
+
+    def score(texts: Sequence[str]) -> Iterable[Score]:
+        asked.extend(texts)
+        return score_by_length(texts)
+
+    [groups] = read_groups([[f"0 ||| {text} ||| ||| 0" for text in ["a", "b", "a", "a"]]], "list")
+    score_groups(groups, score, "logprob")
+    assert asked == ["a", "b"]
