@@ -1,7 +1,9 @@
-"""What do two trainings side by side on the same cores leave each other?
+"""How much of its speed does a training keep while a second one runs on the same cores?
 
-The same training alone and twice at once, as `charlm train` sets the threads (GOMP_SPINCOUNT=1000), and as torch
-comes (threads that spin at barriers until they are let go on). The middle of the rounds.
+Measures whole training steps as `charlm train` makes them by default, in characters per second: one training
+alone and two at once, with the threads as `charlm train` sets them (GOMP_SPINCOUNT=1000) and beside that with
+torch's default (threads spin at barriers). All four run in each round; the medians, and the share of its speed
+alone that each of two trainings keeps, are printed.
 
     python benchmarks/busy_machine.py [--rounds 3] [--seconds 4]
 """
@@ -14,54 +16,57 @@ import statistics
 import subprocess
 import sys
 
-from measure import machine, print_table
+from measure import describe_machine, print_table
 
-SHAPES = [("lstm", 256, 16, 64), ("gru", 256, 16, 64)]
+SHAPES = [("lstm", 256, 16, 64), ("gru", 256, 16, 64)]  # cell, H, B, T
+SPIN_COUNT = "1000"  # as the command-line program sets it
+SHARE_TARGET = 0.35
 PROGRAM = """
-import sys, numpy as np
-from training_speed import FLOAT32, own
-from measure import per_second
+import sys
+from training_speed import charlm_training, measure_speed
 from charlm.system.allocator import keep_freed_memory
 keep_freed_memory()
 cell, hidden, batch, length, seconds = sys.argv[1], *map(float, sys.argv[2:])
-print(per_second(own(cell, int(hidden), 1, int(batch), int(length), FLOAT32), seconds))
+print(measure_speed(*charlm_training(cell, int(hidden), 1, int(batch), int(length)), seconds))
 """
 
 
-def start(shape: tuple[object, ...], seconds: float, spin: str | None) -> subprocess.Popen[str]:
+def start_training(shape: tuple[object, ...], seconds: float, spin_count: str | None) -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
-    environment["PYTHONPATH"] = os.path.dirname(os.path.abspath(__file__))
-    if spin:
-        environment["GOMP_SPINCOUNT"] = spin
+    here = os.path.dirname(os.path.abspath(__file__))
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+    if spin_count:
+        environment["GOMP_SPINCOUNT"] = spin_count
     command = [sys.executable, "-c", PROGRAM, *map(str, shape), str(seconds)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def speeds(count: int, shape: tuple[object, ...], seconds: float, spin: str | None) -> list[float]:
-    running = [start(shape, seconds, spin) for _ in range(count)]
+def speeds_at_once(count: int, shape: tuple[object, ...], seconds: float, spin_count: str | None) -> list[float]:
+    running = [start_training(shape, seconds, spin_count) for _ in range(count)]
     return [float(process.communicate()[0]) for process in running]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
     options = parser.parse_args()
-    print(machine() + "\n")
-    rows = [("cell, H, B x T", "alone char/s", "torch's threads alone", "two at once, each", "of alone", "target",
-             "torch's threads, each", "of alone")]  # fmt: skip
+    print(describe_machine() + "\n")
+    rows = [("cell, H, B x T", "one training, char/s", "two at once, each", "share", "target",
+             "torch's default threads: one, char/s", "two at once, each", "share")]  # fmt: skip
     for cell, hidden, batch, length in SHAPES:
         shape = cell, hidden, batch, length
         found: list[list[float]] = [[], [], [], []]
         for _ in range(options.rounds):
-            found[0] += speeds(1, shape, options.seconds, "1000")
-            found[1] += speeds(1, shape, options.seconds, None)
-            found[2].append(min(speeds(2, shape, options.seconds, "1000")))
-            found[3].append(min(speeds(2, shape, options.seconds, None)))
-        alone, plain, two, plain_two = map(statistics.median, found)
+            found[0] += speeds_at_once(1, shape, options.seconds, SPIN_COUNT)
+            found[1].append(min(speeds_at_once(2, shape, options.seconds, SPIN_COUNT)))
+            found[2] += speeds_at_once(1, shape, options.seconds, None)
+            found[3].append(min(speeds_at_once(2, shape, options.seconds, None)))
+        one, two, default_one, default_two = map(statistics.median, found)
         rows.append(
-            (f"{cell} {hidden}, {batch} x {length}", f"{alone:,.0f}", f"{plain:,.0f}", f"{two:,.0f}",
-             f"{two / alone:.0%}", "35%", f"{plain_two:,.0f}", f"{plain_two / plain:.0%}")
+            (f"{cell} {hidden}, {batch} x {length}", f"{one:,.0f}", f"{two:,.0f}",
+             f"{two / one:.0%}", f"{SHARE_TARGET:.0%}",
+             f"{default_one:,.0f}", f"{default_two:,.0f}", f"{default_two / default_one:.0%}")
         )  # fmt: skip
     print_table(rows)
 

@@ -1,11 +1,14 @@
-"""How fast does charlm write, beside a straightforward loop over nn.LSTM?
+"""How fast does charlm generate text, compared with a straightforward loop over nn.LSTM?
 
-Both write random text of 65 symbols, alternately in one process; the middle of the rounds counts. The rival is what
-a good programmer writes with torch.nn: an embedding of width H, one step of `nn.LSTM` a symbol, softmax and
-`multinomial`, in inference mode. charlm's characters come out of `write`, spelt out as a user gets them.
+Measures characters per second, one text at a time and 64 at once, of an untrained one-layer LSTM over the
+symbols of charlm's corpus `english`: mixed with 9-grams of that corpus, as `charlm train --corpus` makes it by
+default, and alone. charlm and its rival run alternately; the medians of the rounds and their ratio are printed.
+charlm's characters come out of `write` as text. The rival is what a good programmer writes with torch.nn: an
+embedding of width H, one step of `nn.LSTM` per symbol, softmax and `multinomial`, in inference mode; it has no
+n-grams.
 
-The rival runs twice: in a process of its own, as torch comes, and in charlm's process, where it has the gain of
-charlm's allocator setting (which spares it the fresh memory that it asks for at every step).
+The rival runs twice: in a process of its own (plain torch), and in charlm's process, where it benefits from
+charlm's allocator setting, which spares it the fresh memory that it asks for at every step.
 
     python benchmarks/sampling_speed.py [--rounds 5] [--seconds 0.4]
 """
@@ -13,24 +16,33 @@ charlm's allocator setting (which spares it the fresh memory that it asks for at
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import itertools
 
 import torch
-from measure import Elsewhere, alternately, here, machine, print_table
+from measure import (
+    InCleanProcess,
+    Workload,
+    alternating_medians,
+    default_model,
+    describe_machine,
+    in_this_process,
+    print_table,
+)
 from torch import nn
 
-from charlm.model.network import CharacterModel
-from charlm.sampling import Draw, write
-from charlm.system.allocator import keep_freed_memory
+from charlm.config import SamplingConfig
+from charlm.experts.mixture import Mixture
+from charlm.sampling import write
 from charlm.text.vocabulary import Vocabulary
 
-V = 65
-# H, texts at once, how many times the rival's speed it should be
+# H, texts at once, and how many times the rival's speed charlm's network alone must reach
 SHAPES = [(128, 1, 6.0), (256, 1, 15.0), (512, 1, 25.0), (128, 64, 2.0), (256, 64, 1.5), (512, 64, 3.0)]
-STEPS = 20  # between two looks at the clock
+STEPS_PER_CALL = 20  # between two looks at the clock
+RULE = SamplingConfig(temperature=0.8, length=1_000_000)
 
 
-def rival(hidden: int, texts: int, symbols: str) -> Callable[[], float]:
+def torch_writer(hidden: int, texts: int, symbols: str) -> Workload:
+    V = len(symbols)
     embedding, lstm, output = nn.Embedding(V, hidden), nn.LSTM(hidden, hidden), nn.Linear(hidden, V)
     x, state = torch.zeros(1, texts, dtype=torch.int64), None
     written: list[list[str]] = []
@@ -38,44 +50,53 @@ def rival(hidden: int, texts: int, symbols: str) -> Callable[[], float]:
     @torch.inference_mode()
     def act() -> float:
         nonlocal x, state
-        for _ in range(STEPS):
+        for _ in range(STEPS_PER_CALL):
             s, state = lstm(embedding(x), state)
-            x = torch.multinomial(torch.softmax(output(s[0]) / 0.8, 1), 1).t()
+            x = torch.multinomial(torch.softmax(output(s[0]) / RULE.temperature, 1), 1).t()
             written.append([symbols[i] for i in x[0].tolist()])
-        return STEPS * texts
+        return STEPS_PER_CALL * texts
 
     return act
 
 
-def own(hidden: int, texts: int, vocabulary: Vocabulary) -> Callable[[], float]:
-    model = CharacterModel(len(vocabulary), hidden_size=hidden)
-    pieces = write(model, vocabulary, range(texts), length=10**9, draw=Draw(0.8))
+def charlm_writer(mixture: Mixture, texts: int, vocabulary: Vocabulary) -> Workload:
+    endless = (write(mixture, vocabulary, range(texts), RULE, seed=seed) for seed in itertools.count())
+    pieces = itertools.chain.from_iterable(endless)
 
     def act() -> float:
-        for _ in range(STEPS):
+        for _ in range(STEPS_PER_CALL):
             next(pieces)
-        return STEPS * texts
+        return STEPS_PER_CALL * texts
 
     return act
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.4)
     options = parser.parse_args()
-    keep_freed_memory()
     torch.manual_seed(0)
-    print(machine() + "\n")
-    symbols = "\n" + "".join(map(chr, range(32, 32 + V - 2)))
-    vocabulary = Vocabulary.build(symbols)  # with the unknown one, V
-    rows = [("LSTM, H, texts", "nn.LSTM char/s", "charlm char/s", "ratio", "target", "nn.LSTM here", "ratio")]
+    print(describe_machine() + "\n")
+    models = {hidden: default_model(hidden) for hidden, _, _ in SHAPES}
+    rows = [
+        ("LSTM H, texts at once", "nn.LSTM char/s", "charlm char/s", "ratio", "target",
+         "nn.LSTM, charlm's allocator, char/s", "ratio"),
+    ]  # fmt: skip
     for hidden, texts, target in SHAPES:
-        shape = hidden, texts, symbols + "?"
-        speeds = [Elsewhere(rival, *shape), here(own(hidden, texts, vocabulary)), here(rival(*shape))]
-        theirs, mine, kept = alternately(speeds, options.rounds, options.seconds)
-        numbers = (f"{theirs:,.0f}", f"{mine:,.0f}", f"{mine / theirs:.1f}", f"{target:.1f}")
-        rows.append((f"{hidden}, {texts}", *numbers, f"{kept:,.0f}", f"{mine / kept:.1f}"))
+        mixture, vocabulary = models[hidden].mixture, models[hidden].vocabulary
+        shape = hidden, texts, "?" + "".join(vocabulary.characters)  # the first is the unknown symbol
+        meters = [
+            InCleanProcess(torch_writer, *shape),
+            in_this_process(charlm_writer(mixture, texts, vocabulary)),
+            in_this_process(charlm_writer(Mixture(mixture.network), texts, vocabulary)),
+            in_this_process(torch_writer(*shape)),
+        ]
+        plain, mixed, alone, plain_here = alternating_medians(meters, options.rounds, options.seconds)
+        for name, ours, least in (("with 9-grams", mixed, ""), ("alone", alone, f"{target:.1f}")):
+            numbers = (f"{plain:,.0f}", f"{ours:,.0f}", f"{ours / plain:.1f}", least)
+            here = (f"{plain_here:,.0f}", f"{ours / plain_here:.1f}")
+            rows.append((f"{hidden} {name}, {texts}", *numbers, *here))
     print_table(rows)
 
 

@@ -1,18 +1,24 @@
-"""How fast does charlm score, beside one sentence at a time through nn.LSTM, and does memory stay where it is?
+"""How fast does charlm score sentences, compared with nn.LSTM one sentence at a time, and does its memory grow?
 
-A file of 10,000 lines of 20 to 60 random characters goes through the function behind `charlm score --file`, every
-number of a score included; the rival is what a good programmer writes first: an embedding of 32, the fused
-`nn.LSTM`, log-softmax, one sentence at a time, in inference mode: in a process of its own, as torch comes, and once
-("here") in charlm's, where it has the gain of charlm's allocator setting. The share of the peak is of useful
-multiplications, by the machine's matrix-multiply speed. Then a million lines of 5 characters are scored, and the
-memory that this took beyond the first ten thousand is printed.
+Measures characters per second of an untrained one-layer LSTM over the symbols of charlm's corpus `english`:
+mixed with 9-grams of nine tenths of that corpus, as `charlm train --corpus` makes it by default, and alone.
+10,000 pieces of 20 to 60 characters of the last tenth go through the function behind `charlm score --file`,
+every number of a score included. The rival is what a good programmer writes first: an embedding of width 32,
+the fused `nn.LSTM` and log-softmax, one sentence at a time, in inference mode, without n-grams. charlm and its
+rival run alternately; the medians of the rounds and their ratio are printed. The rival runs twice: in a process
+of its own (plain torch), and in charlm's process, where it benefits from charlm's allocator setting.
 
-    python benchmarks/scoring_speed.py [--hidden 512] [--lines 1000000]
+The share of the peak compares the useful multiplications of the network with the machine's matrix-multiply
+speed. Finally a million pieces of 5 characters are scored by a small mixture, and the memory that this takes
+beyond the first 10,000 is printed.
+
+    python benchmarks/scoring_speed.py [--hidden 512] [--lines 1000000] [--rounds 3] [--seconds 2]
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import random
 import resource
@@ -20,27 +26,38 @@ import time
 from collections.abc import Iterator
 
 import torch
-from measure import Act, Elsewhere, alternately, here, machine, peak, print_table
+from measure import (
+    InCleanProcess,
+    Workload,
+    alternating_medians,
+    default_model,
+    describe_machine,
+    in_this_process,
+    matmul_peak_gflops,
+    print_table,
+)
 from torch import nn
 
-from charlm.model.network import CharacterModel
-from charlm.scoring.log_probs import score_sentences
-from charlm.system.allocator import keep_freed_memory
-from charlm.text.vocabulary import Vocabulary
+from charlm import LanguageModel
+from charlm.experts.mixture import Mixture
 
-V = 65
-SYMBOLS = "\n" + "".join(map(chr, range(32, 32 + V - 2)))
+RATIO_TARGET = 4.0  # of the network alone
+PEAK_SHARE_TARGET = 0.65
 
 
-def sentences(count: int, shortest: int, longest: int) -> Iterator[str]:
+def random_pieces(text: str, count: int, shortest: int, longest: int) -> Iterator[str]:
+    """Pieces of a text from random places, without newlines."""
     rng = random.Random(0)
+    text = text.replace("\n", " ")
     for _ in range(count):
-        yield "".join(rng.choices(SYMBOLS[1:], k=rng.randint(shortest, longest)))
+        start = rng.randrange(len(text) - longest)
+        yield text[start : start + rng.randint(shortest, longest)]
 
 
-def rival(hidden: int, lines: list[str]) -> Act:
+def torch_scorer(hidden: int, lines: list[str], characters: str) -> Workload:
+    V = len(characters)
     embedding, lstm, output = nn.Embedding(V, 32), nn.LSTM(32, hidden), nn.Linear(hidden, V)
-    ids = {symbol: i for i, symbol in enumerate(SYMBOLS)}
+    ids = {symbol: i for i, symbol in enumerate(characters)}
     endless = itertools.cycle(lines)
 
     @torch.inference_mode()
@@ -54,65 +71,66 @@ def rival(hidden: int, lines: list[str]) -> Act:
     return act
 
 
-def own(hidden: int, lines: list[str], vocabulary: Vocabulary) -> Act:
-    model = CharacterModel(len(vocabulary), hidden_size=hidden)
-
+def charlm_scorer(lm: LanguageModel, lines: list[str]) -> Workload:
     def act() -> float:
-        return sum(len(score.chars) for score in score_sentences(model, vocabulary, lines))
+        return sum(len(score.chars) for score in lm.score_stream(lines))
 
     return act
 
 
+def without_ngrams(lm: LanguageModel) -> LanguageModel:
+    """The network of a model alone."""
+    return LanguageModel(dataclasses.replace(lm.trained, mixture=Mixture(lm.mixture.network)))
+
+
+def peak_memory_kib() -> int:
+    """The most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0)
     options = parser.parse_args()
-    keep_freed_memory()
     torch.manual_seed(0)
-    top = peak()
-    print(f"{machine()}, matrix-multiply peak {top:.0f} GFLOP/s in float32\n")
-    vocabulary = Vocabulary.build(SYMBOLS)
-    lines, H = list(sentences(10_000, 20, 60)), options.hidden
-    entrants = [Elsewhere(rival, H, lines), here(own(H, lines, vocabulary)), here(rival(H, lines))]
-    theirs, mine, kept = alternately(entrants, options.rounds, 2.0)
-    share = mine * 2 * (4 * H * H + V * H) / 1e9 / top
-    print_table(
-        [
-            (
-                "LSTM, H",
-                "one at a time char/s",
-                "charlm char/s",
-                "ratio",
-                "target",
-                "of peak",
-                "target",
-                "one at a time here",
-                "ratio",
-            ),
-            (
-                f"{H}",
-                f"{theirs:,.0f}",
-                f"{mine:,.0f}",
-                f"{mine / theirs:.1f}",
-                "4.0",
-                f"{share:.0%}",
-                "65%",
-                f"{kept:,.0f}",
-                f"{mine / kept:.1f}",
-            ),
-        ]
-    )
-    small = CharacterModel(len(vocabulary), hidden_size=16)
-    start, before = time.perf_counter(), 0
-    for number, _ in enumerate(score_sentences(small, vocabulary, sentences(options.lines, 5, 5)), 1):
+    peak = matmul_peak_gflops()
+    print(f"{describe_machine()}, matrix-multiply peak {peak:.0f} GFLOP/s in float32\n")
+    lm, H = default_model(options.hidden), options.hidden
+    characters = "".join(lm.vocabulary.characters)
+    held_out = lm.vocabulary.decode(lm.corpus().validation.ids)
+    lines = list(random_pieces(held_out, 10_000, 20, 60))
+    meters = [
+        InCleanProcess(torch_scorer, H, lines, characters),
+        in_this_process(charlm_scorer(lm, lines)),
+        in_this_process(charlm_scorer(without_ngrams(lm), lines)),
+        in_this_process(torch_scorer(H, lines, characters)),
+    ]
+    plain, mixed, alone, plain_here = alternating_medians(meters, options.rounds, options.seconds)
+    peak_share = alone * 2 * (4 * H * H + len(lm.vocabulary) * H) / 1e9 / peak
+    rows = [
+        ("LSTM H", "nn.LSTM, one at a time, char/s", "charlm char/s", "ratio", "target", "of peak", "target",
+         "nn.LSTM, charlm's allocator, char/s", "ratio"),
+    ]  # fmt: skip
+    for name, ours, *bounds in (
+        ("with 9-grams", mixed, "", "", ""),
+        ("alone", alone, f"{RATIO_TARGET:.1f}", f"{peak_share:.0%}", f"{PEAK_SHARE_TARGET:.0%}"),
+    ):
+        numbers = (f"{plain:,.0f}", f"{ours:,.0f}", f"{ours / plain:.1f}")
+        rows.append((f"{H} {name}", *numbers, *bounds, f"{plain_here:,.0f}", f"{ours / plain_here:.1f}"))
+    print_table(rows)
+
+    small = default_model(16)
+    start, early_kib = time.perf_counter(), 0
+    for number, _ in enumerate(small.score_stream(random_pieces(held_out, options.lines, 5, 5)), 1):
         if number == 10_000:
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    seconds = time.perf_counter() - start
+            early_kib = peak_memory_kib()
+    more_mib = (peak_memory_kib() - early_kib) / 1024
     print(
-        f"\n{options.lines:,} lines of 5 characters (LSTM 16): {seconds:.0f} s, {more:.0f} MiB more than for 10,000"
+        f"\n{options.lines:,} lines of 5 characters (LSTM 16 with 9-grams): {time.perf_counter() - start:.0f} s, "
+        f"{more_mib:.0f} MiB more than for 10,000"
     )
 
 

@@ -1,33 +1,33 @@
-"""Everything that charlm raises on purpose.
+"""The exceptions that charlm raises deliberately, and their exit codes.
 
-    CharlmError            a failure while running                      exit code 1
-    ├── TrainingError      training cannot go on: a loss that is not finite, a full disk
-    ├── Interrupted        stopped by a signal, with the work saved     exit code 128 + signal
-    └── InputError         wrong use or bad input                       exit code 2
-        ├── ConfigError    a configuration that says something impossible
-        ├── CorpusError    text that cannot be read or is too small
-        └── RunError       a run folder that is missing, incomplete or from elsewhere
+    CharlmError            a failure while running                   exit code 1
+    ├── TrainingError      training cannot continue: a loss that is not finite, a full disk
+    ├── Interrupted        stopped by a signal; the work is saved    exit code 128 + signal
+    └── InputError         wrong usage or invalid input              exit code 2
+        ├── ConfigError    an invalid configuration
+        ├── CorpusError    a text that cannot be read or is too small
+        └── RunError       a run folder that is missing, incomplete, damaged or too new
 
-The command line prints the message and leaves with `exit_code`; from Python they are ordinary exceptions.
+The command line prints the message and exits with `exit_code`; in Python they are ordinary exceptions.
 """
 
 
 class CharlmError(Exception):
-    """Base of all errors that charlm raises on purpose."""
+    """The base class of all exceptions that charlm raises deliberately."""
 
     exit_code = 1
 
 
 class TrainingError(CharlmError):
-    """Training cannot go on; what was saved before is whole."""
+    """Training cannot continue; what was saved before is intact."""
 
 
-class Interrupted(CharlmError):  # noqa: N818 (as KeyboardInterrupt: not an error)
-    """A signal asked training to stop; the work is saved and `--resume` goes on.
+class Interrupted(CharlmError):  # noqa: N818 (not an error, like KeyboardInterrupt)
+    """A signal stopped training; the work is saved, and `--resume` continues it.
 
     Args:
         signal_number: the signal received, for example `signal.SIGINT`.
-        message: what was saved and how to go on.
+        message: what was saved and how to continue.
     """
 
     def __init__(self, signal_number: int, message: str) -> None:
@@ -36,17 +36,17 @@ class Interrupted(CharlmError):  # noqa: N818 (as KeyboardInterrupt: not an erro
 
 
 class InputError(CharlmError):
-    """Wrong use or bad input."""
+    """Wrong usage or invalid input."""
 
     exit_code = 2
 
 
 class ConfigError(InputError):
-    """A configuration that is not valid; the message lists every problem."""
+    """An invalid configuration; the message lists every problem."""
 
 
 class CorpusError(InputError):
-    """Text that cannot be read, or is too small for what is asked of it."""
+    """A text that cannot be read, or is too small for its use."""
 
 
 class RunError(InputError):

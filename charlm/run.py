@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import sys
@@ -14,31 +13,25 @@ from typing import Any
 
 import torch
 
-from charlm.builder import (
-    build_backend,
-    build_corpus,
-    build_device,
-    build_model,
-    build_ngram,
-    build_recipe,
-    build_trainer,
-)
-from charlm.config import Config, load_config, parse_amount, to_yaml
-from charlm.config.recipe import validation_share
+from charlm.config import Config, load_config, to_yaml
 from charlm.errors import ConfigError, InputError, RunError
-from charlm.language_model import LanguageModel, PathLike, load, load_run_config, set_threads
-from charlm.model.network import CharacterModel, begin_with_frequencies, parameter_count, take_over
+from charlm.language_model import LanguageModel, PathLike, load
+from charlm.model.network import parameter_count
 from charlm.store.lock import hold_lock
 from charlm.store.run_folder import RunFolder
-from charlm.store.tensors import check_weights
+from charlm.store.trained import TrainedModel, load_run_config
 from charlm.system.allocator import keep_freed_memory
-from charlm.text.corpus import Corpus
-from charlm.text.vocabulary import Vocabulary, listed
-from charlm.training.restore import parts_of
+from charlm.system.devices import find_device, set_threads
+from charlm.text.corpus import load_corpus
+from charlm.training import job
+from charlm.training.agreement import read_checkpoint
+from charlm.training.budget import read_amounts
+from charlm.training.choice import make_network, measure_training
+from charlm.training.reports import Metrics, Observer, StepReport
 from charlm.training.signals import catch_signals
-from charlm.training.trainer import Metrics, Observer, StepReport
+from charlm.training.step import make_batches
 
-_MEASURE_SECONDS = 1.5
+MEASURE_SECONDS = 1.5
 
 
 class _Silent:
@@ -98,104 +91,86 @@ def train(
         raise InputError("--resume goes on with a run and --from begins a new one: give one of the two")
     if from_run is not None and config is None and corpus is None:
         raise InputError(f"--from {from_run}: name the new text with --corpus, or a configuration")
-    trained = None if from_run is None else load(from_run, device="cpu")
+    changes: dict[str, Any] = {"corpus": corpus, "budget": budget, "device": device, "overrides": overrides}
     with ExitStack() as held:
-        last = None
-        base = trained.config if trained is not None and config is None else config
-        known = () if trained is None else trained.vocabulary.characters
-        if resume:
-            folder = RunFolder(Path(out) if out is not None else _folder_meant(config, corpus))
-            if folder.last.exists():
-                held.enter_context(_lock(folder, observer))
-            last = folder.load_last()
-            began = _began_with(folder, last[1])
-            if config is None:
-                base = began.config
-                if not _shows(folder, began.config):
-                    observer.on_note(
-                        f"{folder.config}: changed since training wrote it; the run goes on with what it had, and "
-                        "--set changes that"
-                    )
-            known = began.known
-            if threads is None:  # sums round otherwise with another number
-                set_threads(min(began.threads, os.cpu_count() or 1))
-        settings = resolve_config(base, corpus=corpus, budget=budget, device=device, overrides=overrides)
-        if last is None:
-            folder = RunFolder(Path(out) if out is not None else default_out(config, settings))
-            _refuse_a_run(folder)
-        else:
-            _check_settings(folder, began.config, settings)
-        if trained is not None:
-            _check_trained(trained, settings)
+        held.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
         keep_freed_memory()
-        torch_device = build_device(settings.training.device)
-        data = build_corpus(settings, known)
-        if last is not None:
-            _check_corpus(folder, began.corpus, data)
-        if config is None and last is None and trained is None:
-            settings, data = _by_recipe(settings, overrides or {}, data, torch_device, observer)
-        for note in data.notes:
-            observer.on_note(note)
-        vocabulary = data.vocabulary
-        held.enter_context(torch.random.fork_rng(devices=[torch_device] if torch_device.type == "cuda" else []))
-        torch.manual_seed(settings.training.seed)
-        if last is not None:  # before memory is taken for what a stranger's configuration asks for
-            with torch.device("meta"):
-                shapes = build_model(settings.model, len(vocabulary))
-            check_weights(shapes, parts_of(last[0])["model"], folder.last)
-        model = _first_model(settings, vocabulary, torch_device, trained)
-        if trained is not None:
-            observer.on_note(_compared(trained, vocabulary))
-        ngram = build_ngram(settings, data)
-        trainer = build_trainer(settings, data, model, folder, known, ngram)
-        if last is not None:
-            trainer.resume(*last)
-            folder.check_model(model)
-            if settings != began.config:
-                trainer.save()
+        if resume:
+            folder = RunFolder(Path(out) if out is not None else _resumed_folder(config, corpus))
+            prepared = _resume(folder, config, changes, threads, held, observer)
         else:
+            if from_run is None:
+                settings = resolve_config(config, **changes)
+                folder = _new_folder(out, config, settings)
+                chosen = set(overrides or ()) if config is None else None
+                prepared = job.begin(settings, folder, chosen=chosen, note=observer.on_note)
+            else:
+                trained = load(from_run, device="cpu").trained
+                settings = resolve_config(trained.config if config is None else config, **changes)
+                folder = _new_folder(out, config, settings)
+                prepared = job.begin_with(trained, settings, folder, note=observer.on_note)
             folder.make()
             held.enter_context(_lock(folder, observer))
             _refuse_a_run(folder)  # another training may have begun and ended here meanwhile
-            trainer.save()
+            prepared.trainer.save()
         # The checkpoint, which remembers the settings, comes before the file that shows them: where that stands
         # there is something to go on from.
-        folder.create(to_yaml(settings), vocabulary.to_json())
-        if ngram is not None:
-            folder.save_ngram(ngram)
+        folder.create(to_yaml(prepared.config), prepared.corpus.vocabulary.to_json())
+        for expert in prepared.mixture.others:
+            folder.save_expert(expert)
         with catch_signals() as requests:
-            trainer.run(observer, requests)
-        folder.load_model(model)
-    return LanguageModel(model, vocabulary, settings, folder.path)
+            prepared.trainer.run(observer, requests)
+        folder.load_model(prepared.mixture)
+    return LanguageModel(TrainedModel(prepared.mixture, prepared.corpus.vocabulary, prepared.config, folder.path))
 
 
-def _by_recipe(
-    settings: Config, given: Mapping[str, Any], data: Corpus, device: torch.device, observer: Observer
-) -> tuple[Config, Corpus]:
-    """Chooses what nobody has set, and says what and why; a smaller validation split makes another corpus."""
-    unit, amount = parse_amount(settings.training.budget)
-    if unit == "seconds" and "corpus.validation" not in given:
-        share = validation_share(settings.corpus.validation, data.train.characters, amount)
-        if share < settings.corpus.validation:
-            settings = load_config(settings.model_dump(), {"corpus.validation": share})
-            data = build_corpus(settings)
-    recipe = build_recipe(settings, given, data, device)
-    for reason in recipe.reasons:
-        observer.on_note(reason)
-    return load_config(settings.model_dump(), recipe.settings), data
+def _resume(
+    folder: RunFolder,
+    config: PathLike | Mapping[str, Any] | Config | None,
+    changes: Mapping[str, Any],
+    threads: int | None,
+    held: ExitStack,
+    observer: Observer,
+) -> job.TrainingJob:
+    """Locks a run folder and prepares its training to go on; what is not given is as it was."""
+    if folder.last.exists():
+        held.enter_context(_lock(folder, observer))
+    checkpoint = read_checkpoint(folder)
+    if config is None and not _is_stored(folder, checkpoint.config):
+        observer.on_note(
+            f"{folder.config}: changed since training wrote it; the run goes on with what it had; "
+            "use --set to change it"
+        )
+    if threads is None:  # sums round otherwise with another number
+        set_threads(min(checkpoint.threads, os.cpu_count() or 1))
+    settings = resolve_config(checkpoint.config if config is None else config, **changes)
+    prepared = job.resume(checkpoint, settings, folder, note=observer.on_note)
+    if settings != checkpoint.config:
+        prepared.trainer.save()
+    return prepared
 
 
-def _first_model(
-    settings: Config, vocabulary: Vocabulary, device: torch.device, trained: LanguageModel | None
-) -> CharacterModel:
-    """Returns the model before its first step: random weights and the frequencies, or the trained weights."""
-    model = build_model(settings.model, len(vocabulary), build_backend(settings, len(vocabulary), device))
-    if trained is None:
-        begin_with_frequencies(model, vocabulary.unigram_log_probs)
-    else:
-        ids = {symbol: i for i, symbol in enumerate(trained.vocabulary.symbols)}
-        take_over(model, trained.model, [ids.get(symbol) for symbol in vocabulary.symbols])
-    return model.to(device)
+def _new_folder(
+    out: PathLike | None, config: PathLike | Mapping[str, Any] | Config | None, settings: Config
+) -> RunFolder:
+    folder = RunFolder(Path(out) if out is not None else default_out(config, settings))
+    _refuse_a_run(folder)
+    return folder
+
+
+def _resumed_folder(
+    config: PathLike | Mapping[str, Any] | Config | None, corpus: PathLike | Sequence[PathLike] | None
+) -> Path:
+    if config is None and corpus is None:
+        raise InputError("to resume, name the run folder with --out")
+    return default_out(config, resolve_config(config, corpus=corpus))
+
+
+def _is_stored(folder: RunFolder, config: Config) -> bool:
+    """Whether config.yaml says the same; what it leaves out, as another version's file may, has its default."""
+    with suppress(RunError):
+        return load_run_config(folder) == config
+    return False
 
 
 @contextmanager
@@ -253,141 +228,6 @@ def default_out(config: PathLike | Mapping[str, Any] | Config | None, settings: 
     return Path("runs") / name
 
 
-# ------------------------------------------------------------------------------------- going on with a run
-
-# What may change when a run goes on: when it ends, what it shows and keeps, where it computes, and where the text
-# lies, which must itself be the same.
-_MAY_CHANGE = (
-    "corpus.path",
-    "training.budget",
-    "training.evaluate_every",
-    "training.early_stopping",
-    "training.keep",
-    "training.device",
-    "sampling.",
-)
-
-
-@dataclass(frozen=True)
-class _Began:
-    """What a run began with, as its checkpoint remembers it."""
-
-    config: Config
-    corpus: str
-    known: tuple[str, ...]
-    threads: int
-
-
-def _began_with(folder: RunFolder, info: Mapping[str, Any]) -> _Began:
-    try:
-        identity = info["identity"]
-        config, known, threads = load_config(dict(identity["config"])), identity["known"], identity["threads"]
-        if not isinstance(known, str) or len(set(known)) < len(known):
-            raise ValueError("known holds something else than characters, each once")
-        if type(threads) is not int or threads < 1:
-            raise ValueError(f"threads is {str(threads)[:50]}")
-        return _Began(config, str(identity["corpus"]), tuple(known), threads)
-    except (ConfigError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{folder.last}: damaged checkpoint ({type(error).__name__}: {str(error)[:500]})") from None
-
-
-def _folder_meant(
-    config: PathLike | Mapping[str, Any] | Config | None, corpus: PathLike | Sequence[PathLike] | None
-) -> Path:
-    if config is None and corpus is None:
-        raise InputError("to resume, name the run folder with --out")
-    return default_out(config, resolve_config(config, corpus=corpus))
-
-
-def _shows(folder: RunFolder, config: Config) -> bool:
-    """Whether config.yaml says the same; what it leaves out, as another version's file may, has its default."""
-    with suppress(RunError):
-        return load_run_config(folder) == config
-    return False
-
-
-def _check_settings(folder: RunFolder, old: Config, new: Config) -> None:
-    """Checks that a run may go on with these settings.
-
-    Raises:
-        RunError: a setting differs that must not.
-    """
-    before, now = _flat(old), _flat(new)
-    differing = [key for key in now if now[key] != before[key] and not key.startswith(_MAY_CHANGE)]
-    if differing:
-        lines = "".join(f"\n  {key}: {before[key]!r} in the run, {now[key]!r} now" for key in differing)
-        raise RunError(f"{folder.path}: cannot go on with another configuration:{lines}")
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    dump = config.model_dump()
-    return {f"{section}.{key}": value for section, keys in dump.items() for key, value in keys.items()}
-
-
-def _check_corpus(folder: RunFolder, key: str, corpus: Corpus) -> None:
-    """Checks that a run may go on with this text.
-
-    Raises:
-        RunError: it is not the text of before; the message says what differs, as far as the run remembers.
-    """
-    if corpus.key == key:
-        return
-    lines = []
-    with suppress(RunError):
-        old = Vocabulary.from_json(folder.read_text(folder.vocabulary))
-        new = corpus.vocabulary
-        sizes = sum(old.counts), sum(new.counts)
-        if sizes[0] != sizes[1]:
-            lines.append(f"{sizes[0]:,} characters to learn from in the run, {sizes[1]:,} now")
-        for what, here, there in (("new", new, old), ("gone", old, new)):
-            if characters := [c for c in here.symbols if c not in there.symbols]:
-                lines.append(f"{len(characters):,} {what}: {listed(characters)}")
-    raise RunError(
-        f"{folder.path}: the corpus is not the one this run was trained on; bring that one back, or begin a new "
-        "run with its weights by --from" + "".join(f"\n  {line}" for line in lines)
-    )
-
-
-# ----------------------------------------------------------------------------- beginning with a trained model
-
-
-_NO_WEIGHTS = ("dropout", "recurrent_dropout", "ngram", "forget_bias", "recurrent_init")
-
-
-def _check_trained(trained: LanguageModel, settings: Config) -> None:
-    """Checks that the weights of a trained model fit into the one that these settings ask for.
-
-    Raises:
-        RunError: they do not; the message says what differs and how to ask for what the run has.
-    """
-    there, here = trained.config.model, settings.model
-    keys = [key for key in type(there).model_fields if key not in _NO_WEIGHTS]
-    differing = [f"model.{key}" for key in keys if getattr(there, key) != getattr(here, key)]
-    if trained.vocabulary.level != settings.corpus.level:
-        differing.append("corpus.level")
-    if differing:
-        before, now = _flat(trained.config), _flat(settings)
-        lines = "".join(f"\n  {key}: {before[key]!r} in the run, {now[key]!r} now" for key in differing)
-        options = " ".join(f"--set {key}={json.dumps(before[key]).strip(chr(34))}" for key in differing)
-        raise RunError(
-            f"{trained.folder}: its weights do not fit another model:{lines}\ntake the run's by {options}"
-        )
-
-
-def _compared(trained: LanguageModel, vocabulary: Vocabulary) -> str:
-    """Says which characters are new to a trained model, and which of its own the new text does not use."""
-    old = trained.vocabulary
-    new = [symbol for symbol in vocabulary.symbols if symbol not in old.symbols]
-    counts = dict(zip(vocabulary.symbols, vocabulary.counts, strict=True))
-    unused = [symbol for symbol in old.characters if not counts[symbol]]
-    note = f"from {trained.folder}: {len(old.characters) - len(unused):,} characters known"
-    if vocabulary.level == "byte":
-        return note.replace("characters", "bytes")
-    for what, characters in (("new", new), ("no longer used", unused)):
-        note += f"; {len(characters):,} {what}" + (f": {listed(characters)}" if characters else "")
-    return note
-
-
 # ----------------------------------------------------------------------------------------- before training
 
 
@@ -428,7 +268,7 @@ class Preflight:
     notes: list[str]
 
 
-def preflight(config: Config) -> Preflight:
+def preflight(config: Config, measure_seconds: float = MEASURE_SECONDS) -> Preflight:
     """Looks at corpus, vocabulary, model, memory and time before any training.
 
     Raises:
@@ -436,33 +276,32 @@ def preflight(config: Config) -> Preflight:
         InputError: no such device.
     """
     keep_freed_memory()
-    data = build_corpus(config)
-    vocabulary = data.vocabulary
+    corpus = load_corpus(config.corpus)
+    vocabulary, held_out = corpus.vocabulary, corpus.validation
+    device = find_device(config.training.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
-        device = build_device(config.training.device)
-        backend = build_backend(config, len(vocabulary), device)
-        model = build_model(config.model, len(vocabulary), backend).to(device)
-        trainer = build_trainer(config, data, model, RunFolder("."))
-        speed = trainer.measure_speed(_MEASURE_SECONDS)
-    held_out = data.validation
+        parameters = parameter_count(make_network(config, len(vocabulary), device))
+        speed = measure_training(config, corpus, device, measure_seconds)
+    windows = make_batches(corpus, config.training).windows_per_epoch
+    budget, _ = read_amounts(config.training, corpus.train)
+    seconds = budget.expected_seconds(speed, windows)
     unknown = held_out.count(vocabulary.unknown_id) / max(1, len(held_out.ids))
-    seconds = trainer.expected_seconds(speed)
     pairs = zip(vocabulary.symbols, vocabulary.counts, strict=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Preflight(
         config=config,
-        train_characters=data.train.characters,
-        validation_characters=data.validation.characters,
-        test_characters=data.test.characters,
+        train_characters=corpus.train.characters,
+        validation_characters=held_out.characters,
+        test_characters=corpus.test.characters,
         vocabulary_size=len(vocabulary),
         rare=[(char, n) for char, n in pairs if 0 < n <= 2],
         unknown_share=unknown,
-        windows_per_epoch=trainer.windows_per_epoch,
-        parameters=parameter_count(model),
+        windows_per_epoch=windows,
+        parameters=parameters,
         memory_bytes=peak if sys.platform == "darwin" else peak * 1024,
         characters_per_second=speed,
         seconds=seconds,
-        epochs=seconds * speed / data.train.characters,
-        notes=data.notes,
+        epochs=seconds * speed / corpus.train.characters,
+        notes=corpus.notes,
     )

@@ -7,88 +7,64 @@ on the seed and k: asking for more samples, or for one alone, changes none of th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.config import SamplingConfig
 from charlm.errors import InputError
-from charlm.model.network import CharacterModel, reading
-from charlm.model.stepper import stepper
-from charlm.scoring.log_probs import read
+from charlm.experts.mixture import Mixture
+from charlm.scoring.log_probs import read_context
+from charlm.text.characters import name_characters
 from charlm.text.vocabulary import Ids, Vocabulary
 
 _MAX_BATCH = 64
-_BLOCK = 256  # random numbers of a sample made at once, and characters joined
+_BLOCK_CHARACTERS = 256  # random numbers of a sample made at once, and characters joined
 
 
-@dataclass(frozen=True)
-class Draw:
-    """How the next character is drawn from the softmax.
+def choose(rule: SamplingConfig, logits: NDArray[np.floating], uniform: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Draws one symbol for each row.
 
-    The rules apply in this order, each to what the one before has left: temperature, top-k, top-p, min-p.
+    The rules apply in this order, each to what the one before has left: temperature, top-k, top-p (Holtzman et al.
+    2020), min-p.
 
-    Attributes:
-        temperature: divides the logits; 0 takes the likeliest character always.
-        top_k: only the K likeliest characters.
-        top_p: only the likeliest characters that together hold this probability (Holtzman et al. 2020).
-        min_p: only characters at least this fraction as likely as the likeliest.
+    Args:
+        rule: the `sampling` section of the configuration.
+        logits: shape (B, V); -inf for what must not be drawn.
+        uniform: numbers in [0, 1), shape (B,).
+
+    Returns:
+        ids, shape (B,).
     """
-
-    temperature: float = 0.8
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= 100:
-            raise InputError(f"temperature {self.temperature}: must be from 0 to 100")
-        if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top-k {self.top_k}: must be at least 1")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise InputError(f"top-p {self.top_p}: must be above 0 and at most 1")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise InputError(f"min-p {self.min_p}: must be from 0 to 1")
-
-    def choose(self, logits: NDArray[np.floating], uniform: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Draws one symbol for each row.
-
-        Args:
-            logits: shape (B, V); -inf for what must not be drawn.
-            uniform: numbers in [0, 1), shape (B,).
-
-        Returns:
-            ids, shape (B,).
-        """
-        if self.temperature == 0:
-            likeliest: NDArray[np.intp] = logits.argmax(1)
-            return likeliest
-        B, V = logits.shape
-        p = logits.astype(np.float64)  # (B, V)
-        # Less the maximum first, and smaller temperatures as this one: they would overflow else.
-        p -= p.max(1, keepdims=True)
-        p /= max(self.temperature, 1e-30)
-        np.exp(p, out=p)  # e to the logits: the softmax but for a factor
-        # Sorting is half the work, or for thousands of symbols nearly all: only the rules that need it pay for it.
-        order: NDArray[np.intp] | None = None
-        if self.top_k is not None or self.top_p is not None:
-            order = np.negative(p).argsort(1, kind="stable")  # equally likely ones in the vocabulary's order
-            p = p.take(order + np.arange(0, B * V, V)[:, None])
-        if self.top_k is not None:
-            p[:, self.top_k :] = 0
-        if self.top_p is not None:
-            p /= p.sum(1, keepdims=True)
-            p[p.cumsum(1) - p >= self.top_p] = 0
-        if self.min_p is not None:
-            p[p < self.min_p * p.max(1, keepdims=True)] = 0
-        cumulative = p.cumsum(1)
-        total = cumulative[:, -1]
-        # Rounding must not step behind the last possible one.
-        reached = np.minimum(uniform * total, np.nextafter(total, 0))  # (B,)
-        place: NDArray[np.intp]
-        place = cumulative[0].searchsorted(reached, "right") if B == 1 else (cumulative <= reached[:, None]).sum(1)
-        return place if order is None else order[np.arange(B), place]
+    if rule.temperature == 0:
+        likeliest: NDArray[np.intp] = logits.argmax(1)
+        return likeliest
+    B, V = logits.shape
+    p = logits.astype(np.float64)  # (B, V)
+    # Less the maximum first, and smaller temperatures as this one: they would overflow else.
+    p -= p.max(1, keepdims=True)
+    p /= max(rule.temperature, 1e-30)
+    np.exp(p, out=p)  # e to the logits: the softmax but for a factor
+    # Sorting is half the work, or for thousands of symbols nearly all: only the rules that need it pay for it.
+    order: NDArray[np.intp] | None = None
+    if rule.top_k is not None or rule.top_p is not None:
+        order = np.negative(p).argsort(1, kind="stable")  # equally likely ones in the vocabulary's order
+        p = p.take(order + np.arange(0, B * V, V)[:, None])
+    if rule.top_k is not None:
+        p[:, rule.top_k :] = 0
+    if rule.top_p is not None:
+        p /= p.sum(1, keepdims=True)
+        p[p.cumsum(1) - p >= rule.top_p] = 0
+    if rule.min_p is not None:
+        p[p < rule.min_p * p.max(1, keepdims=True)] = 0
+    cumulative = p.cumsum(1)
+    total = cumulative[:, -1]
+    # Rounding must not step behind the last possible one.
+    reached = np.minimum(uniform * total, np.nextafter(total, 0))  # (B,)
+    place: NDArray[np.intp]
+    place = cumulative[0].searchsorted(reached, "right") if B == 1 else (cumulative <= reached[:, None]).sum(1)
+    return place if order is None else order[np.arange(B), place]
 
 
 class _Text:
@@ -127,27 +103,28 @@ class _Text:
 
 
 def write(
-    model: CharacterModel,
+    mixture: Mixture,
     vocabulary: Vocabulary,
     samples: Sequence[int],
+    rule: SamplingConfig,
     *,
     prompt: str = "",
-    length: int = 200,
-    draw: Draw | None = None,
     seed: int = 0,
     stop: str | None = None,
+    block: int = _BLOCK_CHARACTERS,
 ) -> Iterator[list[str]]:
     """Writes samples side by side, a character at a time.
 
     Args:
-        model: dropout is not applied.
+        mixture: the model.
         vocabulary: the model's own.
         samples: the numbers k of the samples to write.
+        rule: how many characters each sample has, and how they are drawn; in lines framing a sample also ends where
+            its line does.
         prompt: text that each sample goes on from; it is not part of the result.
-        length: characters of each sample; in lines framing a sample also ends where its line does.
-        draw: how to draw.
         seed: see the module.
         stop: end a sample as soon as it ends with this text.
+        block: so many random numbers of a sample are made at once.
 
     Yields:
         The next piece of each sample: a character, or nothing once the sample is complete (or while a character
@@ -156,55 +133,55 @@ def write(
     Raises:
         InputError: the prompt has characters that the model does not know.
     """
-    draw = draw or Draw()
     B = len(samples)
     ids = _encode_prompt(vocabulary, prompt)
-    uniform = _uniform(seed, samples)
-    texts = [_Text(vocabulary, length, stop) for _ in samples]
+    uniform = _uniform(seed, samples, block)
+    texts = [_Text(vocabulary, rule.length, stop) for _ in samples]
     if not any(text.going for text in texts):
         return
-    with reading(model):
-        features, state = read(model, ids, model.initial_state(1))  # once for all
-        logits = model.logits(features).cpu().numpy().repeat(B, 0)  # (B, V)
-        step = stepper(model, [tuple(part.repeat(B, 1) for part in layer) for layer in state])
+    readings, state = read_context(mixture, ids, mixture.initial_state(1))  # once for all
+    logits = mixture.logits(readings).repeat(B, 0)  # (B, V)
+    step = mixture.make_step(mixture.repeat(state, B))
     while True:
         if vocabulary.unknown_id is not None:
             logits[:, vocabulary.unknown_id] = -np.inf
-        chosen = draw.choose(logits, next(uniform))  # (B,)
+        chosen = choose(rule, logits, next(uniform))  # (B,)
         yield [text.feed(symbol) if text.going else "" for text, symbol in zip(texts, chosen.tolist(), strict=True)]
         if not any(text.going for text in texts):
             return
         logits = step(chosen)
 
 
-def _uniform(seed: int, samples: Sequence[int]) -> Iterator[NDArray[np.float64]]:
+def _uniform(seed: int, samples: Sequence[int], block: int) -> Iterator[NDArray[np.float64]]:
     """Yields numbers in [0, 1), one for each sample, from counter-based generators keyed by (seed, k)."""
     if not 0 <= seed < 2**64:
         raise InputError(f"seed {seed}: must be from 0 to 2**64 - 1")
     rngs = [np.random.Generator(np.random.Philox(key=np.array([seed, k], np.uint64))) for k in samples]
     while True:
-        yield from np.stack([rng.random(_BLOCK) for rng in rngs], 1)
+        yield from np.stack([rng.random(block) for rng in rngs], 1)
 
 
 def write_texts(
-    model: CharacterModel,
+    mixture: Mixture,
     vocabulary: Vocabulary,
-    count: int = 1,
+    count: int,
+    rule: SamplingConfig,
     *,
     prompt: str = "",
-    length: int = 200,
-    draw: Draw | None = None,
     seed: int = 0,
     stop: str | None = None,
+    batch: int = _MAX_BATCH,
+    block: int = _BLOCK_CHARACTERS,
 ) -> Iterator[str]:
-    """Yields `count` whole samples, each beginning with the prompt; arguments as in `write`."""
-    for start in range(0, count, _MAX_BATCH):
-        samples = range(start, min(start + _MAX_BATCH, count))
-        steps = write(model, vocabulary, samples, prompt=prompt, length=length, draw=draw, seed=seed, stop=stop)
+    """Yields `count` whole samples, each beginning with the prompt, a batch at a time; arguments as in `write`."""
+    for start in range(0, count, batch):
+        samples = range(start, min(start + batch, count))
+        steps = write(mixture, vocabulary, samples, rule, prompt=prompt, seed=seed, stop=stop, block=block)
         texts = [[prompt] for _ in samples]
-        while block := list(islice(steps, _BLOCK)):  # as strings, which take a tenth of the memory of their pieces
+        # As strings, which take a tenth of the memory of their pieces.
+        while some := list(islice(steps, block)):
             for k, text in enumerate(texts):
-                text.append("".join(pieces[k] for pieces in block))
+                text.append("".join(pieces[k] for pieces in some))
         yield from map("".join, texts)
 
 
@@ -212,6 +189,6 @@ def _encode_prompt(vocabulary: Vocabulary, prompt: str) -> Ids:
     """Returns the boundary and the prompt as ids, shape (1 + N,)."""
     text = vocabulary.normalize(prompt)
     if unknown := vocabulary.unknown_in(text):
-        names = ", ".join(f"{char!r} (U+{ord(char):04X})" for char in unknown[:10])
+        names = name_characters(unknown)
         raise InputError(f"the prompt has characters that the model has never seen: {names}; leave them out")
     return np.append([vocabulary.boundary_id], vocabulary.encode_sentence(text))

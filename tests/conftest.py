@@ -51,8 +51,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path) -> Pat
 @pytest.fixture(scope="session")
 def tiny_lines_run(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path) -> Path:
     """The folder of a run: lines framing, GRU with the reset gate before, 40 steps, evaluated every 10."""
-    model = {"cell": "gru", "reset": "before"}
-    return _train(tiny_corpus, tmp_path_factory.mktemp("lines") / "run", "lines", model)
+    return _train(tiny_corpus, tmp_path_factory.mktemp("lines") / "run", "lines", {"cell": "gru-before"})
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,12 @@ import safetensors.torch
 import torch
 
 from charlm.errors import RunError
+from charlm.system.run_format import RUN_FORMAT
 
 Bounds = Callable[[], AbstractContextManager[None]]
 Attack = Callable[[Path], object]
+
+OURS = {"charlm_format": str(RUN_FORMAT)}  # in the header of each file of tensors
 
 
 def in_place(name: str, kind: str) -> Attack:
@@ -51,7 +54,7 @@ def tensors(name: str, change: Callable[[dict[str, torch.Tensor]], object]) -> A
     def act(run: Path) -> None:
         values = safetensors.torch.load((run / name).read_bytes())
         change(values)
-        (run / name).write_bytes(safetensors.torch.save(values, {"charlm_format": "1"}))
+        (run / name).write_bytes(safetensors.torch.save(values, OURS))
 
     return act
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from charlm.store.run_folder import RunFolder
-from charlm.training.trainer import Metrics, StepReport
+from charlm.training.reports import Metrics, StepReport
 
 STEPS = 24  # at least, of each kind
 # Sizes that are no powers of two: what is read back must lie in memory as it did, or sums round differently.
@@ -19,7 +19,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "training": {"batch_size": 3, "optimizer": "adam", "budget": "1200 characters"},
     },
     "lines-gru-adamw": {
-        "model": {"cell": "gru", "reset": "before", "hidden_size": 5, "dropout": 0.1},
+        "model": {"cell": "gru-before", "hidden_size": 5, "dropout": 0.1},
         "training": {"batch_size": 3},
     },
     "lines-rnn-sgd": {
@@ -55,8 +55,8 @@ def outcome(run: Path) -> dict[str, Any]:
         for key in [key for key in part if "second" in key]:
             del part[key]
     files = [folder.config, folder.vocabulary, folder.model, folder.samples]
-    if folder.ngram.exists():
-        files.append(folder.ngram)
+    if (ngram := folder.expert_path("ngram")).exists():
+        files.append(ngram)
     last = {name: value.numpy().tobytes() for name, value in tensors.items()}
     return {"metrics": rows, "last": last, "info": info} | {file.name: file.read_bytes() for file in files}
 

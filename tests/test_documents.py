@@ -1,7 +1,10 @@
-"""What the documents say is true: commands, options, files and make targets exist."""
+"""What the documents say is true: commands, options, files, scripts, tables and make targets exist."""
 
+import ast
 import re
+import runpy
 import shlex
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 IDS = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
+LOG = ROOT / "dev/LOG.md"
+SCRIPTS = sorted({*ROOT.glob("benchmarks/*.py"), *ROOT.glob("dev/*.py")} - {ROOT / "benchmarks/measure.py"})
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=IDS)
@@ -42,14 +47,80 @@ def test_every_charlm_command_in_a_document_exists_with_its_options(path: Path) 
                 assert word.partition("=")[0] in known, f"{line}: no such option"
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=IDS)
-def test_every_link_and_every_named_file_is_there(path: Path) -> None:
+@pytest.mark.parametrize("path", [*DOCUMENTS, LOG], ids=[*IDS, "dev/LOG.md"])
+def test_every_link_is_there(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     for link in links:
         assert (path.parent / link).exists(), link
-    for name in re.findall(r"`((?:charlm|configs|tests|data|benchmarks)/[\w./-]+\.\w+)`", text):
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=IDS)  # the log may name files as they were on its days
+def test_every_named_file_is_there(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:charlm|configs|tests|data|benchmarks|dev)/[\w./-]+\.\w+)`", text):
         assert (ROOT / name).exists(), name
+
+
+def _script_options(command: str) -> tuple[Path, set[str], set[str]]:
+    """The script that a command line runs, the options it is given and the options it declares."""
+    script = ROOT / re.findall(r"(?:benchmarks|dev)/\w+\.py", command)[0]
+    declared = re.findall(r"add_argument\(\s*\"(--[\w-]+)\"", script.read_text(encoding="utf-8"))
+    return script, set(re.findall(r"(--[\w-]+)", command)), set(declared)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=IDS)
+def test_every_script_that_a_document_runs_exists_with_its_options(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for command in re.findall(r"python ((?:benchmarks|dev)/\w+\.py[^\n`]*)", text):
+        _, given, declared = _script_options(command)
+        assert given <= declared, command
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=[str(path.relative_to(ROOT)) for path in SCRIPTS])
+def test_every_script_says_how_it_is_run(path: Path) -> None:
+    description = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    commands = re.findall(r"^    python (.*)$", description, re.M)
+    assert commands
+    for command in commands:
+        script, given, declared = _script_options(command)
+        assert script == path
+        assert given <= declared, command
+
+
+def test_benchmarks_do_not_depend_on_experiments() -> None:
+    experiments = {path.stem for path in ROOT.glob("dev/*.py")}
+    for path in ROOT.glob("benchmarks/*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+        assert not imported & experiments, path
+
+
+def test_each_benchmark_of_make_bench_has_one_table_on_the_performance_page() -> None:
+    page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    benchmarks = runpy.run_path(str(ROOT / "benchmarks/run_all.py"))
+    names = list(benchmarks["BENCHMARKS"])
+    assert re.findall(r"<!-- (\w+)\.py -->\n[^<]+<!-- end -->", page) == names
+    for name in names:
+        assert (ROOT / f"benchmarks/{name}.py").exists()
+        changed = benchmarks["replace_table"](page, name, "new")
+        assert f"<!-- {name}.py -->\nnew\n<!-- end -->" in changed
+        assert changed.count("<!-- end -->") == len(names)
+    with pytest.raises(ValueError, match="no place for nothing"):
+        benchmarks["replace_table"](page, "nothing", "new")
+
+
+def test_the_log_has_dated_entries_with_verdicts_newest_first() -> None:
+    headings = re.findall(r"^## (.*)$", LOG.read_text(encoding="utf-8"), re.M)
+    entries = [re.fullmatch(r"(\d{4}-\d\d-\d\d): \S.*\(([^()]+)\)", heading) for heading in headings]
+    assert entries
+    days = []
+    for heading, entry in zip(headings, entries, strict=True):
+        assert entry, heading
+        assert re.match(r"(not |partly |mostly not )?kept|measured|fixed", entry[2]), heading
+        days.append(date.fromisoformat(entry[1]))
+    assert days == sorted(days, reverse=True)
 
 
 def test_the_makefile_explains_every_target_that_the_readme_names() -> None:

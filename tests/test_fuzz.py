@@ -23,6 +23,8 @@ from charlm.config import load_config, to_yaml
 from charlm.errors import CharlmError, ConfigError, RunError
 from hostile import Bounds, joined, split_header
 
+pytestmark = pytest.mark.slow
+
 many = settings(
     max_examples=int(os.environ.get("CHARLM_FUZZ", "500")),
     suppress_health_check=[HealthCheck.too_slow],

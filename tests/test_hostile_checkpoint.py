@@ -16,7 +16,7 @@ import torch
 import charlm
 from charlm.errors import InputError, RunError
 from charlm.store.run_folder import RunFolder
-from hostile import Attack, Bounds, check_refused, in_place
+from hostile import OURS, Attack, Bounds, check_refused, in_place
 from runs import StopAt, contents
 
 
@@ -39,7 +39,7 @@ def rewrite(run: Path, change: Callable[[dict[str, torch.Tensor], dict[str, Any]
     tensors = {name: value.clone() for name, value in safetensors.torch.load_file(path).items()}
     change(tensors, info)
     info["tensors"] = sorted(tensors)
-    path.write_bytes(safetensors.torch.save(tensors, {"charlm_format": "1", "info": json.dumps(info)}))
+    path.write_bytes(safetensors.torch.save(tensors, OURS | {"info": json.dumps(info)}))
 
 
 def tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Attack:
@@ -115,7 +115,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     # the files beside it
     "other best weights": (
         lambda run: (run / "model.safetensors").write_bytes(
-            safetensors.torch.save({"x": torch.ones(1)}, {"charlm_format": "1"})), "model.safetensors: the tensor"),
+            safetensors.torch.save({"x": torch.ones(1)}, OURS)), "model.safetensors: the tensor"),
     "metrics are a FIFO": (in_place("metrics.jsonl", "fifo"), "not an ordinary file"),
 }  # fmt: skip
 

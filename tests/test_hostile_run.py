@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import struct
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from typer.testing import CliRunner
 
 import charlm
 from charlm.cli import app
+from charlm.config import ModelConfig
 from charlm.errors import RunError
-from charlm.language_model import load_metrics
+from charlm.experts.mixture import POWERS, Mixture
+from charlm.experts.ngram import NgramModel
 from charlm.model.network import CharacterModel
 from charlm.store.tensors import LARGEST_WEIGHT
 from charlm.text.vocabulary import Vocabulary
-from hostile import Attack, Bounds, check_refused, claim, header, in_place, joined, put, tensors
+from charlm.training.reports import load_metrics
+from hostile import OURS, Attack, Bounds, check_refused, claim, header, in_place, joined, put, tensors
 
 WEIGHTS, NGRAM = "model.safetensors", "ngram.safetensors"
 
@@ -46,16 +50,16 @@ def swap(name: str, *changes: tuple[str, str]) -> Attack:
     return act
 
 
-def put_holes(path: Path, tensors: dict[str, tuple[str, Sequence[int], int]]) -> None:
-    """Writes tensors of zeros, given by dtype, shape and bytes, which take no room on the disk."""
-    data: dict[str, Any] = {"__metadata__": {"charlm_format": "1"}}
+def put_holes(path: Path, tensors: dict[str, tuple[str, Sequence[int], int]], begin: bytes = b"") -> None:
+    """Writes tensors given by dtype, shape and bytes: behind what they begin with zeros, which take no room."""
+    data: dict[str, Any] = {"__metadata__": OURS}
     at = 0
     for name, (dtype, shape, size) in tensors.items():
         data[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + size]}
         at += size
-    content = joined(json.dumps(data).encode(), b"")
-    path.write_bytes(content)
-    os.truncate(path, len(content) + at)
+    header = joined(json.dumps(data).encode(), b"")
+    path.write_bytes(header + begin)
+    os.truncate(path, len(header) + at)
 
 
 def a_terabyte_that_fits_its_config(run: Path) -> None:
@@ -63,8 +67,9 @@ def a_terabyte_that_fits_its_config(run: Path) -> None:
     swap("config.yaml", ("hidden_size: 16", "hidden_size: 16384"), ("num_layers: 1", "num_layers: 16"))(run)
     vocabulary = Vocabulary.from_json((run / "vocabulary.json").read_text(encoding="utf-8"))
     with torch.device("meta"):
-        model = CharacterModel(len(vocabulary), hidden_size=16384, num_layers=16, ngram_order=3)
-    put_holes(run / WEIGHTS, {name: ("F32", v.shape, v.nbytes) for name, v in model.state_dict().items()})
+        network = CharacterModel(len(vocabulary), ModelConfig(hidden_size=16384, num_layers=16))
+    mixture = Mixture(network, [NgramModel([], len(vocabulary), 0, order=3)])
+    put_holes(run / WEIGHTS, {name: ("F32", v.shape, v.nbytes) for name, v in mixture.tensors().items()})
 
 
 def ngrams_of_holes(count: int) -> Attack:
@@ -75,6 +80,27 @@ def ngrams_of_holes(count: int) -> Attack:
         "gamma.1": ("F32", [1], 4),
     }
     return lambda run: put_holes(run / NGRAM, shapes)
+
+
+def pairs_of_holes(run: Path) -> None:
+    """Fits a table of single symbols that is right, and more pairs than there is memory for, all the same."""
+    V, pairs = 20_000, 1 << 25
+    symbols = {"characters": ["<unk>", *map(chr, range(0x20000, 0x20000 + V - 1))], "counts": [0, *[1] * (V - 1)]}
+    vocabulary = WHOLE | symbols | {"boundary": symbols["characters"][1]}
+    (run / "vocabulary.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    single = [np.arange(V), np.full(V, 1 / V, np.float32), np.zeros(1, np.float32)]
+    shapes = {
+        "keys.1": ("I64", [V], 8 * V),
+        "alpha.1": ("F32", [V], 4 * V),
+        "gamma.1": ("F32", [1], 4),
+        "gamma.2": ("F32", [V], 4 * V),
+        "alpha.2": ("F32", [pairs], 4 * pairs),
+        "keys.2": ("I64", [pairs], 8 * pairs),
+    }
+    put_holes(run / NGRAM, shapes, b"".join(part.tobytes() for part in single))
+    with open(run / NGRAM, "r+b") as file:
+        file.seek(-8, os.SEEK_END)
+        file.write(np.array(V * V - 1).tobytes())  # the last pair is one that there is
 
 
 def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Attack:
@@ -123,7 +149,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "a count beyond all numbers": (swap("vocabulary.json", (': [0', ': [1' + "0" * 400)), "counts do not match"),
     "a wrong vocabulary size": (
         swap("vocabulary.json", ('"<unk>",', '"<unk>", "Ω",'), ('"counts": [0,', '"counts": [0, 1,')),
-        "the configuration asks for"),
+        "ngram.safetensors: damaged: 20 symbols, the vocabulary has 21"),
     "vocabulary is a FIFO": (in_place("vocabulary.json", "fifo"), "not an ordinary file"),
     "vocabulary has a terabyte": (in_place("vocabulary.json", "terabyte"), "larger than"),
     # the weights
@@ -143,6 +169,13 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "NaN": (weights(lambda w: w["output.bias"].fill_(float("nan"))), "output.bias holds numbers"),
     "one infinity": (weights(lambda w: w["output.weight"][0].fill_(-torch.inf)), "output.weight holds numbers"),
     "a number beyond all use": (weights(lambda w: w["recurrent.weight_hh_l0"][3].fill_(2e15)), "hh_l0 holds"),
+    "powers that are NaN": (weights(lambda w: w[POWERS][1].fill_(math.nan)), "mixture.powers holds numbers"),
+    "an infinite power": (weights(lambda w: w[POWERS][0, 1].fill_(math.inf)), "mixture.powers holds numbers"),
+    "a power beyond all use": (weights(lambda w: w[POWERS][2, 0].fill_(-2e15)), "mixture.powers holds numbers"),
+    "powers of another expert": (weights(lambda w: w.update({POWERS: torch.ones(3, 3)})), r"\(3, 3\), the conf"),
+    "powers of more contexts": (weights(lambda w: w.update({POWERS: torch.ones(4, 2)})), r"\(4, 2\), the conf"),
+    "powers in half precision": (weights(lambda w: w.update({POWERS: w[POWERS].half()})), "powers is float16"),
+    "no powers": (weights(lambda w: w.pop(POWERS)), "the tensor mixture.powers is missing"),
     "half precision": (weights(lambda w: w.update({"output.bias": w["output.bias"].half()})), "is float16"),
     "complex numbers": (weights(lambda w: w.update({"output.bias": w["output.bias"].cfloat()})), "is complex64"),
     "weights are a FIFO": (in_place(WEIGHTS, "fifo"), "not an ordinary file"),
@@ -157,7 +190,11 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "n-grams in a pickle": (put(NGRAM, pickle.dumps(os.system)), "ngram.safetensors: damaged"),
     "n-grams that claim terabytes": (claim(NGRAM, "keys.3", [1 << 40]), "ngram.safetensors: damaged"),
     "n-grams in one place": (claim(NGRAM, "keys.3", [4], offsets=[0, 32]), "ngram.safetensors: damaged"),
-    "n-grams beyond all counting": (ngrams_of_holes((1 << 24) + 1), "16,777,217 1-grams, at most 16,777,216 are"),
+    "n-grams beyond all counting": (ngrams_of_holes((1 << 24) + 1), "16777217 symbols, the vocabulary has"),
+    "n-grams beyond all memory": (pairs_of_holes, "the 2-grams are not in order"),
+    "more n-grams than there can be": (
+        tables(lambda t: t.update({"keys.2": torch.arange(9999), "alpha.2": torch.ones(9999)})),
+        "2-grams are not in order"),
     "more n-grams than can be mapped": (ngrams_of_holes(1 << 28), "cannot be mapped into memory"),
     "more n-grams than can be mapped twice": (ngrams_of_holes(1 << 26), "cannot be mapped into memory"),
     "n-grams of no length": (tables(lambda t: t.update({"keys.3": t["keys.3"][:0]})), "3-grams do not fit"),
@@ -189,6 +226,27 @@ def test_a_hostile_run_is_refused_by_name_in_bounded_time_and_memory(name: str, 
     attack, complaint = ATTACKS[name]
     attack(run)
     check_refused(charlm.load, run, complaint, bounds)
+
+
+def test_a_vocabulary_that_is_larger_than_the_weights_is_refused(run: Path, tiny_run: Path, bounds: Bounds):
+    shutil.rmtree(run)
+    shutil.copytree(tiny_run, run)
+    ATTACKS["a wrong vocabulary size"][0](run)
+    check_refused(
+        charlm.load, run, r"model.safetensors: .* is float32 .*20.*the configuration asks for .*21", bounds
+    )
+
+
+def test_tables_of_holes_take_no_memory_before_they_are_refused(run: Path):
+    pairs_of_holes(run)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RunError, match="the 2-grams are not in order"):
+            charlm.load(run)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 100_000_000  # the file claims 400 MB
 
 
 def metrics(**changes: Any) -> str:
@@ -229,7 +287,16 @@ def test_a_run_of_links_to_ordinary_files_is_a_run(run: Path, tiny_mixture_run: 
     assert charlm.load(run).score(["the boat"]) == charlm.load(tiny_mixture_run).score(["the boat"])
 
 
-@pytest.mark.parametrize("framing", ["tiny_run", "tiny_lines_run", "tiny_mixture_run"])
+@pytest.fixture(scope="module")
+def factored_mixture_run(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path) -> Path:
+    """A run whose predictions are the product of three of its numbers: two matrices at the output, and a power."""
+    run = tmp_path_factory.mktemp("factored") / "run"
+    model = {"hidden_size": 16, "embedding_size": 8, "output_rank": 16, "ngram": 3}
+    charlm.train({"corpus": {"path": str(tiny_corpus)}, "model": model}, budget="1 steps", out=run)
+    return run
+
+
+@pytest.mark.parametrize("framing", ["tiny_run", "tiny_lines_run", "tiny_mixture_run", "factored_mixture_run"])
 @pytest.mark.parametrize("sign", [-1, 1, 0])
 def test_the_largest_weights_that_are_accepted_never_give_nan(
     framing: str, sign: int, run: Path, request: pytest.FixtureRequest

@@ -9,15 +9,29 @@ from pathlib import Path
 import pytest
 
 import charlm
+import charlm.config
 
 ROOT = Path(charlm.__file__).parent
 # A module imports from its own group and from those before it.
 ORDER = [
-    "errors", "system", "config", "text", "cells", "experts", "model", "scoring", "sampling", "ranking", "store",
-    "training", "builder", "language_model", "run", "cli",
+    "errors", "system", "config", "text", "cells", "model", "experts", "scoring", "sampling", "ranking", "store",
+    "training", "language_model", "run", "cli",
 ]  # fmt: skip
-MAY_KNOW_THE_CONFIGURATION = {"config", "builder", "language_model", "run", "cli"}
-MAY_NOT_IMPORT_TORCH = {"errors", "config", "text"}
+MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "run", "cli"}
+# These read a run's configuration and hand it on, section by section.
+MAY_KNOW_THE_WHOLE = {"store/trained.py", "training/agreement.py", "training/choice.py", "training/job.py"}
+# Any other module sees the section of its group, or none at all.
+OWN_SECTION = {
+    "text": "CorpusConfig",
+    "model": "ModelConfig",
+    "experts": "ModelConfig",
+    "store": "ModelConfig",
+    "sampling": "SamplingConfig",
+    "training": "TrainingConfig",
+}
+HANDS_ON = {"training/evaluator.py": "SamplingConfig"}  # a section that is not the group's own
+NO_SECTION = {"parse_amount"}  # of what charlm.config offers
+MAY_NOT_IMPORT_TORCH = {"errors", "config", "text", "ranking"}
 EXEMPT = {"__init__.py", "__main__.py"}  # the lazy public API, and `python -m charlm`
 
 
@@ -81,8 +95,20 @@ def test_a_module_imports_only_from_groups_below_it(path: Path):
 
 
 @modules(*sorted(set(ORDER) - MAY_KNOW_THE_CONFIGURATION))
-def test_components_do_not_know_the_configuration(path: Path):
-    assert "config" not in groups_used_by(path)
+def test_a_component_sees_only_its_own_section_of_the_configuration(path: Path):
+    name = str(path.relative_to(ROOT))
+    names = {OWN_SECTION.get(group_of(path)), HANDS_ON.get(name), *NO_SECTION}
+    seen = {name for name in imported_by(path) if name.split(".")[:2] == ["charlm", "config"]}
+    if name in MAY_KNOW_THE_WHOLE:
+        assert "charlm.config.Config" in seen, "take it from the list: it does not need the whole"
+    else:
+        assert seen <= {f"charlm.config.{name}" for name in names}
+
+
+def test_every_section_is_the_section_of_a_component():
+    sections = {name for name in charlm.config.__all__ if name.endswith("Config")} - {"Config"}
+    assert set(OWN_SECTION.values()) == sections
+    assert set(OWN_SECTION) < set(ORDER) - MAY_KNOW_THE_CONFIGURATION
 
 
 @modules(*sorted(MAY_NOT_IMPORT_TORCH))

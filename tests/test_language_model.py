@@ -1,5 +1,6 @@
 """The Python API: train from whatever describes a training, load what is whole, and use it."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -10,18 +11,19 @@ import pytest
 import torch
 
 import charlm
-from charlm import language_model
-from charlm import run as run_module
-from charlm.builder import build_corpus
-from charlm.config import load_config
+from charlm.config import SamplingConfig, load_config
 from charlm.errors import ConfigError, CorpusError, InputError, RunError
 from charlm.language_model import LanguageModel
 from charlm.model.network import parameter_count
 from charlm.run import default_out, preflight, resolve_config
-from charlm.sampling import Draw, write_texts
+from charlm.sampling import write_texts
+from charlm.scoring.alternatives import alternatives
+from charlm.scoring.conditions import Conditions
 from charlm.scoring.evaluation import evaluate
-from charlm.scoring.log_probs import score_sentences, score_together
-from charlm.text.corpus import load_held_out
+from charlm.scoring.measures import rank
+from charlm.scoring.sentences import score_batches
+from charlm.text.corpus import load_corpus, load_held_out
+from charlm.training.reports import load_metrics
 
 SENTENCES = ["the boat has bread.", "xyz!", "", "a miller sees the lamp.", "ÄÖ 我"]
 SMALL = {"model.hidden_size": 6, "training.batch_size": 4, "training.sequence_length": 16,
@@ -37,9 +39,9 @@ def small(path: Path, **corpus: Any) -> dict[str, Any]:
     return config
 
 
-@pytest.fixture(params=["tiny_run", "tiny_lines_run"])
+@pytest.fixture(params=["tiny_run", "tiny_lines_run", "tiny_mixture_run"])
 def lm(request: pytest.FixtureRequest) -> LanguageModel:
-    """A model of either framing."""
+    """A model of either framing, and one with n-grams."""
     return charlm.load(request.getfixturevalue(request.param))
 
 
@@ -70,7 +72,7 @@ def test_arguments_win_over_the_configuration_and_are_written_into_the_run(tmp_p
     )  # fmt: skip
     assert lm.config == load_config(tmp_path / "run" / "config.yaml")
     assert (lm.config.corpus.path, lm.config.training.budget, lm.config.model.cell) == (str(mine), "2 steps", "gru")
-    assert (lm.model.recurrent.hidden_size, "T" in lm.vocabulary.symbols) == (3, True)
+    assert (lm.mixture.network.config.hidden_size, "T" in lm.vocabulary.symbols) == (3, True)
 
 
 def test_a_relative_corpus_is_beside_its_yaml_or_in_the_working_folder(
@@ -123,7 +125,7 @@ def test_nothing_is_made_where_the_training_cannot_start(
 def test_a_corpus_given_as_a_list_of_one_is_the_same_corpus(tmp_path: Path, tiny_corpus: Path):
     charlm.train(small(tiny_corpus), out=tmp_path / "run")
     charlm.train(small(tiny_corpus), out=tmp_path / "run", corpus=[tiny_corpus], resume=True, budget="6 steps")
-    assert language_model.load_metrics(tmp_path / "run")[-1]["step"] == 6
+    assert load_metrics(tmp_path / "run")[-1]["step"] == 6
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
@@ -162,9 +164,9 @@ def test_train_returns_the_best_model_by_the_validation_loss_that_evaluate_gives
     changes = {"training.learning_rate": 0.05, "training.evaluate_every": "10%"}
     config = small(tmp_path / "text.txt", framing=framing)
     lm = charlm.train(config, out=tmp_path / "run", budget="40 steps", overrides=changes)
-    losses = [row["validation_loss"] for row in language_model.load_metrics(tmp_path / "run")]
+    losses = [row["validation_loss"] for row in load_metrics(tmp_path / "run")]
     assert min(losses) < losses[-1]
-    assert min(losses) == evaluate(lm.model, lm.vocabulary, build_corpus(lm.config).validation).nats_per_character
+    assert min(losses) == evaluate(lm.mixture, lm.vocabulary, lm.corpus().validation).nats_per_character
 
 
 # --- load -----------------------------------------------------------------------------------------
@@ -175,7 +177,7 @@ def test_what_was_trained_and_what_is_loaded_give_the_same_scores(tmp_path: Path
     loaded = charlm.load(str(tmp_path / "run"))
     assert loaded.score(SENTENCES) == trained.score(SENTENCES)
     assert list(loaded.sample(2, seed=3)) == list(trained.sample(2, seed=3))
-    assert (loaded.config, loaded.folder, loaded.model.training) == (trained.config, trained.folder, False)
+    assert (loaded.config, loaded.folder) == (trained.config, trained.folder)
 
 
 def edit(name: str, *changes: tuple[str, str]) -> Callable[[Path], object]:
@@ -200,7 +202,9 @@ def edit(name: str, *changes: tuple[str, str]) -> Callable[[Path], object]:
      (lambda run: (run / "config.yaml").unlink(), "incomplete run: config.yaml is missing"),
      (lambda run: (run / "vocabulary.json").write_bytes(b"\xff"), "vocabulary.json: cannot be read"),
      (lambda run: (run / "model.safetensors").write_bytes(b""), "model.safetensors: damaged"),
-     (edit("vocabulary.json", ('"format": 1', '"format": 2')), "vocabulary.json: written by a newer charlm"),
+     (edit("vocabulary.json", ('"format": 2', '"format": 3')), "vocabulary.json: written by a newer charlm"),
+     (edit("vocabulary.json", ('"format": 2', '"format": 1')),
+      "vocabulary.json: written by an older charlm .*; train the model anew: .* give it to `charlm train`"),
      (edit("vocabulary.json", ('"framing": "stream"', '"framing": "bag"')), "vocabulary.json: not a vocabulary"),
      (edit("vocabulary.json", ('"counts": [0, ', '"counts": [')), "counts do not match"),
      (edit("vocabulary.json", ('"<unk>",', '"<unk>", "Ω",'), ('"counts": [0,', '"counts": [0, 1,')),
@@ -220,12 +224,26 @@ def test_a_run_that_is_not_whole_is_refused_by_name(copy: Path, damage: Callable
 
 
 def test_scores_are_those_of_the_inference_functions(lm: LanguageModel):
-    expected = list(score_sentences(lm.model, lm.vocabulary, SENTENCES))
+    (expected,) = score_batches(lm.mixture, lm.vocabulary, [SENTENCES], Conditions())
     assert lm.score(SENTENCES) == lm.score(iter(SENTENCES)) == list(lm.score_stream(SENTENCES)) == expected
-    assert lm.score_batch(SENTENCES) == score_together(lm.model, lm.vocabulary, SENTENCES)
-    assert list(lm.score_batches(iter([SENTENCES, []]))) == [lm.score_batch(SENTENCES), []]
+    assert list(lm.score_batches(iter([SENTENCES, []]))) == [expected, []]
     assert [score.text for score in expected] == SENTENCES
     assert lm.score([]) == []
+
+
+def test_settings_by_name_are_the_conditions_and_win_over_those_given(lm: LanguageModel):
+    conditions = Conditions(context="the ", bos=False, eos=False, unknown="skip")
+    settings = dataclasses.asdict(conditions)
+    (expected,) = score_batches(lm.mixture, lm.vocabulary, [SENTENCES], conditions)
+    assert lm.score(SENTENCES, conditions) == lm.score(SENTENCES, **settings) == expected
+    assert lm.score(SENTENCES, Conditions(context="a "), **settings) == expected
+    assert list(lm.score_batches([SENTENCES], **settings)) == [expected]
+    assert lm.rank(SENTENCES, "mean", conditions) == lm.rank(SENTENCES, "mean", **settings)
+    assert lm.rank(SENTENCES, "mean", conditions) == rank(expected, "mean")
+    some = alternatives(lm.mixture, lm.vocabulary, "boat", 2, conditions)
+    assert lm.alternatives("boat", 2, conditions) == lm.alternatives("boat", 2, **settings) == some
+    with pytest.raises(TypeError, match="contxt"):
+        lm.score(SENTENCES, contxt="the ")
 
 
 def test_one_sentence_as_a_string_is_refused(lm: LanguageModel):
@@ -240,20 +258,34 @@ DRAWS: list[dict[str, Any]] = [{}, {"temperature": 0.0}, {"top_k": 2}, {"top_p":
 def test_samples_are_those_of_the_inference_functions_with_the_defaults_of_the_run(
     lm: LanguageModel, settings: dict[str, Any]
 ):
-    draw = Draw(**{"temperature": 0.7} | {key: value for key, value in settings.items() if key != "seed"})
-    arguments = {"prompt": "the ", "seed": settings.get("seed", 0), "length": 40}
-    expected = list(write_texts(lm.model, lm.vocabulary, 3, draw=draw, **arguments))
+    rule = {"temperature": 0.7, "length": 40} | {key: value for key, value in settings.items() if key != "seed"}
+    arguments = {"prompt": "the ", "seed": settings.get("seed", 0)}
+    expected = list(write_texts(lm.mixture, lm.vocabulary, 3, SamplingConfig(**rule), **arguments))
     assert list(lm.sample(3, prompt="the ", **settings)) == expected
     pieces = list(lm.stream(prompt="the ", **settings))
     assert "".join(pieces) == expected[0]
     assert len(pieces) > 1 or len(expected[0]) < 10  # it comes as it is written
 
 
-@pytest.mark.parametrize("wrong", [{"length": 0}, {"temperature": -1.0}, {"top_k": 0}, {"prompt": "Ω"}], ids=str)
-def test_wrong_settings_of_a_sample_are_wrong_input(lm: LanguageModel, wrong: dict[str, Any]):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"length": 0}, "length 0: must be at least 1"), ({"temperature": -1.0}, "temperature -1.0: must be"),
+     ({"top_k": 0}, "top-k 0: must be"), ({"top_p": 1.5}, "top-p 1.5: must be"),
+     ({"min_p": -0.1}, "min-p -0.1: must be"), ({"seed": -1}, "seed -1: must be"),
+     ({"prompt": "Ω"}, r"'Ω' \(U\+03A9\)"), ({"tempature": 1.0}, "tempature 1.0: there is no such setting"),
+     ({"top_k": 0, "min_p": 2.0}, "top-k 0: must be.*; min-p 2.0: must be")],
+    ids=str,
+)  # fmt: skip
+def test_wrong_settings_of_a_sample_are_wrong_input(lm: LanguageModel, wrong: dict[str, Any], said: str):
     for write in (lm.sample, lm.stream):
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match=said):
             next(iter(write(**wrong)))
+
+
+def test_a_sample_may_be_longer_than_those_that_training_writes(lm: LanguageModel):
+    with pytest.raises(ConfigError, match=r"sampling\.length"):
+        load_config({"corpus": {"path": "text.txt"}, "sampling": {"length": 1_000_001}})
+    assert next(lm.stream(length=1_000_001)) == next(lm.stream(length=1))
 
 
 def test_an_evaluation_is_that_of_the_inference_function(lm: LanguageModel, tmp_path: Path):
@@ -261,7 +293,7 @@ def test_an_evaluation_is_that_of_the_inference_function(lm: LanguageModel, tmp_
     for path in paths:
         path.write_text("a miller has bread.\nÄ boat sees.\n" * 5, encoding="utf-8")
     split = load_held_out([str(path) for path in paths], lm.vocabulary)
-    assert lm.evaluate(paths) == evaluate(lm.model, lm.vocabulary, split)
+    assert lm.evaluate(paths) == evaluate(lm.mixture, lm.vocabulary, split)
     assert lm.evaluate(paths).unknown == 10
     assert lm.evaluate(paths[0]) == lm.evaluate(str(paths[0])) == lm.evaluate([paths[0]])
     with pytest.raises(CorpusError):
@@ -276,16 +308,15 @@ def test_a_preflight_tells_what_the_run_will_be_and_leaves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_corpus: Path, framing: str
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run_module, "_MEASURE_SECONDS", 0.05)
     config = resolve_config(small(tiny_corpus, framing=framing, test=0.1), budget="1 epochs")
     state = torch.get_rng_state()
-    told = preflight(config)
+    told = preflight(config, measure_seconds=0.05)
     assert torch.equal(torch.get_rng_state(), state)
     assert list(tmp_path.iterdir()) == []
 
     lm = charlm.train(config, out="run")
-    last, data = language_model.load_metrics("run")[-1], build_corpus(config)
-    assert (told.parameters, told.vocabulary_size) == (parameter_count(lm.model), len(lm.vocabulary))
+    last, data = load_metrics("run")[-1], load_corpus(config.corpus)
+    assert (told.parameters, told.vocabulary_size) == (parameter_count(lm.mixture.network), len(lm.vocabulary))
     assert (told.windows_per_epoch, told.train_characters) == (last["step"], last["characters"])
     assert (told.validation_characters, told.test_characters) == (len(data.validation.ids), len(data.test.ids))
     assert told.epochs == pytest.approx(1)
@@ -293,9 +324,8 @@ def test_a_preflight_tells_what_the_run_will_be_and_leaves_no_trace(
     assert told.memory_bytes > 10**7
 
 
-def test_a_preflight_names_rare_and_unknown_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(run_module, "_MEASURE_SECONDS", 0.05)
+def test_a_preflight_names_rare_and_unknown_characters(tmp_path: Path):
     (tmp_path / "text.txt").write_text("QXX" + "the text " * 100 + "Ω" * 100, encoding="utf-8")
-    told = preflight(resolve_config(small(tmp_path / "text.txt")))
+    told = preflight(resolve_config(small(tmp_path / "text.txt")), measure_seconds=0.05)
     assert dict(told.rare) == {"Q": 1, "X": 2}
     assert told.unknown_share == pytest.approx(100 / told.validation_characters)

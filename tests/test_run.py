@@ -12,7 +12,7 @@ import torch
 import charlm
 from charlm.errors import InputError, Interrupted, RunError
 from charlm.store.run_folder import RunFolder
-from charlm.training.trainer import Metrics, StepReport
+from charlm.training.reports import Metrics, StepReport
 
 NEW_TEXT = 8 * "Der Müller hat ein Boot.\n"
 HARDLY = {"training.learning_rate": 1e-9, "training.batch_size": 4}  # so that the weights stay where they begin
@@ -62,8 +62,8 @@ def test_new_and_unused_characters_are_named_and_both_are_known_afterwards(
     unused = [c for c in old.vocabulary.characters if c not in NEW_TEXT]
     (note,) = heard.notes
     assert note.startswith(f"from {old_run}: {len(old.vocabulary.characters) - len(unused)} characters known; ")
-    assert f"; {len(added)} new: {' '.join(map(repr, added))}; " in note
-    assert note.endswith(f"; {len(unused)} no longer used: {' '.join(map(repr, unused))}")
+    assert f"; {len(added)} new: {', '.join(f'{c!r} (U+{ord(c):04X})' for c in added)}; " in note
+    assert note.endswith(f"; {len(unused)} no longer used: {', '.join(f'{c!r} (U+{ord(c):04X})' for c in unused)}")
     assert lm.vocabulary.symbols == (*old.vocabulary.symbols, *added)
     assert [score.unknown for score in lm.score([NEW_TEXT.strip("\n").partition("\n")[0], "a book"])] == [0, 0]
 
@@ -126,12 +126,10 @@ def test_another_model_is_refused_with_what_differs_and_how_to_take_the_runs(
         charlm.train(config, from_run=tiny_lines_run, out=tmp_path / "run")
     assert str(caught.value).splitlines() == [
         f"{tiny_lines_run}: its weights do not fit another model:",
-        "  model.cell: 'gru' in the run, 'lstm' now",
+        "  model.cell: 'gru-before' in the run, 'lstm' now",
         "  model.hidden_size: 16 in the run, 17 now",
-        "  model.reset: 'before' in the run, 'after' now",
         "  model.bias: True in the run, False now",
-        "take the run's by --set model.cell=gru --set model.hidden_size=16 --set model.reset=before "
-        "--set model.bias=true",
+        "take the run's by --set model.cell=gru-before --set model.hidden_size=16 --set model.bias=true",
     ]
     assert not (tmp_path / "run").exists()
 
@@ -161,5 +159,5 @@ def test_training_begins_with_the_frequencies_of_the_text(tiny_corpus: Path, tmp
         "training": {"budget": "1 steps", "learning_rate": 1e-9},
     }
     lm = charlm.train(config, out=tmp_path / "run")
-    bias = lm.model.output.bias.detach().numpy()
+    bias = lm.mixture.network.output.bias.detach().numpy()
     np.testing.assert_allclose(bias, lm.vocabulary.unigram_log_probs, atol=1e-6)

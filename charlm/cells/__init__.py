@@ -1,7 +1,16 @@
 """The recurrent cells, each in one file: equations, one step, all steps, and the gradient by hand.
 
-A cell knows its recurrence and nothing of vocabularies, layers or training. `run_layer` takes a layer the fastest
-way that gives the same numbers.
+A cell knows its recurrence and nothing of vocabularies, layers or training. The letters, here and in all cells:
+
+    T time steps    B sequences side by side    V symbols    H hidden units    G gates of the cell
+    x_t input       s_t state                   c_t memory cell of the LSTM
+    U input weights, `weight_ih`, (G·H, ·)      W recurrent weights, `weight_hh`, (G·H, H)
+    b = bias_ih + bias_hh, each (G·H,)          a the argument of a gate; d· the gradient of the loss by ·
+
+Gates stand in PyTorch's order and weights have its names: i, f, g, o for the LSTM, r, z, n for the GRU. Tensors are
+time-major, (T, B, ·).
+
+`run_layer` computes one layer with the kernel that it is told to use; which one that is, is decided in `plan`.
 """
 
 from __future__ import annotations
@@ -22,13 +31,13 @@ class Cell(NamedTuple):
     """A recurrence.
 
     Attributes:
-        name: of the cell, and for the GRU of its form.
-        gates: how many blocks of H rows the weights have.
+        name: as in `model.cell`.
+        gates: G, how many blocks of H rows the weights have.
         states: how many tensors a state has.
         step: one step by the equations: (x (B, G·H), state, weight_hh, bias_hh) → state.
         sequence: all steps: (x (T, B, G·H), state, weight_hh, bias_hh, *, dtype) → (s (T, B, H), last state),
             with products in the dtype.
-        kernel: the name in torch of the fused kernel of the same equations, if there is one.
+        torch_kernel: the name in torch of the fused kernel of the same equations, if there is one.
     """
 
     name: str
@@ -36,12 +45,18 @@ class Cell(NamedTuple):
     states: int
     step: Callable[..., Any]
     sequence: Callable[..., tuple[Tensor, Any]]
-    kernel: str | None = None
+    torch_kernel: str | None = None
 
 
-def find_cell(name: str, reset: str = "after") -> Cell:
-    """Returns the cell of this name; `reset` tells the two forms of the GRU apart."""
-    return _CELLS[f"gru-{reset}" if name == "gru" else name]
+CELLS = {
+    cell.name: cell
+    for cell in (
+        Cell("rnn", rnn.GATES, rnn.STATES, rnn.step, rnn.sequence, "rnn_tanh"),
+        Cell("lstm", lstm.GATES, lstm.STATES, lstm.step, lstm.sequence, "lstm"),
+        Cell("gru", gru.GATES, gru.STATES, gru.step_after, gru.sequence_after, "gru"),
+        Cell("gru-before", gru.GATES, gru.STATES, gru.step_before, gru.sequence_before),
+    )
+}
 
 
 def run_layer(
@@ -53,7 +68,8 @@ def run_layer(
     bias_ih: Tensor | None,
     bias_hh: Tensor | None,
     *,
-    backend: str = "auto",
+    kernel: str = "python",
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, State]:
     """Runs one layer over all steps.
 
@@ -65,28 +81,23 @@ def run_layer(
         weight_hh: W, shape (G·H, H).
         bias_ih: shape (G·H,), or None.
         bias_hh: shape (G·H,), or None.
-        backend: `derived`: by the cell's own `sequence`; `fused`: by PyTorch's kernel, which the cell must have;
-            `compiled`: by the kernels of `compiled`, which the machine must have; `bfloat16`: with products in
-            bfloat16, by a kernel where there is one; `auto`: the fastest in float32.
+        kernel: `python`, `compiled` or `fused`, see `plan`.
+        dtype: of the matrix products; None: that of the weights.
 
     Returns:
         s_1 … s_T, shape (T, B, H), and the last state.
     """
-    if backend == "auto" and compiled.suits(inputs):
-        backend = "compiled"
-    elif backend == "auto":
-        backend = "fused" if fused.suits(cell.kernel, inputs, weight_ih) else "derived"
-    dtype = torch.bfloat16 if backend == "bfloat16" else weight_hh.dtype
-    if compiled.runs(backend, weight_hh):
-        if inputs.is_floating_point():
-            x = _input_product(inputs, weight_ih, bias_ih, dtype)
-            return compiled.sequence(cell.name, x, state, weight_hh, bias_hh, dtype=dtype)
+    dtype = dtype or weight_hh.dtype
+    if kernel == "fused":
+        assert cell.torch_kernel is not None
+        return fused.sequence(cell.torch_kernel, inputs, state, weight_ih, weight_hh, bias_ih, bias_hh, dtype=dtype)
+    if kernel == "compiled" and not inputs.is_floating_point():
         table = weight_ih.t().contiguous() if bias_ih is None else weight_ih.t() + bias_ih  # (V, G·H)
         return compiled.sequence(cell.name, table, state, weight_hh, bias_hh, ids=inputs, dtype=dtype)
-    if backend == "fused" or (backend == "bfloat16" and fused.has_kernel(cell.kernel, weight_hh.device)):
-        assert cell.kernel is not None
-        return fused.sequence(cell.kernel, inputs, state, weight_ih, weight_hh, bias_ih, bias_hh, dtype=dtype)
-    return cell.sequence(_input_product(inputs, weight_ih, bias_ih, dtype), state, weight_hh, bias_hh, dtype=dtype)
+    x = _input_product(inputs, weight_ih, bias_ih, dtype)
+    if kernel == "compiled":
+        return compiled.sequence(cell.name, x, state, weight_hh, bias_hh, dtype=dtype)
+    return cell.sequence(x, state, weight_hh, bias_hh, dtype=dtype)
 
 
 def _input_product(inputs: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -97,11 +108,3 @@ def _input_product(inputs: Tensor, weight: Tensor, bias: Tensor | None, dtype: t
         # A one-hot vector picks a column of U: looked up, never multiplied.
         x = F.embedding(inputs, weight.t())
     return x if bias is None else x.add_(bias)
-
-
-_CELLS = {
-    "rnn": Cell("rnn", rnn.GATES, rnn.STATES, rnn.step, rnn.sequence, "rnn_tanh"),
-    "lstm": Cell("lstm", lstm.GATES, lstm.STATES, lstm.step, lstm.sequence, "lstm"),
-    "gru-before": Cell("gru-before", gru.GATES, gru.STATES, gru.step_before, gru.sequence_before),
-    "gru-after": Cell("gru-after", gru.GATES, gru.STATES, gru.step_after, gru.sequence_after, "gru"),
-}

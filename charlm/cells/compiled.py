@@ -23,13 +23,13 @@ import torch
 from torch import Tensor
 
 from charlm.cells.steps import add_product
-from charlm.system.files import cache_folder
+from charlm.system.files import cache_folder, replace_file
 
 _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
-_SAVED = {"rnn": 0, "lstm": 6, "gru-after": 4, "gru-before": 4}  # numbers for each unit and step
+# Of each cell that kernels.c knows: its name there, and how many numbers it saves for each unit and step.
+_KERNELS = {"rnn": ("rnn", 0), "lstm": ("lstm", 6), "gru": ("gru_after", 4), "gru-before": ("gru_before", 4)}
 _SECONDS = 60.0
-_MIN_STEPS = 4  # each call packs the weights anew, which a step or two do not pay back
 
 
 @functools.cache
@@ -53,7 +53,8 @@ def library() -> ctypes.CDLL | None:
                 made = Path(scratch) / target.name
                 command = [compiler, *_FLAGS, "-o", str(made), str(_SOURCE)]
                 subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
-                made.replace(target)
+                with replace_file(target, shared=True) as file:
+                    file.write(made.read_bytes())
         return ctypes.CDLL(str(target))
     except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: no home to keep a cache in
         return None
@@ -74,15 +75,9 @@ def has_bfloat16() -> bool:
     return found is not None and bool(found.charlm_bfloat16())
 
 
-def runs(backend: str, weight: Tensor) -> bool:
-    """Says whether these kernels run layers with such a weight, for a backend of `cells.run_layer`."""
-    wanted = backend == "compiled" or (backend == "bfloat16" and has_bfloat16())
-    return wanted and weight.device.type == "cpu" and weight.dtype == torch.float32
-
-
-def suits(inputs: Tensor) -> bool:
-    """Says whether these kernels are there, and faster, for ids (T, B) or vectors (T, B, ·)."""
-    return inputs.device.type == "cpu" and len(inputs) >= _MIN_STEPS and library() is not None
+def has_kernel(cell: str) -> bool:
+    """Says whether `kernels.c` has a cell of this name."""
+    return cell in _KERNELS
 
 
 def sequence(
@@ -98,7 +93,7 @@ def sequence(
     """All steps, as the `sequence` of the cell's own file.
 
     Args:
-        cell: `rnn`, `lstm`, `gru-after` or `gru-before`.
+        cell: its name; `has_kernel` says whether there is one.
         x: U x_t + bias_ih, shape (T, B, G·H); with ids that of each symbol, (V, G·H).
         state: before the first step.
         weight_hh: W, shape (G·H, H).
@@ -145,11 +140,12 @@ class CompiledFunction(torch.autograd.Function):
         T, B = x.shape[:2] if ids is None else ids.shape
         H = weight_hh.shape[1]
         ids = None if ids is None else ids.long().contiguous()
-        states, saved = x.new_empty(T, B, H), x.new_empty(T if keep else 1, B, _SAVED[cell] * H)
+        _, numbers = _KERNELS[cell]
+        states, saved = x.new_empty(T, B, H), x.new_empty(T if keep else 1, B, numbers * H)
         last = None if c0 is None else torch.empty_like(s0, memory_format=torch.contiguous_format)
         rounded = _rounded(T, B, H, dtype)
         given = (x, ids, weight_hh, bias_hh, s0, c0)
-        _call(f"{cell}_forward", (T, B, H, rounded is not None, keep), given, (states, saved, last, rounded))
+        _call(cell, "forward", (T, B, H, rounded is not None, keep), given, (states, saved, last, rounded))
         ctx.cell, ctx.dtype, ctx.symbols = cell, dtype, len(x)
         ctx.save_for_backward(states, saved, s0, c0, weight_hh, ids, rounded)
         return states, last
@@ -161,12 +157,12 @@ class CompiledFunction(torch.autograd.Function):
         T, B, H = states.shape
         rows = len(weight_hh)
         dx = states.new_empty(T, B, rows)
-        dp = states.new_empty(T, B, rows) if ctx.cell == "gru-after" else dx  # of W s + b'
+        dp = states.new_empty(T, B, rows) if ctx.cell == "gru" else dx  # of W s + b'
         ds = torch.zeros_like(s0, memory_format=torch.contiguous_format)
         dc = None if c0 is None else torch.empty_like(ds)
         d_rounded = _rounded(T, B, rows, ctx.dtype)
         given = (grad, grad_c, weight_hh, s0, c0, states, saved)
-        _call(f"{ctx.cell}_backward", (T, B, H, rounded is not None), given, (dx, dp, ds, dc, d_rounded))
+        _call(ctx.cell, "backward", (T, B, H, rounded is not None), given, (dx, dp, ds, dc, d_rounded))
         dw = torch.zeros_like(weight_hh)
         if ctx.cell == "gru-before":  # its last third multiplies r ∘ s
             add_product(dw[2 * H :], dp[:, :, 2 * H :], saved[:, :, 3 * H :], ctx.dtype)
@@ -182,7 +178,7 @@ class CompiledFunction(torch.autograd.Function):
         db = None
         if ctx.needs_input_grad[5]:
             db = dx.flatten(0, -2).sum(0)
-            if ctx.cell == "gru-after":
+            if ctx.cell == "gru":
                 db[2 * H :] = dp[:, :, 2 * H :].sum((0, 1))
         return dx, None, ds, dc, dw, db, None, None, None
 
@@ -193,11 +189,15 @@ def _rounded(T: int, B: int, width: int, dtype: torch.dtype | None) -> Tensor | 
 
 
 def _call(
-    name: str, shape: tuple[int, ...], given: tuple[Tensor | None, ...], made: tuple[Tensor | None, ...]
+    cell: str,
+    direction: str,
+    shape: tuple[int, ...],
+    given: tuple[Tensor | None, ...],
+    made: tuple[Tensor | None, ...],
 ) -> None:
     found = library()
     assert found is not None
     inputs = [None if tensor is None else tensor.contiguous() for tensor in given]
     pointers = [None if tensor is None else ctypes.c_void_p(tensor.data_ptr()) for tensor in (*inputs, *made)]
-    if not found[f"charlm_{name.replace('-', '_')}"](*map(int, shape), *pointers):
-        raise MemoryError(f"no memory for the weights of a {name} of {shape[2]} units")
+    if not found[f"charlm_{_KERNELS[cell][0]}_{direction}"](*map(int, shape), *pointers):
+        raise MemoryError(f"no memory for the weights of a {cell} layer with {shape[2]} hidden units")

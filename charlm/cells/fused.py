@@ -3,12 +3,6 @@
 On the CPU that is oneDNN's LSTM (the GRU and the simple cell have no kernel there: PyTorch runs theirs operation by
 operation), on CUDA cuDNN's LSTM, GRU (reset after) and simple cell.
 
-The kernel multiplies its input, so a one-hot input has to be written out as vectors of width V. That pays while V
-is small beside the recurrent product; a longer one is looked up, and goes through the cell's own `sequence`.
-
-Measured on two cores (AVX-512), a whole training step, fused ÷ derived by hand: V 65, H 256, 16 x 64: 1.7; V 65,
-H 512, 64 x 128: 1.5; V 65, H 128, two layers, 50 x 50: 1.3; V 1,233, H 256, 16 x 24: 0.7. Hence `suits`.
-
 In bfloat16 (8 bits of mantissa) the products take half the time or less where the processor has them; sums, gates
 and the weights that the optimiser moves stay in float32.
 """
@@ -20,11 +14,9 @@ from torch import Tensor
 
 State = tuple[Tensor, ...]
 
-_MIN_STEPS = 4  # each call packs the weights anew, which a step or two do not pay back
-
 
 def has_kernel(kernel: str | None, device: torch.device) -> bool:
-    """Says whether a device runs a cell of this `Cell.kernel` in one call."""
+    """Says whether a device runs a cell with this `Cell.torch_kernel` in one call."""
     return kernel is not None and (device.type == "cuda" or (device.type == "cpu" and kernel == "lstm"))
 
 
@@ -34,28 +26,6 @@ def has_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(
         torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    )
-
-
-def narrow(width: int, rows: int) -> bool:
-    """Says whether an input of this width is worth multiplying, with weights of so many rows (G·H)."""
-    return width <= rows // 2
-
-
-def suits(kernel: str | None, inputs: Tensor, weight_ih: Tensor) -> bool:
-    """Says whether the fused kernel is there for these tensors, and the faster way.
-
-    Args:
-        kernel: the cell's `Cell.kernel`.
-        inputs: ids (T, B) of a one-hot input, or vectors (T, B, ·).
-        weight_ih: shape (G·H, ·).
-    """
-    rows, width = weight_ih.shape
-    return (
-        has_kernel(kernel, weight_ih.device)
-        and weight_ih.dtype == torch.float32
-        and inputs.shape[0] >= _MIN_STEPS
-        and narrow(width, rows)
     )
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from charlm.cells.steps import add_product, blocks, earlier_gradients, previous, recurrent_product, tanh_
+from charlm.cells.steps import add_product, addmm, mul_one_minus_, steps, tanh_
 
 GATES = 3
 STATES = 1
@@ -71,12 +71,15 @@ def sequence_after(
 class GRUBeforeFunction(torch.autograd.Function):
     """All steps with the reset gate before the product, the gradient derived by hand.
 
-    Backward, with a· the arguments of the gates, q = r ∘ s_{t-1} and d· the gradient of the loss:
+    Backward, from the last step to the first, with a· the arguments of the gates, q = r ∘ s_{t-1}, and d· the
+    gradient of the loss:
 
         da_z = ds_t ∘ (s_{t-1} - h) ∘ z(1-z)       da_n = ds_t ∘ (1-z) ∘ (1-h²)
         dq   = W_hᵀ da_n                           da_r = dq ∘ s_{t-1} ∘ r(1-r)
-        ds_{t-1} = ds_t ∘ z + dq ∘ r + W_rᵀ da_r + W_zᵀ da_z
+        ds_{t-1} = grad_{t-1} + ds_t ∘ z + dq ∘ r + W_rᵀ da_r + W_zᵀ da_z
         dx_t = da_t,   dW_h = Σ_t da_n qᵀ,   dW_{r,z} = Σ_t da_{r,z} s_{t-1}ᵀ,   db = Σ_t da_t
+
+    where grad_t is the gradient of s_t as an output: that of the loss and of the layers above.
     """
 
     @staticmethod
@@ -84,67 +87,66 @@ class GRUBeforeFunction(torch.autograd.Function):
         ctx: Any, x: Tensor, s0: Tensor, weight_hh: Tensor, bias_hh: Tensor | None, dtype: torch.dtype | None
     ) -> Tensor:
         """Returns s_1 … s_T, shape (T, B, H)."""
-        T, B, H = x.shape[0], x.shape[1], weight_hh.shape[1]
-        b_rz, b_n = (None, None) if bias_hh is None else bias_hh.split((2 * H, H))
-        product_rz = recurrent_product(weight_hh[: 2 * H], B, b_rz, dtype)
-        product_n = recurrent_product(weight_hh[2 * H :], B, b_n, dtype)
-        gates = x.new_empty(T, B, 2 * H)  # r, z
-        states: Tensor = x.new_empty(T, B, H)
-        candidates, products = x.new_empty(2, T, B, H)  # h, q, each (T, B, H)
+        T, B, H = len(x), *s0.shape
+        W_transposed = weight_hh.to(dtype or weight_hh.dtype).t()  # (H, 3H)
+        W_rz_transposed, W_h_transposed = W_transposed.split((2 * H, H), 1)
         x_rz, x_n = x.split((2 * H, H), 2)
-        views = (x_rz, x_n, gates, *gates.chunk(2, 2), products, candidates, states)
-        s = s0
-        for x_rz_t, x_n_t, rz, r, z, q, h, s_t in zip(*(view.unbind() for view in views), strict=True):
-            product_rz(s, x_rz_t, out=rz).sigmoid_()
-            tanh_(product_n(torch.mul(r, s, out=q), x_n_t, out=h))
-            s = torch.lerp(h, s, z, out=s_t)
+        gates = x.new_empty(T, B, 2 * H)  # r, z
+        candidates, resets = x.new_empty(2, T, B, H)  # h, q
+        states = x.new_empty(T + 1, B, H)  # s_0 … s_T
+        states[0] = s0
+        every = steps(x_rz, x_n, states[:-1], gates, *gates.chunk(2, 2), resets, candidates, states[1:])
+        for x_rz_t, x_n_t, s, rz, r, z, q, h, s_t in every:  # s is s_{t-1}; each (B, ·)
+            addmm(x_rz_t, s, W_rz_transposed, out=rz)  # (B, 2H)
+            if bias_hh is not None:
+                rz += bias_hh[: 2 * H]
+            rz.sigmoid_()
+            addmm(x_n_t, torch.mul(r, s, out=q), W_h_transposed, out=h)
+            if bias_hh is not None:
+                h += bias_hh[2 * H :]
+            tanh_(h)
+            torch.lerp(h, s, z, out=s_t)  # h + z ∘ (s_{t-1} - h)
         ctx.dtype = dtype
-        ctx.save_for_backward(gates, candidates, states, products, s0, weight_hh)
-        return states
+        ctx.save_for_backward(gates, resets, candidates, states, weight_hh)
+        return states[1:]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradients of x, s0, weight_hh and bias_hh."""
-        gates, candidates, states, products, s0, weight_hh = ctx.saved_tensors
-        T, B, H = states.shape
-        product_rz = recurrent_product(weight_hh[: 2 * H].t(), B, dtype=ctx.dtype)
-        product_n = recurrent_product(weight_hh[2 * H :].t(), B, dtype=ctx.dtype)
-        earlier = earlier_gradients(grad)
-        zero, dq, part = states.new_zeros(3, B, H).unbind()
-        da = states.new_empty(T, B, 3 * H)
+        gates, resets, candidates, states, weight_hh = ctx.saved_tensors
+        T, B, H = candidates.shape
+        W_rz, W_h = weight_hh.to(ctx.dtype or weight_hh.dtype).split((2 * H, H))  # (2H, H), (H, H)
+        da = gates.new_empty(T, B, 3 * H)
+        da_rz, da_n = da.split((2 * H, H), 2)
+        ds, ds_z, dq = gates.new_zeros(3, B, H)
+        every = steps(grad, *gates.chunk(2, 2), candidates, states[:-1], da_rz, *da.chunk(3, 2))
+        for grad_t, r, z, h, s, da_rz_t, da_r, da_z, da_n_t in reversed(every):  # s is s_{t-1}
+            ds += grad_t  # now ds_t
+            torch.mul(ds, z, out=ds_z)  # ds_t ∘ z
+            mul_one_minus_(torch.mul(ds_z, s - h, out=da_z), z)  # ds_t ∘ z ∘ (s_{t-1} - h) ∘ (1 - z)
+            mul_one_minus_(torch.sub(ds, ds_z, out=da_n_t), h * h)  # ds_t ∘ (1 - z) ∘ (1 - h²)
+            dq_r = addmm(None, da_n_t, W_h, out=dq).mul_(r)  # dq ∘ r
+            mul_one_minus_(torch.mul(dq_r, s, out=da_r), r)
+            addmm(ds_z.add_(dq_r), da_rz_t, W_rz, out=ds)
         dw = torch.zeros_like(weight_hh)
-        ds = grad[-1].clone()
-        for block in blocks(T, B * H):
-            r, z = gates[block].chunk(2, 2)  # each (K, B, H)
-            h, before = candidates[block], previous(s0, states, block)
-            to_r = (r - r * r).mul_(before)
-            to_z = (z - z * z).mul_(before - h)
-            to_n = (1 - h * h).mul_(1 - z)
-            da_rz, da_n = da[block].split((2 * H, H), 2)
-            views = (r, z, to_r, to_z, to_n, da_rz, *da[block].chunk(3, 2))
-            steps = zip(earlier[block], *(view.unbind() for view in views), strict=True)
-            for earlier_t, r_t, z_t, to_r_t, to_z_t, to_n_t, da_rz_t, da_r_t, da_z_t, da_n_t in reversed(
-                list(steps)
-            ):
-                product_n(torch.mul(ds, to_n_t, out=da_n_t), zero, out=dq)
-                torch.mul(dq, to_r_t, out=da_r_t)
-                torch.mul(ds, to_z_t, out=da_z_t)
-                torch.addcmul(earlier_t, ds, z_t, out=part).addcmul_(dq, r_t)
-                product_rz(da_rz_t, part, out=ds)
-            add_product(dw[: 2 * H], da_rz, before, ctx.dtype)
-            add_product(dw[2 * H :], da_n, products[block], ctx.dtype)
-        return da, ds, dw, da.sum((0, 1)) if ctx.needs_input_grad[3] else None, None
+        add_product(dw[: 2 * H], da_rz, states[:-1], ctx.dtype)
+        add_product(dw[2 * H :], da_n, resets, ctx.dtype)
+        db = da.sum((0, 1)) if ctx.needs_input_grad[3] else None
+        return da, ds, dw, db, None
 
 
 class GRUAfterFunction(torch.autograd.Function):
     """All steps with the reset gate after the product, the gradient derived by hand.
 
-    Backward, with a· the arguments of the gates, m = W_h s_{t-1} + b'_h and d· the gradient of the loss:
+    Backward, from the last step to the first, with a· the arguments of the gates, m = W_h s_{t-1} + b'_h, and d·
+    the gradient of the loss:
 
         da_z = ds_t ∘ (s_{t-1} - h) ∘ z(1-z)       da_n = ds_t ∘ (1-z) ∘ (1-h²)
         da_r = da_n ∘ m ∘ r(1-r)                   dm   = da_n ∘ r
-        ds_{t-1} = ds_t ∘ z + Wᵀ (da_r, da_z, dm)
+        ds_{t-1} = grad_{t-1} + ds_t ∘ z + Wᵀ (da_r, da_z, dm)
         dx_t = (da_r, da_z, da_n),   dW = Σ_t (da_r, da_z, dm) s_{t-1}ᵀ,   db' = Σ_t (da_r, da_z, dm)
+
+    where grad_t is the gradient of s_t as an output: that of the loss and of the layers above.
     """
 
     @staticmethod
@@ -152,54 +154,48 @@ class GRUAfterFunction(torch.autograd.Function):
         ctx: Any, x: Tensor, s0: Tensor, weight_hh: Tensor, bias_hh: Tensor | None, dtype: torch.dtype | None
     ) -> Tensor:
         """Returns s_1 … s_T, shape (T, B, H)."""
-        T, B, H = x.shape[0], x.shape[1], weight_hh.shape[1]
-        product = recurrent_product(weight_hh, B, bias_hh, dtype)
-        gates = x.new_empty(T, B, 3 * H)  # r, z and x_n + m
-        states: Tensor = x.new_empty(T, B, H)
-        candidates: Tensor = x.new_empty(T, B, H)  # h
-        views = (x, x[:, :, 2 * H :], gates, gates[:, :, : 2 * H], *gates.chunk(3, 2), candidates, states)
-        s = s0
-        for x_t, x_n, a, rz, r, z, a_n, h, s_t in zip(*(view.unbind() for view in views), strict=True):
-            product(s, x_t, out=a)
-            rz.sigmoid_()
-            tanh_(torch.lerp(x_n, a_n, r, out=h))  # x_n + r ∘ m
-            s = torch.lerp(h, s, z, out=s_t)
+        T, B, H = len(x), *s0.shape
+        W_transposed = weight_hh.to(dtype or weight_hh.dtype).t()  # (H, 3H)
+        x_rz, x_n = x.split((2 * H, H), 2)
+        gates = x.new_empty(T, B, 3 * H)  # r, z, m
+        candidates = x.new_empty(T, B, H)  # h
+        states = x.new_empty(T + 1, B, H)  # s_0 … s_T
+        states[0] = s0
+        every = steps(
+            *(x_rz, x_n, states[:-1]),
+            *(gates, gates[:, :, : 2 * H], *gates.chunk(3, 2)),
+            *(candidates, states[1:]),
+        )
+        for x_rz_t, x_n_t, s, a, rz, r, z, m, h, s_t in every:  # s is s_{t-1}; each (B, ·)
+            addmm(bias_hh, s, W_transposed, out=a)  # W s_{t-1} + b', (B, 3H)
+            rz.add_(x_rz_t).sigmoid_()
+            tanh_(torch.addcmul(x_n_t, r, m, out=h))  # x_n + r ∘ m
+            torch.lerp(h, s, z, out=s_t)  # h + z ∘ (s_{t-1} - h)
         ctx.dtype = dtype
-        ctx.save_for_backward(x, gates, candidates, states, s0, weight_hh)
-        return states
+        ctx.save_for_backward(gates, candidates, states, weight_hh)
+        return states[1:]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradients of x, s0, weight_hh and bias_hh."""
-        x, gates, candidates, states, s0, weight_hh = ctx.saved_tensors
-        T, B, H = states.shape
-        product = recurrent_product(weight_hh.t(), B, dtype=ctx.dtype)
-        earlier = earlier_gradients(grad)
-        dx = torch.empty_like(gates)
-        ds = states.new_empty(T + 1, B, H)  # of s_0 … s_T, with all its parts
-        part = torch.empty_like(s0)
+        gates, candidates, states, weight_hh = ctx.saved_tensors
+        T, B, H = candidates.shape
+        W_rz, W_h = weight_hh.to(ctx.dtype or weight_hh.dtype).split((2 * H, H))  # (2H, H), (H, H)
+        da, dm = gates.new_empty(T, B, 3 * H), gates.new_empty(T, B, H)
+        da_rz = da[:, :, : 2 * H]
+        ds, ds_z = torch.zeros_like(states[0]), torch.empty_like(states[0])
+        every = steps(grad, *gates.chunk(3, 2), candidates, states[:-1], da_rz, *da.chunk(3, 2), dm)
+        for grad_t, r, z, m, h, s, da_rz_t, da_r, da_z, da_n, dm_t in reversed(every):  # s is s_{t-1}
+            ds += grad_t  # now ds_t
+            torch.mul(ds, z, out=ds_z)  # ds_t ∘ z
+            mul_one_minus_(torch.mul(ds_z, s - h, out=da_z), z)  # ds_t ∘ z ∘ (s_{t-1} - h) ∘ (1 - z)
+            mul_one_minus_(torch.sub(ds, ds_z, out=da_n), h * h)  # ds_t ∘ (1 - z) ∘ (1 - h²)
+            torch.mul(da_n, r, out=dm_t)
+            mul_one_minus_(torch.mul(dm_t, m, out=da_r), r)
+            addmm(ds_z, dm_t, W_h, out=ds)
+            addmm(ds, da_rz_t, W_rz, out=ds)
         dw = torch.zeros_like(weight_hh)
-        db = states.new_zeros(3 * H)
-        ds[T] = grad[-1]
-        for block in blocks(T, B * H):
-            r, z, a_n = gates[block].chunk(3, 2)  # each (K, B, H)
-            h, before = candidates[block], previous(s0, states, block)
-            to_n = (1 - h * h).mul_(1 - z)
-            factors = h.new_empty(len(h), B, 3, H)  # what multiplies ds_t in da_r, da_z and dm
-            to_r, to_z, to_m = factors.unbind(2)
-            torch.mul(to_n, r, out=to_m)
-            torch.sub(a_n, x[block, :, 2 * H :], out=to_r).mul_(to_m).mul_(1 - r)
-            torch.sub(before, h, out=to_z).mul_(z).mul_(1 - z)
-            dp = torch.empty_like(factors)  # the gradient of W s + b'
-            ds_block = ds[block.start + 1 : block.stop + 1]
-            views = (ds_block, ds[block], factors, z, dp, dp.flatten(2))
-            steps = zip(earlier[block], *(view.unbind() for view in views), strict=True)
-            for earlier_t, ds_t, ds_before, factors_t, z_t, dp_t, dp_flat in reversed(list(steps)):
-                torch.mul(factors_t, ds_t[:, None], out=dp_t)
-                product(dp_flat, torch.addcmul(earlier_t, ds_t, z_t, out=part), out=ds_before)
-            flat = dp.view(-1, 3 * H)  # (K·B, 3H)
-            add_product(dw, flat, before, ctx.dtype)
-            db += flat.sum(0)
-            dx[block, :, : 2 * H] = dp[:, :, :2].flatten(2)
-            torch.mul(ds_block, to_n, out=dx[block, :, 2 * H :])
-        return dx, ds[0], dw, db if ctx.needs_input_grad[3] else None, None
+        add_product(dw[: 2 * H], da_rz, states[:-1], ctx.dtype)
+        add_product(dw[2 * H :], dm, states[:-1], ctx.dtype)
+        db = torch.cat((da_rz.sum((0, 1)), dm.sum((0, 1)))) if ctx.needs_input_grad[3] else None
+        return da, ds, dw, db, None

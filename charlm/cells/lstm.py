@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlm.cells.steps import add_product, blocks, earlier_gradients, previous, recurrent_product, tanh_
+from charlm.cells.steps import add_product, addmm, mul_one_minus_, steps, tanh_
 
 GATES = 4
 STATES = 2
@@ -53,15 +53,15 @@ def sequence(
 class LSTMFunction(torch.autograd.Function):
     """All steps of the cell, with its gradient derived by hand.
 
-    Backward, with a· the arguments of the gates and d· the gradient of the loss:
+    Backward, from the last step to the first, with a· the arguments of the gates and d· the gradient of the loss:
 
         dc_t  += ds_t ∘ o ∘ (1 - tanh²(c_t))
         da_i   = dc_t ∘ g ∘ i(1-i)         da_f = dc_t ∘ c_{t-1} ∘ f(1-f)
         da_g   = dc_t ∘ i ∘ (1-g²)         da_o = ds_t ∘ tanh(c_t) ∘ o(1-o)
-        dc_{t-1}  = dc_t ∘ f               ds_{t-1} += Wᵀ da_t
+        dc_{t-1} = dc_t ∘ f                ds_{t-1} = grad_{t-1} + Wᵀ da_t
         dx_t   = da_t,   dW = Σ_t da_t s_{t-1}ᵀ,   db = Σ_t da_t
 
-    All that multiplies ds_t and dc_t is known after the forward pass, and is made for a block of steps at once.
+    where grad_t is the gradient of s_t as an output: that of the loss and of the layers above.
     """
 
     @staticmethod
@@ -75,52 +75,51 @@ class LSTMFunction(torch.autograd.Function):
         dtype: torch.dtype | None,
     ) -> tuple[Tensor, Tensor]:
         """Returns s_1 … s_T, shape (T, B, H), and c_T, shape (B, H)."""
-        T, B, H = x.shape[0], x.shape[1], weight_hh.shape[1]
-        product = recurrent_product(weight_hh, B, bias_hh, dtype)
-        gates = torch.empty_like(x, memory_format=torch.contiguous_format)  # (T, B, 4H)
-        states, cells, tanh_cells = x.new_empty(3, T, B, H)  # each (T, B, H)
-        views = (gates, gates[:, :, : 2 * H], *gates.chunk(4, 2), states, cells, tanh_cells)
-        s, c = s0, c0
-        for x_t, a, i_and_f, i, f, g, o, s_t, c_t, tanh_c in zip(
-            x.unbind(), *(view.unbind() for view in views), strict=True
-        ):
-            product(s, x_t, out=a)
+        T, B, H = len(x), *s0.shape
+        W_transposed = weight_hh.to(dtype or weight_hh.dtype).t()  # (H, 4H)
+        gates = x.new_empty(T, B, 4 * H)  # i, f, g, o
+        states, cells = x.new_empty(2, T + 1, B, H)  # s_0 … s_T and c_0 … c_T
+        tanh_cells = x.new_empty(T, B, H)
+        states[0], cells[0] = s0, c0
+        every = steps(
+            *(x, states[:-1], cells[:-1]),
+            *(gates, gates[:, :, : 2 * H], *gates.chunk(4, 2)),
+            *(cells[1:], tanh_cells, states[1:]),
+        )
+        for x_t, s, c, a, i_and_f, i, f, g, o, c_t, tanh_c, s_t in every:  # s, c are s_{t-1}, c_{t-1}; each (B, ·)
+            addmm(x_t, s, W_transposed, out=a)  # x_t + W s_{t-1}, (B, 4H)
+            if bias_hh is not None:
+                a += bias_hh
             i_and_f.sigmoid_()
             tanh_(g)
             o.sigmoid_()
-            c = torch.mul(f, c, out=c_t).addcmul_(i, g)
-            s = torch.mul(o, tanh_(tanh_c.copy_(c)), out=s_t)
+            torch.mul(f, c, out=c_t).addcmul_(i, g)  # f ∘ c_{t-1} + i ∘ g
+            tanh_(tanh_c.copy_(c_t))
+            torch.mul(o, tanh_c, out=s_t)
         ctx.dtype = dtype
-        ctx.save_for_backward(gates, states, cells, tanh_cells, s0, c0, weight_hh)
-        return states, c.clone()
+        ctx.save_for_backward(gates, states, cells, tanh_cells, weight_hh)
+        return states[1:], cells[-1].clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_c: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradients of x, s0, c0, weight_hh and bias_hh."""
-        gates, states, cells, tanh_cells, s0, c0, weight_hh = ctx.saved_tensors
-        T, B, H = states.shape
-        product = recurrent_product(weight_hh.t(), B, dtype=ctx.dtype)
-        earlier = earlier_gradients(grad)
+        gates, states, cells, tanh_cells, weight_hh = ctx.saved_tensors
+        W = weight_hh.to(ctx.dtype or weight_hh.dtype)  # (4H, H)
         da = torch.empty_like(gates)  # (T, B, 4H)
-        da_ifg, da_o = da[:, :, : 3 * H].unflatten(2, (3, H)), da[:, :, 3 * H :]
+        ds, dc, ds_o = torch.zeros_like(grad_c), grad_c.clone(), torch.empty_like(grad_c)  # each (B, H)
+        every = steps(grad, *gates.chunk(4, 2), cells[:-1], tanh_cells, da, *da.chunk(4, 2))
+        for grad_t, i, f, g, o, c, tanh_c, da_t, da_i, da_f, da_g, da_o in reversed(every):  # c is c_{t-1}
+            ds += grad_t  # now ds_t
+            torch.mul(ds, o, out=ds_o)
+            mul_one_minus_(torch.mul(ds_o, tanh_c, out=da_o), o)  # ds_t ∘ o ∘ tanh(c_t) ∘ (1 - o)
+            dc += mul_one_minus_(ds_o, tanh_c * tanh_c)  # ds_t ∘ o ∘ (1 - tanh²(c_t))
+            torch.mul(dc, i, out=da_g)
+            mul_one_minus_(torch.mul(da_g, g, out=da_i), i)  # dc_t ∘ i ∘ g ∘ (1 - i)
+            mul_one_minus_(da_g, g * g)  # dc_t ∘ i ∘ (1 - g²)
+            dc *= f  # now dc_{t-1}
+            mul_one_minus_(torch.mul(dc, c, out=da_f), f)  # dc_t ∘ f ∘ c_{t-1} ∘ (1 - f)
+            addmm(None, da_t, W, out=ds)  # Wᵀ da_t
         dw = torch.zeros_like(weight_hh)
-        ds, dc = grad[-1].clone(), grad_c.clone()
-        for block in blocks(T, B * H):
-            i, f, g, o = gates[block].chunk(4, 2)  # each (K, B, H)
-            tanh_c = tanh_cells[block]
-            # (K, B, 3, H): what multiplies dc_t in da_i, da_f and da_g
-            by_dc = torch.stack(
-                ((i - i * i).mul_(g), (f - f * f).mul_(previous(c0, cells, block)), i * (1 - g * g)), 2
-            )
-            by_ds = (o - o * o).mul_(tanh_c)
-            slope = (1 - tanh_c * tanh_c).mul_(o)
-            views = (by_dc, by_ds, slope, f, da[block], da_ifg[block], da_o[block])
-            steps = zip(earlier[block], *(view.unbind() for view in views), strict=True)
-            for earlier_t, by_dc_t, by_ds_t, slope_t, f_t, da_t, da_ifg_t, da_o_t in reversed(list(steps)):
-                dc.addcmul_(ds, slope_t)
-                torch.mul(by_dc_t, dc[:, None], out=da_ifg_t)
-                torch.mul(by_ds_t, ds, out=da_o_t)
-                dc.mul_(f_t)
-                product(da_t, earlier_t, out=ds)
-            add_product(dw, da[block], previous(s0, states, block), ctx.dtype)
-        return da, ds, dc, dw, da.sum((0, 1)) if ctx.needs_input_grad[4] else None, None
+        add_product(dw, da, states[:-1], ctx.dtype)
+        db = da.sum((0, 1)) if ctx.needs_input_grad[4] else None
+        return da, ds, dc, dw, db, None

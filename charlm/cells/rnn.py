@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlm.cells.steps import add_product, blocks, earlier_gradients, previous, recurrent_product, tanh_
+from charlm.cells.steps import add_product, addmm, steps, tanh_
 
 GATES = 1
 STATES = 1
@@ -47,12 +47,13 @@ def sequence(
 class RNNFunction(torch.autograd.Function):
     """All steps of the cell, with its gradient derived by hand.
 
-    Backward, with a_t the argument of tanh and d· the gradient of the loss:
+    Backward, from the last step to the first, with a_t the argument of tanh and d· the gradient of the loss:
 
         da_t     = ds_t ∘ (1 - s_t²)
-        ds_{t-1} += Wᵀ da_t
-        dx_t     = da_t
-        dW       = Σ_t da_t s_{t-1}ᵀ,   db = Σ_t da_t
+        ds_{t-1} = grad_{t-1} + Wᵀ da_t
+        dx_t     = da_t,   dW = Σ_t da_t s_{t-1}ᵀ,   db = Σ_t da_t
+
+    where grad_t is the gradient of s_t as an output: that of the loss and of the layers above.
     """
 
     @staticmethod
@@ -60,29 +61,31 @@ class RNNFunction(torch.autograd.Function):
         ctx: Any, x: Tensor, s0: Tensor, weight_hh: Tensor, bias_hh: Tensor | None, dtype: torch.dtype | None
     ) -> Tensor:
         """Returns s_1 … s_T, shape (T, B, H)."""
-        product = recurrent_product(weight_hh, x.shape[1], bias_hh, dtype)
-        states = torch.empty_like(x, memory_format=torch.contiguous_format)  # (T, B, H)
-        s = s0
-        for x_t, s_t in zip(x.unbind(), states.unbind(), strict=True):
-            s = tanh_(product(s, x_t, out=s_t))
+        T, B, H = x.shape
+        W_transposed = weight_hh.to(dtype or weight_hh.dtype).t()  # (H, H)
+        states = x.new_empty(T + 1, B, H)  # s_0 … s_T
+        states[0] = s0
+        for x_t, s, s_t in steps(x, states[:-1], states[1:]):  # s is s_{t-1}; each (B, H)
+            a = addmm(x_t, s, W_transposed, out=s_t)  # x_t + W s_{t-1}
+            if bias_hh is not None:
+                a += bias_hh
+            tanh_(a)
         ctx.dtype = dtype
-        ctx.save_for_backward(states, s0, weight_hh)
-        return states
+        ctx.save_for_backward(states, weight_hh)
+        return states[1:]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradients of x, s0, weight_hh and bias_hh."""
-        states, s0, weight_hh = ctx.saved_tensors
-        T, B, H = states.shape
-        product = recurrent_product(weight_hh.t(), B, dtype=ctx.dtype)
-        earlier = earlier_gradients(grad)
-        da = torch.empty_like(states)  # (T, B, H)
+        states, weight_hh = ctx.saved_tensors
+        W = weight_hh.to(ctx.dtype or weight_hh.dtype)  # (H, H)
+        da = torch.empty_like(states[1:])  # (T, B, H)
+        ds = torch.zeros_like(states[0])  # (B, H)
+        for grad_t, s_t, da_t in reversed(steps(grad, states[1:], da)):  # each (B, H)
+            ds += grad_t  # now ds_t
+            torch.addcmul(ds, ds, s_t * s_t, value=-1, out=da_t)  # ds_t ∘ (1 - s_t²)
+            addmm(None, da_t, W, out=ds)  # Wᵀ da_t
         dw = torch.zeros_like(weight_hh)
-        ds = grad[-1].clone()
-        for block in blocks(T, B * H):
-            slope = 1 - states[block] * states[block]
-            steps = zip(slope.unbind(), da[block].unbind(), earlier[block], strict=True)
-            for slope_t, da_t, earlier_t in reversed(list(steps)):
-                product(torch.mul(ds, slope_t, out=da_t), earlier_t, out=ds)
-            add_product(dw, da[block], previous(s0, states, block), ctx.dtype)
-        return da, ds, dw, da.sum((0, 1)) if ctx.needs_input_grad[3] else None, None
+        add_product(dw, da, states[:-1], ctx.dtype)
+        db = da.sum((0, 1)) if ctx.needs_input_grad[3] else None
+        return da, ds, dw, db, None

@@ -1,75 +1,47 @@
-"""What the hand-derived cells share: the recurrent product, a fast tanh, the backward pass by blocks of steps."""
+"""What the hand-derived cells share: the walk over the steps, the product of a step, and a fast tanh.
+
+The cells write their equations in plain torch, each result into memory that exists already: for the small tensors
+of one step, a fresh result costs as much as its arithmetic. Where there is a C compiler, `kernels.c` runs instead.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-_BLOCK = 1 << 19  # numbers of B·H in one block: a few of them fit the cache
-_MIN_PACKED = 1 << 24  # multiplications in a product, below which packing does not pay
+_LARGE_MULTIPLICATIONS = 1 << 24
 
 
-class Product(Protocol):
-    """A product that every step of a window makes with the same weight."""
-
-    def __call__(self, s: Tensor, x: Tensor, out: Tensor) -> Tensor:
-        """Writes x + s weightᵀ + bias to `out` and returns it: s (B, K), x and out (B, N)."""
+def steps(*sequences: Tensor) -> list[tuple[Tensor, ...]]:
+    """Returns for each of the T steps its part of every sequence, as views; each sequence has shape (T, …)."""
+    return list(zip(*(sequence.unbind() for sequence in sequences), strict=True))
 
 
-def recurrent_product(
-    weight: Tensor, batch_size: int, bias: Tensor | None = None, dtype: torch.dtype | None = None
-) -> Product:
-    """Prepares the product of a window's steps.
-
-    oneDNN takes a weight packed once, where `addmm` packs it anew at each call: 0.48 ms instead of 0.70 for
-    H = 512, B = 64, three gates, on two cores. Each of its calls costs 15 µs, which small products do not earn.
+def addmm(add: Tensor | None, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+    """Writes add + left · right to `out` and returns it: `torch.addmm` in the dtype of the right factor.
 
     Args:
-        weight: shape (N, K).
-        batch_size: B.
-        bias: shape (N,), or None.
-        dtype: of the product; None: that of the weight. Sums are in the weight's own.
+        add: shape (B, N), or one that expands to it; it may be `out` itself. None: nothing is added.
+        left: shape (B, K); it is rounded to the dtype of `right`.
+        right: shape (K, N), in the dtype of `out` or in bfloat16.
+        out: shape (B, N); what is added keeps its dtype.
     """
-    packs = _packs(weight, batch_size)
-    if dtype in (None, weight.dtype) and packs:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), batch_size)
-        linear = torch.ops.mkldnn._linear_pointwise.binary
-        return lambda s, x, out: out.copy_(linear(s, x, packed, bias, "add"))
-    product: Product
-    if dtype in (None, weight.dtype):
-        turned = weight.t()
-        product = lambda s, x, out: torch.addmm(x, s, turned, out=out)  # noqa: E731
-    elif packs:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype).contiguous(), batch_size)
-        short = torch.ops.mkldnn._linear_pointwise
-        product = lambda s, x, out: torch.add(x, short(s.to(dtype), packed, None, "none", [], ""), out=out)  # noqa: E731
-    else:
-        turned = weight.to(dtype).t()
-        product = lambda s, x, out: torch.add(x, s.to(dtype) @ turned, out=out)  # noqa: E731
-    return product if bias is None else lambda s, x, out: product(s, x, out).add_(bias)
-
-
-def is_large(batch_size: int, weights: int) -> bool:
-    """Says whether a product with so many weights earns the cost of preparing it."""
-    return batch_size * weights >= _MIN_PACKED
-
-
-def _packs(weight: Tensor, batch_size: int) -> bool:
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and is_large(batch_size, weight.numel())
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
+    if right.dtype != out.dtype:
+        product = left.to(right.dtype) @ right
+        return out.copy_(product) if add is None else torch.add(add, product, out=out)
+    return torch.mm(left, right, out=out) if add is None else torch.addmm(add, left, right, out=out)
 
 
 def add_product(total: Tensor, left: Tensor, right: Tensor, dtype: torch.dtype | None = None) -> None:
-    """Adds leftᵀ right to the total, (N, K): left (…, N), right (…, K), the product in a dtype of its own."""
+    """Adds leftᵀ · right to the total, shape (N, K), summed over all steps and sequences.
+
+    Args:
+        total: shape (N, K).
+        left: shape (…, N).
+        right: shape (…, K).
+        dtype: to which the factors are rounded; None: that of the total.
+    """
     left, right = left.flatten(0, -2), right.flatten(0, -2)
     if dtype in (None, total.dtype):
         total.addmm_(left.t(), right)
@@ -77,8 +49,13 @@ def add_product(total: Tensor, left: Tensor, right: Tensor, dtype: torch.dtype |
         total += left.to(dtype).t() @ right.to(dtype)
 
 
+def is_large(batch_size: int, weights: int) -> bool:
+    """Says whether a product of so many rows with so many weights gains more by bfloat16 than rounding costs."""
+    return batch_size * weights >= _LARGE_MULTIPLICATIONS
+
+
 def tanh_(a: Tensor) -> Tensor:
-    """Replaces a by tanh a. On a CPU by numpy, whose tanh takes a quarter of the time of torch's."""
+    """Replaces a by tanh a. On a CPU NumPy does it, in a quarter to a half of the time that torch takes."""
     if a.device.type != "cpu":
         return a.tanh_()
     array = a.numpy()
@@ -86,25 +63,6 @@ def tanh_(a: Tensor) -> Tensor:
     return a
 
 
-def blocks(steps: int, size: int) -> Iterator[slice]:
-    """Yields the steps T-1 … 0 in blocks small enough for the cache, the last block first.
-
-    Args:
-        steps: T.
-        size: numbers in one state, B·H.
-    """
-    length = max(1, _BLOCK // size)
-    for stop in range(steps, 0, -length):
-        yield slice(max(0, stop - length), stop)
-
-
-def previous(first: Tensor, states: Tensor, block: slice) -> Tensor:
-    """Returns s_{t-1} for the steps t of a block, shape (K, B, H), where `first` is s_0."""
-    if block.start > 0:
-        return states[block.start - 1 : block.stop - 1]
-    return torch.cat((first[None], states[: block.stop - 1]))
-
-
-def earlier_gradients(grad: Tensor) -> list[Tensor]:
-    """Returns for each step t the gradient that reaches s_{t-1} from above: none for s_0, `grad[t-1]` after."""
-    return [torch.zeros_like(grad[0]), *grad[:-1].unbind()]
+def mul_one_minus_(a: Tensor, b: Tensor) -> Tensor:
+    """Replaces a by a ∘ (1 - b), in one call."""
+    return a.addcmul_(a, b, value=-1)

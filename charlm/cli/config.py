@@ -1,4 +1,4 @@
-"""`charlm config`: write, complete and check configurations."""
+"""`charlm config`: write, complete and check configuration files."""
 
 from __future__ import annotations
 
@@ -8,33 +8,39 @@ from typing import Annotated
 import typer
 
 from charlm.cli import options
-from charlm.cli.render import columns, duration, note, printable, size
+from charlm.cli.help import Command
+from charlm.cli.render import align_columns, format_duration, format_size, note, printable
 
-app = typer.Typer(help="Write, complete and check configurations.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Write, complete and check configuration files.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
-@app.command()
+@app.command(cls=Command)
 def init(
-    corpus: Annotated[str, typer.Argument(metavar="[CORPUS]", help="The text to learn from.")] = "corpus.txt",
-    assign: options.Set = None,
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="The text to train on.")] = "corpus.txt",
+    assign: options.SetOption = None,
 ) -> None:
-    """Print a configuration with every key explained.
+    """Print a configuration file that explains every key.
 
     \b
     $ charlm config init my.txt | head -3
-    # The text to learn from, and how it becomes numbers.
+    # The text to train on, and how it is encoded.
     corpus:
-      # text file, folder, glob, .gz, `-` for standard input, ...
+      # a text file, folder, glob, .gz, `-` for standard input, ...
     """
     from charlm.config import load_config, to_yaml
 
-    text = to_yaml(load_config(None, {"corpus.path": corpus, **options.assignments(assign)}), comments=True)
+    text = to_yaml(load_config(None, {"corpus.path": corpus, **options.parse_assignments(assign)}), comments=True)
     print(text, end="")
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
-    config: options.Config, assign: options.Set = None, corpus: options.Corpus = None, budget: options.Budget = None
+    config: options.ConfigArgument,
+    corpus: options.CorpusOption = None,
+    budget: options.BudgetOption = None,
+    assign: options.SetOption = None,
 ) -> None:
     """Print a configuration with all defaults filled in.
 
@@ -44,29 +50,32 @@ def show(
     """
     from charlm.config import load_config, to_yaml
 
-    print(to_yaml(load_config(config, _changes(assign, corpus, budget))), end="")
+    print(to_yaml(load_config(config, _overrides(corpus, budget, assign))), end="")
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
-    config: options.Config, assign: options.Set = None, corpus: options.Corpus = None, budget: options.Budget = None
+    config: options.ConfigArgument,
+    corpus: options.CorpusOption = None,
+    budget: options.BudgetOption = None,
+    assign: options.SetOption = None,
 ) -> None:
-    """Look before you train: corpus, vocabulary, model, memory and time.
+    """Check a configuration, and measure what training with it takes.
 
-    Takes a few steps of training to measure the speed; writes nothing.
+    A few training steps measure speed and memory; nothing is written.
 
     \b
     $ charlm config check configs/quickstart.yaml
     training text  142,953 characters
     validation     15,884 characters, 0.00% of them unknown
     ...
-    speed          54,107 characters a second, measured
+    speed          54,107 characters per second, measured
     budget         60s: about 1:00, 22.7 epochs
     """
     from charlm.config import load_config
     from charlm.run import preflight
 
-    p = preflight(load_config(config, _changes(assign, corpus, budget)))
+    p = preflight(load_config(config, _overrides(corpus, budget, assign)))
     t = p.config.training
     rare = f"{len(p.rare)} characters occur once or twice"
     if p.rare:
@@ -76,20 +85,20 @@ def check(
         ("validation", f"{p.validation_characters:,} characters, {p.unknown_share:.2%} of them unknown"),
         ("test", f"{p.test_characters:,} characters"),
         ("vocabulary", f"{p.vocabulary_size:,} symbols; {rare}"),
-        ("windows", f"{p.windows_per_epoch:,} of {t.batch_size} x {t.sequence_length} in an epoch"),
+        ("windows", f"{p.windows_per_epoch:,} of {t.batch_size} x {t.sequence_length} per epoch"),
         ("parameters", f"{p.parameters:,}"),
-        ("memory", f"{size(p.memory_bytes)} at most, measured over a few steps"),
-        ("speed", f"{p.characters_per_second:,.0f} characters a second, measured"),
-        ("budget", f"{t.budget}: about {duration(p.seconds)}, {p.epochs:.1f} epochs"),
+        ("memory", f"{format_size(p.memory_bytes)} at most, measured over a few steps"),
+        ("speed", f"{p.characters_per_second:,.0f} characters per second, measured"),
+        ("budget", f"{t.budget}: about {format_duration(p.seconds)}, {p.epochs:.1f} epochs"),
     ]
-    print("\n".join(columns(rows, "<<")))
-    for remark in p.notes:
-        note(f"note: {remark}")
+    print("\n".join(align_columns(rows, "<<")))
+    for message in p.notes:
+        note(f"note: {message}")
 
 
-@app.command()
+@app.command(cls=Command)
 def schema() -> None:
-    """Print the JSON Schema of a configuration, for editors.
+    """Print the JSON Schema of configuration files, for editors.
 
     \b
     $ charlm config schema | head -2
@@ -101,10 +110,10 @@ def schema() -> None:
     print(json.dumps(json_schema(), indent=2))
 
 
-def _changes(assign: list[str] | None, corpus: list[str] | None, budget: str | None) -> dict[str, object]:
-    changes: dict[str, object] = options.assignments(assign)
+def _overrides(corpus: list[str] | None, budget: str | None, assign: list[str] | None) -> dict[str, object]:
+    overrides: dict[str, object] = options.parse_assignments(assign)
     if corpus:
-        changes["corpus.path"] = corpus
+        overrides["corpus.path"] = corpus
     if budget:
-        changes["training.budget"] = budget
-    return changes
+        overrides["training.budget"] = budget
+    return overrides

@@ -1,4 +1,4 @@
-"""`charlm corpus`: corpora that charlm knows, and what is in a text."""
+"""`charlm corpus`: list and download known corpora, and count what a text contains."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from charlm.cli.render import columns, console, printable, size
+from charlm.cli.help import Command
+from charlm.cli.render import align_columns, console, format_size, printable
 
-app = typer.Typer(help="Find, fetch and look at corpora.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Find, download and inspect corpora.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_() -> None:
     """List the corpora that charlm knows by name.
 
@@ -27,24 +28,24 @@ def list_() -> None:
         rows.append(
             (
                 known.name,
-                "" if known.size_bytes is None else size(known.size_bytes),
+                "" if known.size_bytes is None else format_size(known.size_bytes),
                 known.licence,
                 (known.sha256 or "")[:16],
                 known.description,
             )
         )
-    print("\n".join(columns(rows, "<><<<")))
+    print("\n".join(align_columns(rows, "<><<<")))
 
 
-@app.command()
+@app.command(cls=Command)
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As `charlm corpus list` shows it.")],
-    source: Annotated[str | None, typer.Option(metavar="URL", help="A mirror to download from.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name that `charlm corpus list` shows.")],
+    source: Annotated[str | None, typer.Option(metavar="URL", help="Download from this mirror.")] = None,
 ) -> None:
-    """Bring a known corpus onto this machine and print where it is.
+    """Download a known corpus and print its path.
 
-    A broken download goes on where it stopped; the checksum is verified. In a configuration, `corpus:NAME` stands
-    for the file.
+    An interrupted download continues where it stopped, and the checksum is verified. In a configuration,
+    `corpus:NAME` stands for the file.
 
     \b
     $ charlm corpus fetch tiny-shakespeare
@@ -73,11 +74,15 @@ def fetch(
     print(path)
 
 
-@app.command()
+@app.command(cls=Command)
 def stats(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, .gz, or -.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH", help="Files, folders, globs or .gz; - is standard input.")
+    ],
 ) -> None:
-    """Count characters, lines, vocabulary, rare characters and long lines of a text.
+    """Count the characters, lines and vocabulary of a text.
+
+    Its most frequent characters, its rare ones and its longest lines are shown too.
 
     \b
     $ charlm corpus stats data/english.txt
@@ -90,17 +95,17 @@ def stats(
 
     s = statistics(read_text(paths))
 
-    def listed(pairs: list[tuple[str, int]], most: int) -> str:
-        shown = "  ".join(f"{printable(char) if char != ' ' else '␣'} {n:,}" for char, n in pairs[:most])
-        return shown + ("  ..." if len(pairs) > most else "")
+    def list_counts(counts: list[tuple[str, int]], most: int = 10) -> str:
+        items = "  ".join(f"{printable(char) if char != ' ' else '␣'} {n:,}" for char, n in counts[:most])
+        return items + ("  ..." if len(counts) > most else "")
 
     rows = [
         ("characters", f"{s.characters:,}"),
         ("bytes", f"{s.bytes:,}"),
         ("lines", f"{s.lines:,}"),
         ("vocabulary", f"{s.vocabulary:,} different characters"),
-        ("frequent", listed(s.frequent, 10)),
-        ("rare", f"{len(s.rare):,} occur once or twice: {listed(s.rare, 10)}"),
+        ("frequent", list_counts(s.frequent)),
+        ("rare", f"{len(s.rare):,} occur once or twice: {list_counts(s.rare)}"),
         ("longest lines", "  ".join(f"{n:,} characters (line {line:,})" for line, n in s.longest[:3])),
     ]
-    print("\n".join(columns(rows, "<<")))
+    print("\n".join(align_columns(rows, "<<")))

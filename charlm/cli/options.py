@@ -1,8 +1,10 @@
-"""Options that several commands share, each written once."""
+"""Arguments and options that several commands share, and the groups in which help lists options."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,24 +12,22 @@ import typer
 
 from charlm.scoring.measures import Measure
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `charlm train` writes it.")]
-Config = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="A configuration.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set a key, such as model.hidden_size=128. Repeatable."),
-]
-Corpus = Annotated[
-    list[str] | None,
-    typer.Option("--corpus", metavar="PATH", help="Text to learn from, instead of corpus.path. Repeatable."),
-]
-Budget = Annotated[
-    str | None,
-    typer.Option("--budget", metavar="AMOUNT", help="3m, 1h30m, 20 epochs, 5000 steps, 10M characters."),
-]
+
+def option_group(title: str) -> Callable[..., Any]:
+    """Returns `typer.Option` for options that help lists below a title."""
+    return partial(typer.Option, rich_help_panel=title)
+
+
+configuration_option = option_group("Corpus and configuration")
+run_folder_option = option_group("Run folder")
+input_option = option_group("Input")
+scoring_option = option_group("Scoring")
+output_option = option_group("Output")
+hardware_option = option_group("Hardware")
 
 
 class Device(StrEnum):
-    """Where to compute."""
+    """A device to compute on."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -35,18 +35,44 @@ class Device(StrEnum):
     MPS = "mps"
 
 
-DeviceOption = Annotated[
-    Device | None, typer.Option("--device", help="Where to compute; auto: CUDA if there is one, else the CPU.")
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder that `charlm train` wrote.")]
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration file.")]
+CorpusOption = Annotated[
+    list[str] | None,
+    configuration_option("--corpus", metavar="PATH", help="Train on this text instead of corpus.path. Repeatable."),
 ]
-Threads = Annotated[int | None, typer.Option("--threads", metavar="N", help="CPU threads.")]
+BudgetOption = Annotated[
+    str | None,
+    configuration_option(
+        "--budget",
+        metavar="AMOUNT",
+        help="Train for this long, for example 3m, 1h30m, 20 epochs, 5000 steps or 10M characters.",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    configuration_option(
+        "--set", metavar="KEY=VALUE", help="Set a configuration key, for example model.hidden_size=128. Repeatable."
+    ),
+]
 MeasureOption = Annotated[
     Measure,
-    typer.Option("--measure", help="What to compare by; mean, penlp and slor are fairer to long sentences."),
+    scoring_option(
+        "--measure", help="Compare sentences by this measure; mean, penlp and slor are fairer to long ones."
+    ),
+]
+DeviceOption = Annotated[
+    Device | None,
+    hardware_option("--device", help="Compute on this device; auto selects CUDA if it is available, else the CPU."),
+]
+ThreadsOption = Annotated[
+    int | None,
+    hardware_option("--threads", metavar="N", help="Use N CPU threads."),
 ]
 
 
-def assignments(values: list[str] | None) -> dict[str, Any]:
-    """Reads every `--set KEY=VALUE`."""
+def parse_assignments(values: list[str] | None) -> dict[str, Any]:
+    """Reads the values of `--set`, each KEY=VALUE."""
     from charlm.config import parse_assignment
 
     return dict(parse_assignment(value) for value in values or [])

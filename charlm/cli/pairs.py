@@ -1,4 +1,4 @@
-"""`charlm pairs`: how often does a model prefer the good sentence to the bad one?"""
+"""`charlm pairs`: count how often a model prefers the good sentence of a minimal pair."""
 
 from __future__ import annotations
 
@@ -12,59 +12,67 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlm.cli import options
-from charlm.cli.render import columns, json_line, printable
+from charlm.cli.render import align_columns, json_line, printable
 from charlm.cli.unknown import UnknownCounter
 from charlm.errors import InputError
 from charlm.scoring.measures import Measure
-from charlm.text.lines import Numbered, batches_as_they_come, name_of
+from charlm.text.lines import LineCounter, name_of, read_line_batches
 
 if TYPE_CHECKING:
     from charlm.ranking.minimal_pairs import Accuracy, MinimalPair, PairsResult
 
 
 class Format(StrEnum):
-    """How the accuracies are printed."""
+    """An output format."""
 
     TABLE = "table"
     JSON = "json"
 
 
 def pairs(
-    run: options.Run,
+    run: options.RunArgument,
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE", help="good<TAB>bad[<TAB>group], or BLiMP's JSON lines; - is standard input."
+            metavar="FILE",
+            help="Files of good<TAB>bad[<TAB>group] or BLiMP's JSON lines, or .gz of either; - is standard input.",
         ),
     ],
-    against: Annotated[
-        Path | None, typer.Option("--against", metavar="RUN2", help="Compare with another run on the same pairs.")
-    ] = None,
     measure: options.MeasureOption = Measure.LOGPROB,
+    against: Annotated[
+        Path | None,
+        options.scoring_option("--against", metavar="RUN2", help="Compare with this run on the same pairs."),
+    ] = None,
     by: Annotated[
         str | None,
-        typer.Option(
-            "--by", metavar="KEY", help="JSON key that names the group.  [default: linguistics_term, UID or field]"
+        options.input_option(
+            "--by",
+            metavar="KEY",
+            help="Group JSON lines by this key (default: linguistics_term, UID or field).",
         ),
     ] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    output: Annotated[
+        Format,
+        options.output_option("--format", help="Print a table or one JSON object."),
+    ] = Format.TABLE,
     device: options.DeviceOption = None,
-    threads: options.Threads = None,
+    threads: options.ThreadsOption = None,
 ) -> None:
-    """Judge minimal pairs: how often the good sentence scores higher than the bad one.
+    """Count how often the model prefers the good sentence of a pair.
 
-    A file may have any size, and be a .gz. A tie is not right, and is counted apart. The interval is Wilson's, of
-    95%. With --against, both models judge the same pairs, and McNemar's mid-p says how easily chance alone would
-    make them differ so much; JSON has the exact p too. Unknown characters are named on standard error.
+    Files may have any size. A tie does not count as right, and is counted separately. The interval is Wilson's at
+    95%. With --against, both models judge the same pairs, and McNemar's mid-p is the probability that chance alone
+    makes them differ at least as much; JSON holds the exact p-value too. Unknown characters are named on standard
+    error.
 
     \b
     $ charlm pairs runs/quickstart docs/examples/pairs.tsv
     group                     pairs  right  ties  accuracy         95%
     adjacent letters swapped     10     10     0    100.0%  72.2-100.0
     agreement                    10      6     0     60.0%   31.3-83.2
-    word order                   10      9     0     90.0%   59.6-98.2
+    word order                   10     10     0    100.0%  72.2-100.0
     sense                        10      5     0     50.0%   23.7-76.3
-    all                          40     30     0     75.0%   59.8-85.8
+    all                          40     31     0     77.5%   62.5-87.7
     """
     from charlm import load
 
@@ -73,9 +81,9 @@ def pairs(
     unknown = [UnknownCounter(model.vocabulary, "" if other is None else str(run))]
     if other is not None:
         unknown.append(UnknownCounter(other.vocabulary, str(against)))
-    results = model.pairs(_read(files, model.vocabulary.level, by, unknown), measure=measure, against=other)
+    results = model.pairs(_read_files(files, model.vocabulary.level, by, unknown), measure=measure, against=other)
     if output is Format.JSON:
-        overall, *groups = (_row(result) for result in results)
+        overall, *groups = (_json_row(result) for result in results)
         del overall["group"]
         print(json_line({"measure": measure.value, **overall, "groups": groups}))
     else:
@@ -84,10 +92,10 @@ def pairs(
         counter.tell()
 
 
-def _read(
+def _read_files(
     files: list[Path], level: str, by: str | None, unknown: Sequence[UnknownCounter]
 ) -> Iterator[MinimalPair]:
-    """Reads the pairs of all files, and counts their unknown characters on the way.
+    """Yields the pairs of all files, and counts their unknown characters.
 
     Raises:
         InputError: a file cannot be read, a line is not a pair, or there are no pairs at all.
@@ -98,7 +106,7 @@ def _read(
     for file in files:
         path = None if str(file) == "-" else file
         name = name_of(path)
-        lines = Numbered(chain.from_iterable(batches_as_they_come(path, level)))
+        lines = LineCounter(chain.from_iterable(read_line_batches(path, level)))
         for pair in read_pairs(lines, name, group_key=by):
             for counter in unknown:
                 for text in (pair.good, pair.bad):
@@ -109,7 +117,7 @@ def _read(
         raise InputError(f"{', '.join(map(str, files))}: no pairs to judge")
 
 
-def _row(result: PairsResult) -> dict[str, Any]:
+def _json_row(result: PairsResult) -> dict[str, Any]:
     row = {"group": result.group, **dataclasses.asdict(result)}
     if result.against is None:
         del row["against"]
@@ -124,13 +132,18 @@ def _table(results: list[PairsResult]) -> list[str]:
     rows = [header]
     for result in [*groups, overall]:
         name = "all" if result.group is None else printable(result.group)
-        row = [name, f"{result.pairs:,}", f"{result.right:,}", f"{result.ties:,}", *_share(result)]
+        row = [name, f"{result.pairs:,}", f"{result.right:,}", f"{result.ties:,}", *_format_accuracy(result)]
         if result.against:
             other = result.against
-            row += [*_share(other), f"{other.only_first:,}", f"{other.only_second:,}", f"{other.p_mid:.3g}"]
+            row += [
+                *_format_accuracy(other),
+                f"{other.only_first:,}",
+                f"{other.only_second:,}",
+                f"{other.p_mid:.3g}",
+            ]
         rows.append(row)
-    return columns(rows, "<" + ">" * (len(header) - 1))
+    return align_columns(rows, "<" + ">" * (len(header) - 1))
 
 
-def _share(result: Accuracy) -> list[str]:
+def _format_accuracy(result: Accuracy) -> list[str]:
     return [f"{result.accuracy:.1%}", f"{100 * result.low:.1f}-{100 * result.high:.1f}"]

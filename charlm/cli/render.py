@@ -1,4 +1,4 @@
-"""How results look: numbers, tables, colours, curves. Commands print what comes from here."""
+"""Text for terminals and pipes: safe characters, JSON, columns, colours, numbers and curves."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-_FEW = 3.0  # nats that a character of such a text has by its frequency alone; what another text has more is added
-_STEP = 0.5  # nats; in whole steps, so that the legend can be read
-# Surprisal in nats up to which a character gets each background, where there are as few characters as in English.
+_ALPHABET_ENTROPY_NATS = 3.0  # of the characters of a text in an alphabet, by their frequencies alone
+_SHADE_STEP_NATS = 0.5  # shades move in whole steps, so that the legend has round numbers
+# Surprisal in nats up to which a character gets each background, in a text in an alphabet.
 SHADES = ((1.0, ""), (2.5, "on grey30"), (4.5, "black on yellow"), (7.0, "black on dark_orange"))
-WORST = "white on red"
-UNKNOWN = "underline white on red"
+WORST_STYLE = "white on red"
+UNKNOWN_STYLE = "underline white on red"
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Returns a console that never wraps or marks up what it is given."""
+    """Returns a console that prints text as it is, without wrapping, markup or emoji codes."""
     return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True, emoji=False)
 
 
 def note(message: str) -> None:
-    """Prints a remark to standard error."""
+    """Prints a message to standard error."""
     print(message, file=sys.stderr)
 
 
 def json_line(row: Mapping[str, Any]) -> str:
-    """Writes JSON that any reader takes: no NaN or Infinity (null instead), lone surrogates escaped.
+    """Returns JSON that every parser accepts: null for NaN and Infinity, lone surrogates escaped.
 
-    On a terminal everything is escaped that it would obey or hide.
+    For a terminal, all characters that are not printable are escaped as well.
     """
     row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
     text = json.dumps(row, ensure_ascii=False)
@@ -47,22 +47,22 @@ def json_line(row: Mapping[str, Any]) -> str:
 
 
 def printable(text: str) -> str:
-    """Replaces what a terminal would obey or hide by an escape such as `\\x1b`."""
+    """Replaces characters that a terminal would interpret or hide by escapes such as `\\x1b`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def tame(text: str) -> str:
-    """As `printable`, but leaves newlines and tabs."""
+def escape_control_characters(text: str) -> str:
+    """Does the same as `printable`, but keeps newlines and tabs."""
     return "".join(c if c in "\n\t" else printable(c) for c in text)
 
 
 def for_terminal(text: str) -> str:
-    """As `tame`; only where standard output is a terminal."""
-    return tame(text) if sys.stdout.isatty() else text
+    """Escapes control characters if standard output is a terminal; leaves the text as it is otherwise."""
+    return escape_control_characters(text) if sys.stdout.isatty() else text
 
 
-def columns(rows: Iterable[Sequence[str]], align: str) -> list[str]:
-    """Lays rows out in columns, width-aware for Chinese; `align` has `<` or `>` for each."""
+def align_columns(rows: Iterable[Sequence[str]], align: str) -> list[str]:
+    """Aligns the cells of rows, wide characters counted as two; `align` has `<` or `>` for each column."""
     table = [list(row) for row in rows]
     widths = [max(cell_len(row[i]) for row in table) for i in range(len(align))]
     lines = []
@@ -75,53 +75,56 @@ def columns(rows: Iterable[Sequence[str]], align: str) -> list[str]:
     return lines
 
 
-def shades(ordinary: float) -> list[tuple[float, str]]:
+def shade_bounds(unigram_entropy: float) -> list[tuple[float, str]]:
     """Returns the surprisal in nats up to which a character gets each background.
 
-    Among thousands of characters any one of them is surprising: six nats are much in English and usual in Chinese.
+    Among thousands of characters every one is surprising: six nats are much in English and usual in Chinese.
 
     Args:
-        ordinary: nats that a character has by its frequency alone, on average over the training text.
+        unigram_entropy: mean surprisal in nats of a character by its frequency in the training text alone.
     """
-    more = _STEP * max(0, round((ordinary - _FEW) / _STEP))
-    return [(most + more, style) for most, style in SHADES]
+    steps = max(0, round((unigram_entropy - _ALPHABET_ENTROPY_NATS) / _SHADE_STEP_NATS))
+    return [(most + steps * _SHADE_STEP_NATS, style) for most, style in SHADES]
 
 
-def shaded(chars: Iterable[tuple[str, float, bool]], ordinary: float = _FEW) -> Text:
+def shade_by_surprisal(
+    chars: Iterable[tuple[str, float, bool]], unigram_entropy: float = _ALPHABET_ENTROPY_NATS
+) -> Text:
     """Colours each character (its text, its log-probability in nats, whether it is unknown) by its surprisal."""
-    text, bounds = Text(), shades(ordinary)
+    text, bounds = Text(), shade_bounds(unigram_entropy)
     for char, logprob, unknown in chars:
-        shown = "⏎" if char == "</s>" else printable(char)
-        style = next((style for most, style in bounds if -logprob <= most), WORST)
-        text.append(shown, UNKNOWN if unknown else style)
+        visible = "⏎" if char == "</s>" else printable(char)
+        style = next((style for most, style in bounds if -logprob <= most), WORST_STYLE)
+        text.append(visible, UNKNOWN_STYLE if unknown else style)
     return text
 
 
-def legend(unit: str = "nats", nats: float = 1.0, ordinary: float = _FEW) -> Text:
-    """Says what the colours of `shaded` mean, in a unit of so many nats, and what they are relative to."""
+def shade_legend(unit: str = "nats", nats: float = 1.0, unigram_entropy: float = _ALPHABET_ENTROPY_NATS) -> Text:
+    """Explains the colours of `shade_by_surprisal`, in a unit of so many nats."""
     text = Text(f"surprisal in {unit}: ", "dim")
+    bounds = shade_bounds(unigram_entropy)
     low = "0"
-    for most, style in shades(ordinary):
-        bound = f"{most / nats:.3g}"
-        text.append(f" {low}-{bound} ", style).append(" ")
-        low = bound
-    text.append(f" over {low} ", WORST).append(" ").append(" unknown ", UNKNOWN)
-    if shades(ordinary) != shades(_FEW):
-        text.append(f" by frequency alone: {ordinary / nats:.3g}", "dim")
+    for most, style in bounds:
+        high = f"{most / nats:.3g}"
+        text.append(f" {low}-{high} ", style).append(" ")
+        low = high
+    text.append(f" over {low} ", WORST_STYLE).append(" ").append(" unknown ", UNKNOWN_STYLE)
+    if bounds != list(SHADES):
+        text.append(f" by frequency alone: {unigram_entropy / nats:.3g}", "dim")
     return text
 
 
-def size(number: float) -> str:
-    """Writes a number of bytes for people."""
+def format_size(number: float) -> str:
+    """Formats a number of bytes for people: 999 bytes, 1.0 kB, 158.8 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):
-        if number < 999.95 or unit == "GB":  # else it would be shown as 1,000.0
+        if number < 999.95 or unit == "GB":  # otherwise it would be printed as 1,000.0
             return f"{number:,.0f} {unit}" if unit == "bytes" else f"{number:,.1f} {unit}"
         number /= 1000
     raise AssertionError
 
 
-def duration(seconds: float) -> str:
-    """Writes seconds for people: 45 s, 2:05, 3:10:00, 2 d 4 h."""
+def format_duration(seconds: float) -> str:
+    """Formats seconds for people: 45 s, 2:05, 3:10:00, 2 d 4 h."""
     if seconds == float("inf"):
         return "?"
     whole = round(seconds)
@@ -135,8 +138,8 @@ def duration(seconds: float) -> str:
     return f"{h}:{m:02}:{s:02}" if h else f"{m}:{s:02}"
 
 
-def curve(points: Sequence[tuple[float, float]], *, width: int = 60, height: int = 10) -> list[str]:
-    """Draws points (x, y) with dots of braille, the y axis labelled with its ends."""
+def draw_curve(points: Sequence[tuple[float, float]], *, width: int = 60, height: int = 10) -> list[str]:
+    """Draws a curve through points (x, y) with Braille dots; the ends of the y axis are labelled."""
     dots = [[0] * width for _ in range(height)]
     xs, ys = [x for x, _ in points], [y for _, y in points]
     left, low = min(xs), min(ys)

@@ -1,4 +1,4 @@
-"""`charlm score`: how likely is each sentence, and where is it odd?"""
+"""`charlm score`: compute how likely sentences are, and where they are surprising."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlm.cli import options
-from charlm.cli.render import columns, note
-from charlm.cli.score_formats import Item, Jsonl, Kenlm, LogBase, Printer, Srilm, Tsv, View
-from charlm.cli.score_summary import summary_lines, unknown_report
-from charlm.cli.score_table import Table
+from charlm.cli.render import note
+from charlm.cli.score_formats import JsonlPrinter, LogBase, Printer, TsvPrinter
+from charlm.cli.score_table import TablePrinter
+from charlm.cli.score_toolkits import KenlmPrinter, SrilmPrinter
+from charlm.cli.unknown import report_lines
 from charlm.scoring.conditions import Unknown
 from charlm.scoring.measures import Measure
-from charlm.text.lines import batches_as_they_come
+from charlm.text.lines import read_line_batches
 
 if TYPE_CHECKING:
+    from charlm.cli.score_formats import Alternatives
     from charlm.language_model import LanguageModel
     from charlm.scoring.measures import Score
     from charlm.scoring.summary import Summary
 
 
 class Format(StrEnum):
-    """How scores are printed."""
+    """An output format."""
 
     TABLE = "table"
     TSV = "tsv"
@@ -35,65 +37,101 @@ class Format(StrEnum):
     SRILM = "srilm"
 
 
+_PRINTERS: dict[Format, type[Printer]] = {
+    Format.TABLE: TablePrinter,
+    Format.TSV: TsvPrinter,
+    Format.JSONL: JsonlPrinter,
+    Format.KENLM: KenlmPrinter,
+    Format.SRILM: SrilmPrinter,
+}
+
+
 def score(
-    run: options.Run,
-    sentences: Annotated[list[str] | None, typer.Argument(metavar="SENTENCE")] = None,
+    run: options.RunArgument,
+    sentences: Annotated[
+        list[str] | None, typer.Argument(metavar="SENTENCE", help="The sentences, unless --file is given.")
+    ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", "-f", metavar="FILE|-", help="One sentence a line; - is standard input."),
-    ] = None,
-    output: Annotated[
-        Format, typer.Option("--format", help="How to print; kenlm and srilm: as those tools do, base 10.")
-    ] = Format.TABLE,
-    per_char: Annotated[bool, typer.Option("--per-char", help="Show each character's surprisal.")] = False,
-    alternatives: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="K",
-            help="Show the K likeliest other characters: in the table at the worst places, else at each.",
+        options.input_option(
+            "--file", "-f", metavar="FILE|-", help="Read one sentence a line from this file; - is standard input."
         ),
     ] = None,
-    measure: Annotated[
-        Measure | None, typer.Option(help="What --rank goes by (else mean); tsv and jsonl show it as `score`.")
+    output: Annotated[
+        Format,
+        options.output_option(
+            "--format", help="Choose the output format; kenlm and srilm print what those tools print, in base 10."
+        ),
+    ] = Format.TABLE,
+    per_char: Annotated[
+        bool,
+        options.output_option("--per-char", help="Show the surprisal of each character."),
+    ] = False,
+    alternatives: Annotated[
+        int | None,
+        options.output_option(
+            min=1,
+            metavar="K",
+            help="Show the K likeliest other characters: at the most surprising places in the table, at every "
+            "place in tsv and jsonl.",
+        ),
     ] = None,
-    rank: Annotated[bool, typer.Option("--rank", help="Best first; equal ones share a rank.")] = False,
-    log_base: Annotated[LogBase | None, typer.Option(help="Of all log-probabilities; else e.")] = None,
+    rank: Annotated[
+        bool,
+        options.output_option("--rank", help="Sort sentences by score, best first; ties share a rank."),
+    ] = False,
+    measure: Annotated[
+        Measure | None,
+        options.output_option(
+            help="Sort by this measure with --rank (default: mean); tsv and jsonl print it as `score`."
+        ),
+    ] = None,
+    log_base: Annotated[
+        LogBase | None,
+        options.output_option(help="Print logarithms in this base (default: e)."),
+    ] = None,
     context: Annotated[
-        str, typer.Option(metavar="TEXT", help="Stands before each sentence: read, but not scored.")
+        str,
+        options.scoring_option(metavar="TEXT", help="Read this text before each sentence, without scoring it."),
     ] = "",
     no_bos: Annotated[
-        bool, typer.Option("--no-bos", help="A sentence does not begin at a boundary: it may stand anywhere.")
+        bool,
+        options.scoring_option(
+            "--no-bos", help="Do not start a sentence at a boundary: it may begin anywhere in a text."
+        ),
     ] = False,
-    no_eos: Annotated[bool, typer.Option("--no-eos", help="Do not score the end of a sentence.")] = False,
+    no_eos: Annotated[
+        bool,
+        options.scoring_option("--no-eos", help="Do not score the end of a sentence."),
+    ] = False,
     unknown: Annotated[
         Unknown | None,
-        typer.Option(
-            help="Characters never seen: spread <unk>'s probability evenly over all there are (the default), skip "
-            "them, or error.",
+        options.scoring_option(
+            help="Spread the probability of <unk> evenly over unknown characters (default), skip them, or stop "
+            "with an error."
         ),
     ] = None,
     device: options.DeviceOption = None,
-    threads: options.Threads = None,
+    threads: options.ThreadsOption = None,
 ) -> None:
-    """Score sentences: log-probabilities in nats, higher is better.
+    """Score sentences by their log-probability; higher is better.
 
-    Sentences come from the command line, a file, or standard input, and are answered in order as they come. The
-    end of the sentence is scored too. Unknown characters are named at the end, with the lines they stand in;
-    a file's figures follow its sentences: perplexities, bits per character and byte.
+    Log-probabilities are in nats and include the end of the sentence. Sentences come from the command line, a file
+    or standard input, and are answered in order as they arrive. After them follow the perplexities and the bits per
+    character and byte of a file, and the unknown characters with the lines that hold them.
 
     \b
-    $ charlm score runs/quickstart "The river was high." "The rievr was high."
+    $ charlm score runs/quickstart "The boat is old." "The baot is old."
       logprob     mean      ppl   bits     penlp     slor   unk  text
-       -21.17   -1.059     2.88  1.527     -6.76    2.148     0  The river was high.
-       -41.86   -2.093     8.11  3.020    -13.37    1.113     0  The rievr was high.
+       -19.10   -1.123     3.07  1.621     -6.75    1.994     0  The boat is old.
+       -31.62   -1.860     6.42  2.683    -11.18    1.257     0  The baot is old.
 
     \b
-    $ charlm score runs/quickstart "The rievr was high." --alternatives 3
+    $ charlm score runs/quickstart "The baot is old." --alternatives 2
     ...
-         7.55 nats  The riev[r] was high.</s>  0.053%; instead: e 95%, i 3.2%, a 0.22%
-         5.11 nats  The ri[e]vr was high.…  0.6%; instead: v 69%, g 12%, n 10%
-         3.66 nats  The rievr[ ]was high.</s>  2.6%; instead: e 40%, i 8.4%, o 7.2%
+         7.39 nats  The ba[o]t is old.</s>  0.062%; instead: r 55%, c 13%
+         2.96 nats  The baot is [o]ld.</s>  5.2%; instead: a 13%, n 12%
+         2.88 nats  The baot[ ]is old.</s>  5.6%; instead: h 63%, e 11%
     ...
     """
     from charlm import load
@@ -101,21 +139,23 @@ def score(
 
     source = _source(sentences, file)
     if output in (Format.KENLM, Format.SRILM):
-        _refuse_what_has_no_place(output, rank, measure, alternatives, log_base, unknown)
+        _refuse_unsupported_options(output, rank, measure, alternatives, log_base, unknown)
     model = load(run, device=device or "auto", threads=threads)
     treatment = unknown or (Unknown.SKIP if output is Format.SRILM else Unknown.SPREAD)
-    view = View(
+    printer = _PRINTERS[output](
         vocabulary=model.vocabulary,
         conditions=Conditions(context, not no_bos, not no_eos, treatment),
         source=source,
-        base=log_base or LogBase.E,
+        log_base=log_base or LogBase.E,
         measure=measure or (Measure.MEAN if rank else None),
         ranked=rank,
         per_char=per_char or alternatives is not None,
     )
     lines = None if source == "-" else file
-    batches = [sentences] if sentences else batches_as_they_come(lines, model.vocabulary.level)
-    _print_scores(model, batches, view, output, alternatives)
+    batches = [sentences] if sentences else read_line_batches(lines, model.vocabulary.level)
+    summary = _print_scores(model, batches, printer, alternatives)
+    if report := _report_unknown(summary, printer):
+        (print if output is Format.TABLE else note)("\n".join(report))
 
 
 def _source(sentences: list[str] | None, file: Path | None) -> str | None:
@@ -131,15 +171,15 @@ def _source(sentences: list[str] | None, file: Path | None) -> str | None:
     return "-" if file is None else str(file)
 
 
-def _note_unknown_context(view: View) -> None:
-    """Says which characters of the context the model does not know."""
-    from charlm.scoring.conditions import name_characters
+def _note_unknown_context(printer: Printer) -> None:
+    """Names the unknown characters of the context on standard error."""
+    from charlm.text.characters import name_characters
 
-    if chars := view.vocabulary.unknown_in(view.history):
+    if chars := printer.vocabulary.unknown_in(printer.context):
         note(f"the model has never seen {name_characters(chars)}, in the context; read as <unk>, not scored")
 
 
-def _refuse_what_has_no_place(
+def _refuse_unsupported_options(
     output: Format,
     rank: bool,
     measure: Measure | None,
@@ -147,7 +187,11 @@ def _refuse_what_has_no_place(
     log_base: LogBase | None,
     unknown: Unknown | None,
 ) -> None:
-    """Refuses the options that the form of another tool has no place for."""
+    """Refuses the options that the format of another toolkit cannot show.
+
+    Raises:
+        InputError: the first such option.
+    """
     from charlm.errors import InputError
 
     given = {
@@ -159,84 +203,72 @@ def _refuse_what_has_no_place(
     }
     for option, value in given.items():
         if value:
-            raise InputError(f"--format {output} has no place for {option}; take --format tsv or jsonl")
+            raise InputError(f"--format {output} does not support {option}; use --format tsv or jsonl")
 
 
 def _print_scores(
-    model: LanguageModel, batches: Iterable[list[str]], view: View, output: Format, alternatives: int | None
-) -> None:
+    model: LanguageModel, batches: Iterable[list[str]], printer: Printer, alternatives: int | None
+) -> Summary:
+    """Prints each batch of sentences as soon as it is scored, or all of them in the end if they are ranked."""
     from charlm.scoring.measures import rank
     from charlm.scoring.summary import Summary
 
-    printer = _PRINTERS[output](view)
-    summary = Summary()
-
-    def show(score: Score, place: int | None = None) -> None:
-        c, others = view.conditions, None
+    def print_sentence(score: Score, place: int | None = None) -> None:
+        others: Alternatives = ()
         if alternatives:
-            others = model.alternatives(score.text, alternatives, context=c.context, bos=c.bos, eos=c.eos)
-        printer.show(Item(score, place, others))
+            others = model.alternatives(score.text, alternatives, printer.conditions)
+        printer.print_sentence(score, place, others)
 
-    kept: list[Score] = []
-    for number, scores in enumerate(_scores(model, batches, view, summary)):
-        if number == 0:  # what is refused is refused by now
-            _note_unknown_context(view)
-            printer.begin()
-        if view.ranked:
-            kept += scores
-            continue
-        for score in scores:
-            show(score)
-        sys.stdout.flush()
-    if view.ranked:
-        for one in rank(kept, view.measure or Measure.MEAN):
-            show(one.score, one.rank)
-    printer.end(summary)
-    if output is not Format.TABLE:  # the table says it among its results
-        if output in (Format.TSV, Format.JSONL) and view.source is not None and summary.sentences:
-            note("\n".join(columns(summary_lines(summary, view), "<>")))
-        if report := unknown_report(summary, view):
-            note("\n".join(report))
-
-
-def _scores(
-    model: LanguageModel, batches: Iterable[list[str]], view: View, summary: Summary
-) -> Iterator[list[Score]]:
-    """Yields the scores of each batch, and takes each into the summary before it."""
-    if view.conditions.unknown == Unknown.ERROR:
-        batches = _known(batches, view)
-    for scores in model.score_batches(batches, view.conditions):
+    summary = Summary()
+    unranked: list[Score] = []
+    if printer.conditions.unknown == Unknown.ERROR:
+        batches = _refuse_unknown(batches, printer)
+    for number, scores in enumerate(model.score_batches(batches, printer.conditions)):
         for score in scores:
             summary.add(score)
-        yield scores
+        if number == 0:  # the context and the options have been accepted
+            _note_unknown_context(printer)
+            printer.print_header()
+        if printer.ranked:
+            unranked += scores
+            continue
+        for score in scores:
+            print_sentence(score)
+        sys.stdout.flush()
+    for ranked in rank(unranked, printer.measure or Measure.MEAN):
+        print_sentence(ranked.score, ranked.rank)
+    printer.print_summary(summary)
+    return summary
 
 
-def _known(batches: Iterable[list[str]], view: View) -> Iterator[list[str]]:
-    """Passes sentences on until one has an unknown character.
+def _refuse_unknown(batches: Iterable[list[str]], printer: Printer) -> Iterator[list[str]]:
+    """Yields sentences up to the first that has an unknown character.
 
     Raises:
-        InputError: which sentence, and which characters.
+        InputError: that sentence and its unknown characters.
     """
     from charlm.errors import InputError
-    from charlm.scoring.conditions import name_characters
+    from charlm.text.characters import name_characters
 
+    vocabulary, source = printer.vocabulary, printer.source
     number = 0
     for batch in batches:
         for i, sentence in enumerate(batch):
             number += 1
-            if unknown := view.vocabulary.unknown_in(view.vocabulary.normalize(sentence)):
+            if unknown := vocabulary.unknown_in(vocabulary.normalize(sentence)):
                 if i:
                     yield batch[:i]
                 place = {None: f"sentence {number}", "-": f"standard input, line {number}"}
-                where = place.get(view.source, f"{view.source}, line {number}")
+                where = place.get(source, f"{source}, line {number}")
                 raise InputError(f"{where}: the model has never seen {name_characters(unknown)}")
         yield batch
 
 
-_PRINTERS: dict[Format, type[Printer]] = {
-    Format.TABLE: Table,
-    Format.TSV: Tsv,
-    Format.JSONL: Jsonl,
-    Format.KENLM: Kenlm,
-    Format.SRILM: Srilm,
-}
+def _report_unknown(summary: Summary, printer: Printer) -> list[str]:
+    """Returns lines that name the unknown characters, where they occur and how they are scored."""
+    if not summary.unknown:
+        return []
+    found = [(char, at.count, list(map(str, at.lines))) for char, at in summary.unknown_characters.items()]
+    kind = "sentence" if printer.source is None else "line"
+    skipped = printer.conditions.unknown != Unknown.SPREAD
+    return report_lines(summary.characters, found, kind, printer.vocabulary, skipped=skipped)

@@ -1,127 +1,110 @@
-"""How `charlm score` prints for people: columns, characters shaded by their surprisal, the worst spots named."""
+"""The table of `charlm score` for people: columns, shaded characters, the most surprising places."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from charlm.cli.render import columns, console, legend, printable, shaded
-from charlm.cli.score_formats import Item, Printer, View
-from charlm.cli.score_summary import summary_lines, unknown_report
+from charlm.cli.render import console, printable, shade_by_surprisal, shade_legend
+from charlm.cli.score_formats import Printer
 
 if TYPE_CHECKING:
-    from charlm.scoring.measures import CharacterScore
+    from rich.console import Console
+
+    from charlm.cli.score_formats import Alternatives
+    from charlm.scoring.measures import CharacterScore, Score
     from charlm.scoring.summary import Summary
 
-_SPOTS = 3  # worst spots named of each sentence
-_AROUND = 12  # characters shown on each side of a spot
+_WIDTHS = {"logprob": 9, "mean": 8, "ppl": 8, "bits": 6, "penlp": 9, "slor": 8, "unk": 5}  # of columns, in cells
+_INDENT_CELLS = 3  # of the rows of characters
+_WORST_PLACES = 3  # named for each sentence
+_NEIGHBOURING_CHARACTERS = 12  # shown on each side of such a place
 
 
-class Table(Printer):
-    """A line a sentence; with `--per-char` its characters shaded, or numbered where there is no colour."""
+class TablePrinter(Printer):
+    """A line for each sentence; with `--per-char` its characters shaded, or numbered where there is no colour."""
 
-    def __init__(self, view: View) -> None:
-        super().__init__(view)
-        self._console = console()
-        self._ordinary = view.vocabulary.unigram_entropy
-        self._colours = self._console.color_system is not None and not self._console.no_color
-
-    def begin(self) -> None:
+    def print_header(self) -> None:
         """Prints the names of the columns; a star marks the measure that is asked for."""
-        names = ["logprob", "mean", "ppl", "bits", "penlp", "slor", "unk"]
-        widths = [9, 8, 8, 6, 9, 8, 5]
-        shown = [name + "*" * (name == self._view.measure) for name in names]
-        head = " ".join(f"{name:>{width}}" for name, width in zip(shown, widths, strict=True))
-        print(("rank " if self._view.ranked else "") + head + "  text")
+        names = [f"{name + '*' * (name == self.measure):>{width}}" for name, width in _WIDTHS.items()]
+        print(("rank " if self.ranked else "") + " ".join(names) + "  text")
 
-    def show(self, item: Item) -> None:
+    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives) -> None:
         """Prints one line, and with `--per-char` what is seen character by character."""
-        r = self._view.row(item)
-        ppl = f"{r['perplexity']:8.2f}" if r["perplexity"] < 1e5 else f"{r['perplexity']:8.1e}"
+        row = self.row(score, rank, alternatives)
+        perplexity = f"{row['perplexity']:8.2f}" if row["perplexity"] < 1e5 else f"{row['perplexity']:8.1e}"
         numbers = (
-            f"{r['logprob']:9.2f} {r['mean_logprob']:8.3f} {ppl} {r['bits_per_character']:6.3f} "
-            f"{r['penlp']:9.2f} {r['slor']:8.3f} {r['unknown']:5d}  "
+            f"{row['logprob']:9.2f} {row['mean_logprob']:8.3f} {perplexity} {row['bits_per_character']:6.3f} "
+            f"{row['penlp']:9.2f} {row['slor']:8.3f} {row['unknown']:5d}  "
         )
-        if self._view.ranked:
-            numbers = f"{item.rank:4d} {numbers}"
-        if self._view.per_char and self._colours:
-            chars = ((c.char, c.logprob, c.unknown) for c in item.score.chars)
-            self._console.print(Text(numbers).append_text(shaded(chars, self._ordinary)))
+        if self.ranked:
+            numbers = f"{rank:4d} {numbers}"
+        if self.per_char and self._has_colours:
+            chars = ((char.char, char.logprob, char.unknown) for char in score.chars)
+            shaded = shade_by_surprisal(chars, self.vocabulary.unigram_entropy)
+            self._console.print(Text(numbers).append_text(shaded))
         else:
-            print(numbers + printable(r["text"]))
-        if self._view.per_char:
-            if not self._colours:
-                print("\n".join(self._numbered(item.score.chars)))
-            print("\n".join(self._worst(item)))
+            print(numbers + printable(row["text"]))
+        if self.per_char:
+            if not self._has_colours:
+                print("\n".join(self._surprisal_rows(score.chars)))
+            print("\n".join(self._worst_places(score.chars, alternatives)))
 
-    def _numbered(self, chars: Sequence[CharacterScore]) -> list[str]:
+    def print_summary(self, summary: Summary) -> None:
+        """Prints the legend, and the figures of a file."""
+        unit = self.log_base.unit
+        if self.per_char and self._has_colours:
+            self._console.print(shade_legend(unit, self.log_base.nats, self.vocabulary.unigram_entropy))
+        elif self.per_char:
+            print(f"surprisal in {unit} below each character; ␣ space, ? unknown; the worst places in brackets")
+        if lines := self.figures(summary):
+            print("\n" + "\n".join(lines))
+
+    @cached_property
+    def _console(self) -> Console:
+        return console()
+
+    @property
+    def _has_colours(self) -> bool:
+        return self._console.color_system is not None and not self._console.no_color
+
+    def _surprisal_rows(self, chars: Sequence[CharacterScore]) -> list[str]:
         """Sets the surprisal of each character below it, wrapped to the width of the terminal."""
-        cells = []
-        for c in chars:
-            label = _visible(c.char) + "?" * c.unknown
-            cells.append((label, f"{-c.logprob / self._view.base.nats:.2f}"))
         lines: list[str] = []
-        row: list[tuple[str, str]] = []
-        width = 4
-        for cell in cells:
-            wide = max(map(cell_len, cell)) + 1
-            if row and width + wide > self._console.width:
-                lines += _aligned(row)
-                row, width = [], 4
-            row.append(cell)
-            width += wide
-        return lines + _aligned(row)
+        top = bottom = " " * _INDENT_CELLS
+        for char in chars:
+            label, number = _visible(char.char) + "?" * char.unknown, f"{-char.logprob / self.log_base.nats:.2f}"
+            width = max(cell_len(label), cell_len(number)) + 1
+            if top.strip() and cell_len(top) + 1 + width > self._console.width:
+                lines += [top, bottom]
+                top = bottom = " " * _INDENT_CELLS
+            top += " " * (width - cell_len(label)) + label
+            bottom += " " * (width - cell_len(number)) + number
+        return [*lines, top, bottom]
 
-    def _worst(self, item: Item) -> list[str]:
+    def _worst_places(self, chars: Sequence[CharacterScore], alternatives: Alternatives) -> list[str]:
         """Names the places of the highest surprisal, with the text around them and what was likelier there."""
-        chars, nats = item.score.chars, self._view.base.nats
-        places = sorted(range(len(chars)), key=lambda i: chars[i].logprob)[:_SPOTS]
         lines = []
-        for i in places:
-            before = _shown(chars[max(0, i - _AROUND) : i])
-            after = _shown(chars[i + 1 : i + 1 + _AROUND])
-            before = ("…" if i > _AROUND else "") + before
-            after += "…" if i + 1 + _AROUND < len(chars) else ""
-            line = f"{-chars[i].logprob / nats:9.2f} {self._view.base.unit}  {before}[{_shown([chars[i]])}]{after}"
-            if item.alternatives:
-                instead = ", ".join(
-                    f"{_visible(other.char)} {_percent(other.logprob)}" for other in item.alternatives[i]
-                )
-                line += f"  {_percent(chars[i].logprob)}; instead: {instead}"
+        for i in sorted(range(len(chars)), key=lambda i: chars[i].logprob)[:_WORST_PLACES]:
+            first, end = i - _NEIGHBOURING_CHARACTERS, i + 1 + _NEIGHBOURING_CHARACTERS
+            before = "…" * (first > 0) + _text(chars[max(0, first) : i])
+            after = _text(chars[i + 1 : end]) + "…" * (end < len(chars))
+            surprisal = f"{-chars[i].logprob / self.log_base.nats:9.2f} {self.log_base.unit}"
+            line = f"{surprisal}  {before}[{_text(chars[i : i + 1])}]{after}"
+            if alternatives:
+                likelier = ", ".join(f"{_visible(a.char)} {_percent(a.logprob)}" for a in alternatives[i])
+                line += f"  {_percent(chars[i].logprob)}; instead: {likelier}"
             lines.append(line)
         return lines
 
-    def end(self, summary: Summary) -> None:
-        """Prints the legend, a file's figures, and the unknown characters."""
-        if self._view.per_char and self._colours:
-            self._console.print(legend(self._view.base.unit, self._view.base.nats, self._ordinary))
-        elif self._view.per_char:
-            unit = self._view.base.unit
-            print(f"surprisal in {unit} below each character; ␣ space, ? unknown; the worst places in brackets")
-        report = unknown_report(summary, self._view)
-        if self._view.source is not None and summary.sentences:
-            print()
-            print("\n".join(columns(summary_lines(summary, self._view), "<>")))
-        if report:
-            print("\n".join(report))
 
-
-def _aligned(row: Sequence[tuple[str, str]]) -> list[str]:
-    """Lays labels out above their numbers."""
-    widths = [max(map(cell_len, cell)) for cell in row]
-    return [
-        "   "
-        + "".join(f" {' ' * (width - cell_len(cell[k]))}{cell[k]}" for cell, width in zip(row, widths, strict=True))
-        for k in (0, 1)
-    ]
-
-
-def _shown(chars: Sequence[CharacterScore]) -> str:
-    return "".join(printable(c.char) for c in chars)
+def _text(chars: Sequence[CharacterScore]) -> str:
+    return "".join(printable(char.char) for char in chars)
 
 
 def _visible(char: str) -> str:

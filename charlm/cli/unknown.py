@@ -1,4 +1,4 @@
-"""What is said of characters that a model has never seen: which, how often, where, and what they count for."""
+"""Reports of characters that a model has never seen: which, how often, where, and what they count for."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from charlm.cli.render import note, printable
+from charlm.text.characters import name_character
 
 if TYPE_CHECKING:
     from charlm.scoring.summary import UnknownCharacter
     from charlm.text.vocabulary import Vocabulary
 
-_CHARACTERS = 20  # unknown characters named
-_PLACES = 10  # places named of each
+_MAX_CHARACTERS = 20  # named in a report
+_MAX_PLACES = 10  # named of each character
 
 
 class UnknownCounter:
-    """Counts the unknown characters of the texts that are scored, where no score of each text is shown.
+    """Counts the unknown characters of scored texts, for commands that do not show the score of each text.
 
     Args:
-        vocabulary: of the model that scores them.
-        run: its name, where there is more than one model.
+        vocabulary: the vocabulary of the model that scores them.
+        run: the name of the model, where there is more than one.
     """
 
     def __init__(self, vocabulary: Vocabulary, run: str = "") -> None:
@@ -30,7 +31,7 @@ class UnknownCounter:
         self._found: dict[str, dict[str, UnknownCharacter]] = {}  # by character, then by file
 
     def add(self, text: str, line: int, file: str = "") -> None:
-        """Takes in the text of a line; the file is named where there is more than one."""
+        """Counts the unknown characters of one line; the file is named where there is more than one."""
         from charlm.scoring.summary import UnknownCharacter
 
         text = self._vocabulary.normalize(text)
@@ -39,7 +40,7 @@ class UnknownCounter:
             self._found.setdefault(char, {}).setdefault(file, UnknownCharacter()).add(line, text.count(char))
 
     def tell(self) -> None:
-        """Says on standard error what was found, if anything was."""
+        """Prints the report on standard error, if there were unknown characters."""
         if not self._found:
             return
         several = any(file for files in self._found.values() for file in files)
@@ -66,22 +67,22 @@ def report_lines(
     """Returns the lines of a report.
 
     Args:
-        characters: of all texts, known and unknown.
-        found: each unknown character, how often it came, and the places it came in.
-        kind: of place, `line` or `sentence`; empty where the places speak for themselves.
-        vocabulary: the model's.
-        skipped: whether unknown characters count nothing.
+        characters: the number of characters of all texts, known and unknown.
+        found: each unknown character, how often it occurs, and the places where it occurs.
+        kind: what a place is, `line` or `sentence`; empty where the places speak for themselves.
+        vocabulary: the vocabulary of the model.
+        skipped: whether unknown characters count for nothing.
     """
     ordered = sorted(found, key=lambda row: -row[1])
     report = [f"unknown characters: {sum(count for _, count, _ in ordered):,} of {characters:,}"]
-    for char, count, places in ordered[:_CHARACTERS]:
-        where = ", ".join(places[:_PLACES]) + (", ..." if len(places) > _PLACES else "")
+    for char, count, places in ordered[:_MAX_CHARACTERS]:
+        where = ", ".join(places[:_MAX_PLACES]) + (", ..." if len(places) > _MAX_PLACES else "")
         if kind:
             where = f"{kind}{'s' if len(places) > 1 else ''} {where}"
         times = f"{count:,} time{'' if count == 1 else 's'}"
-        report.append(f"  '{printable(char)}' (U+{ord(char):04X}) {times}, in {where}")
-    if len(ordered) > _CHARACTERS:
-        report.append(f"  and {len(ordered) - _CHARACTERS:,} more")
+        report.append(f"  {name_character(char)} {times}, in {where}")
+    if len(ordered) > _MAX_CHARACTERS:
+        report.append(f"  and {len(ordered) - _MAX_CHARACTERS:,} more")
     if skipped:
         report.append("  they are read but count nothing")
     else:

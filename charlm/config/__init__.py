@@ -1,7 +1,7 @@
 """Configurations: what they may say, how they are read, checked and written, and how one is chosen. No torch."""
 
 from charlm.config.amounts import parse_amount
-from charlm.config.reading import load_config, parse_assignment
+from charlm.config.reading import change_section, load_config, parse_assignment
 from charlm.config.schema import (
     Config,
     CorpusConfig,
@@ -19,6 +19,7 @@ __all__ = [
     "ModelConfig",
     "SamplingConfig",
     "TrainingConfig",
+    "change_section",
     "json_schema",
     "keys",
     "load_config",

@@ -1,4 +1,4 @@
-"""What is said of a configuration that is not valid: every problem, with its key, its value and what is allowed."""
+"""The messages for an invalid configuration: each problem with its key, its value and what is allowed."""
 
 from __future__ import annotations
 
@@ -7,28 +7,38 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from charlm.config.schema import Config, keys
+from charlm.config.schema import RETIRED, Config, keys
+
+_MAX_QUOTED_CHARACTERS = 100
+_TYPE_NAMES: dict[Any, str] = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "a string",
+    type(None): "null",
+}
 
 
 def problems_in(error: ValidationError, lines: Mapping[str, int]) -> Iterator[str]:
-    """Yields one sentence for each key that is wrong; `lines` holds the line of each key that a file names."""
+    """Yields a message for each invalid key; `lines` holds the line numbers of the keys that stand in a file."""
     fields = dict(keys())
-    told: set[str] = set()
+    reported: set[str] = set()
     for item in error.errors(include_url=False):
-        # The first two parts name the section and the key; later ones are branches of a union or list items.
+        # The first two parts are the section and the key; further ones are members of a union or list items.
         dotted = ".".join(str(part) for part in item["loc"][:2])
-        if dotted in told:
+        if dotted in reported:
             continue
-        told.add(dotted)
+        reported.add(dotted)
         where = f" (line {lines[dotted]})" if dotted in lines else ""
         field = fields.get(dotted)
-        value = _shown(item["input"])
+        value = _format_value(item["input"])
         key = shorten(dotted)
         if item["type"] == "extra_forbidden":
-            yield f"{key}{where}: unknown key{_suggestion(dotted)}"
+            retired = f"no longer a key; {RETIRED[dotted]}" if dotted in RETIRED else ""
+            yield f"{key}{where}: {retired or f'unknown key{_suggestion(dotted)}'}"
         elif item["type"] == "missing":
             yield f"{key}: missing; give {field.description if field else 'this section'}"
         elif field is None:
@@ -36,27 +46,36 @@ def problems_in(error: ValidationError, lines: Mapping[str, int]) -> Iterator[st
         elif item["type"] == "value_error":
             yield f"{key}{where} = {value}: {item['ctx']['error']}"
         else:
-            yield f"{key}{where} = {value}: must be {allowed(field)}"
+            yield f"{key}{where} = {value}: must be {describe_allowed(field)}"
 
 
-def _shown(value: Any) -> str:
+def section_problems(error: ValidationError, section: type[BaseModel]) -> Iterator[str]:
+    """Yields what is wrong with single values of a section: the key in words, its value and what is allowed."""
+    for item in error.errors(include_url=False):
+        name = str(item["loc"][0])
+        field = section.model_fields.get(name)
+        what = f"must be {describe_allowed(field)}" if field else "there is no such setting"
+        yield f"{name.replace('_', '-')} {_format_value(item['input'])}: {what}"
+
+
+def _format_value(value: Any) -> str:
     try:
         text = repr(value)
-    except ValueError:  # Python does not write integers of more than 4,300 digits
+    except ValueError:  # Python refuses to format integers of more than 4,300 digits
         return "a very long number"
     return shorten(text)
 
 
 def shorten(text: str) -> str:
-    """Cuts a text to at most 100 characters, for a message."""
-    return text if len(text) <= 100 else text[:97] + "..."
+    """Cuts a text to a length that suits a message."""
+    return text if len(text) <= _MAX_QUOTED_CHARACTERS else text[: _MAX_QUOTED_CHARACTERS - 3] + "..."
 
 
 def _suggestion(dotted: str) -> str:
-    """Suggests the likeliest spelling, or the right place of a key that stands elsewhere."""
+    """Suggests the likeliest spelling of a key, or its place if it stands in the wrong section."""
     name = dotted.rpartition(".")[2]
     places = {key.rpartition(".")[2]: key for key, _ in keys()}
-    if dotted == places.get(name):  # written with its dot in a file
+    if dotted == places.get(name):  # a file writes the dotted key as one key
         section = dotted.partition(".")[0]
         return f"; write {name} below {section}:"
     if "." not in dotted:
@@ -65,15 +84,15 @@ def _suggestion(dotted: str) -> str:
     return f"; did you mean {places[close[0]]}?" if close else ""
 
 
-def allowed(field: FieldInfo) -> str:
-    """Says in words what a key may hold, for example `an integer, at least 1, or null`."""
+def describe_allowed(field: FieldInfo) -> str:
+    """Describes the values that a key accepts, for example `an integer, at least 1 or null`."""
     words: list[str] = []
-    for branch in _branches(field.annotation):
-        kind = get_args(branch)[0] if get_origin(branch) is Annotated else branch
+    for member in _union_members(field.annotation):
+        kind = get_args(member)[0] if get_origin(member) is Annotated else member
         if get_origin(kind) is Literal:
             words.append("one of " + ", ".join(map(str, get_args(kind))))
         else:
-            words.append(_WORDS.get(kind, "a list of texts"))
+            words.append(_TYPE_NAMES.get(kind, "a list of strings"))
     bounds = [
         f"{word} {bound:g}" if isinstance(bound, float) else f"{word} {bound}"
         for meta in field.metadata
@@ -84,16 +103,7 @@ def allowed(field: FieldInfo) -> str:
     return " or ".join(words)
 
 
-_WORDS: dict[Any, str] = {
-    int: "an integer",
-    float: "a number",
-    bool: "true or false",
-    str: "a text",
-    type(None): "null",
-}
-
-
-def _branches(annotation: Any) -> tuple[Any, ...]:
+def _union_members(annotation: Any) -> tuple[Any, ...]:
     if get_origin(annotation) in (Union, types.UnionType):
         return get_args(annotation)
     return (annotation,)

@@ -4,48 +4,21 @@ from __future__ import annotations
 
 import itertools
 import os.path
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from charlm.config.messages import problems_in, shorten
+from charlm.config.messages import problems_in, section_problems, shorten
 from charlm.config.schema import Config
-from charlm.errors import ConfigError
+from charlm.errors import ConfigError, InputError
+from charlm.system.untrusted import YamlLoader
 
 MAX_CONFIG_BYTES = 1_000_000
-MAX_VALUE_LENGTH = 10_000  # no path is as long
 
 _MOST_PROBLEMS = 50  # named in one message
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 4e-3 as a number, as YAML 1.2 does, and refuses what a configuration has no use for.
-
-    Aliases can explode, tags (`!!int x`) crash PyYAML's own conversions, and a long enough `1:1:1` is a number to
-    base 60 that takes for ever.
-    """
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        problem = None
-        if isinstance(event, yaml.AliasEvent):
-            problem = "aliases (*name) are not used here; write the value out"
-        elif getattr(event, "tag", None) is not None:
-            problem = f"the tag {event.tag} is not used here"
-        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_VALUE_LENGTH:
-            problem = f"a value of {len(event.value):,} characters; at most {MAX_VALUE_LENGTH:,} are read"
-        if problem:
-            raise yaml.composer.ComposerError(problem=problem, problem_mark=event.start_mark)
-        return super().compose_node(parent, index)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"), list("-+0123456789")
-)
 
 
 def load_config(
@@ -93,6 +66,21 @@ def load_config(
         raise ConfigError(f"{name}: {count}\n  " + "\n  ".join(problems)) from None
 
 
+Section = TypeVar("Section", bound=BaseModel)
+
+
+def change_section(section: Section, values: Mapping[str, Any]) -> Section:
+    """Returns a section of a configuration with some of its values replaced, by key.
+
+    Raises:
+        InputError: there is no such key, or a value is not allowed; the message names every problem.
+    """
+    try:
+        return type(section).model_validate({**section.model_dump(), **values})
+    except ValidationError as error:
+        raise InputError("; ".join(section_problems(error, type(section)))) from None
+
+
 def parse_assignment(text: str) -> tuple[str, Any]:
     """Reads one `--set key.path=value`; the value is YAML, so numbers, true and null mean what they say.
 
@@ -103,7 +91,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {text}: write --set section.key=value")
     try:
-        return key.strip(), yaml.load(value, Loader=_Loader)
+        return key.strip(), yaml.load(value, Loader=YamlLoader)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"--set {text[:100]}: the value is not valid YAML: {error}") from None
 
@@ -125,7 +113,7 @@ def _read_text(path: Path) -> str:
 def _parse_yaml(path: Path, text: str, lines: dict[str, int]) -> dict[str, Any]:
     """Returns the mapping in a YAML text and notes the line of each dotted key in `lines`."""
     try:
-        loader = _Loader(text.removeprefix("\ufeff"))
+        loader = YamlLoader(text.removeprefix("\ufeff"))
         node = loader.get_single_node()
         if node is None:
             return {}
@@ -143,7 +131,7 @@ def _parse_yaml(path: Path, text: str, lines: dict[str, int]) -> dict[str, Any]:
 
 
 def _mapping(
-    loader: _Loader, node: yaml.MappingNode, prefix: str, lines: dict[str, int], path: Path
+    loader: YamlLoader, node: yaml.MappingNode, prefix: str, lines: dict[str, int], path: Path
 ) -> Iterator[tuple[str, Any]]:
     seen: set[str] = set()
     for key_node, value_node in node.value:

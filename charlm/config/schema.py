@@ -1,7 +1,7 @@
-"""Every configuration key, with its type, default, bounds and one line of help.
+"""All configuration keys, each with its type, default, bounds and a line of help.
 
-Validation, `charlm config init`, `charlm config schema` and the messages are all drawn from the four sections
-below. A component is given its own section and reads its values from there: a new key is one `Field` and its use.
+Validation, `charlm config init`, `charlm config schema` and the messages are all made from the four sections below.
+A component is given its own section and reads its values from there: a new key is one `Field` and its use.
 """
 
 from __future__ import annotations
@@ -34,39 +34,43 @@ _Path = Annotated[str, Field(min_length=1)]
 
 
 class CorpusConfig(_Section):
-    """The text to learn from, and how it becomes numbers."""
+    """The text to train on, and how it is encoded."""
 
     path: _Path | list[_Path] = Field(
         min_length=1,
-        description="text file, folder, glob, .gz, `-` for standard input, `corpus:NAME` for a known corpus; "
+        description="a text file, folder, glob, .gz, `-` for standard input, `corpus:NAME` for a known corpus, "
         "or a list of these",
     )
     framing: Literal["stream", "lines"] = Field(
-        "stream", description="stream: one running text; lines: each line a sentence of its own"
+        "stream", description="stream: one running text; lines: each line is a sentence of its own"
     )
-    level: Literal["character", "byte"] = Field("character", description="what one symbol is")
-    validation: float = Field(0.1, ge=0, lt=1, description="share held out at the end to choose the best weights")
-    test: float = Field(0.0, ge=0, lt=1, description="share after that, never looked at in training")
+    level: Literal["character", "byte"] = Field(
+        "character", description="whether a symbol is a character or a byte"
+    )
+    validation: float = Field(0.1, ge=0, lt=1, description="share of the text held out to choose the best weights")
+    test: float = Field(0.0, ge=0, lt=1, description="share of the text, at its end, that training never reads")
     normalization: Literal["none", "nfc", "nfkc"] = Field(
-        "none", description="Unicode normalisation, in training and in scoring"
+        "none", description="Unicode normalisation of the corpus and of every text that is scored"
     )
-    lowercase: bool = Field(False, description="turn all letters into small ones")
-    min_count: int = Field(1, ge=1, description="rarer characters of the training text become <unk>")
+    lowercase: bool = Field(False, description="convert all text to lower case")
+    min_count: int = Field(
+        1, ge=1, description="characters that occur less often in the training text become <unk>"
+    )
     max_line_length: int | None = Field(
-        None, ge=1, description="in lines framing, leave out lines longer than this many characters"
+        None, ge=1, description="in lines framing, skip lines of more characters than this; null: skip none"
     )
 
 
 class ModelConfig(_Section):
     """The network: one-hot input, recurrent layers, softmax output."""
 
-    cell: Literal["rnn", "lstm", "gru"] = Field("lstm", description="the recurrent cell")
+    cell: Literal["rnn", "lstm", "gru", "gru-before"] = Field(
+        "lstm",
+        description="the recurrent cell; gru applies its reset gate after the recurrent product, as PyTorch does, "
+        "gru-before applies it to the state before, as Cho et al. do",
+    )
     hidden_size: int = Field(256, ge=1, le=16384, description="units in each layer (H)")
     num_layers: int = Field(1, ge=1, le=16, description="recurrent layers on top of each other (L)")
-    reset: Literal["after", "before"] = Field(
-        "after",
-        description="GRU only: the reset gate acts after W_h s (as PyTorch) or before (Cho et al.)",
-    )
     bias: bool = Field(True, description="biases in the cells and at the output")
     embedding_size: int | None = Field(
         None, ge=1, le=16384, description="factors the input matrix through this width; null: one-hot"
@@ -84,70 +88,76 @@ class ModelConfig(_Section):
         le=16,
         description="mixes in an n-gram model of this order, counted in seconds; null: the network alone",
     )
-    forget_bias: float = Field(
-        1.0, ge=-100, le=100, description="LSTM only: where the bias of the forget gate starts"
-    )
-    recurrent_init: Literal["orthogonal", "uniform"] = Field(
-        "orthogonal", description="how the recurrent matrices W start"
-    )
 
 
 class TrainingConfig(_Section):
-    """How long, how fast and how carefully to learn."""
+    """How long to train, with which optimiser, and how often to evaluate."""
 
     budget: Annotated[str, AfterValidator(_budget)] = Field(
-        "3m", description="when to stop: 3m, 1h30m, 20 epochs, 5000 steps, 10M characters"
+        "3m", description="how long to train: 3m, 1h30m, 20 epochs, 5000 steps, 10M characters"
     )
-    batch_size: int = Field(16, ge=1, le=65536, description="sequences side by side (B)")
+    batch_size: int = Field(16, ge=1, le=65536, description="sequences per step (B)")
     sequence_length: int = Field(
-        64, ge=1, le=65536, description="steps of truncated backpropagation through time (T)"
+        64, ge=1, le=65536, description="characters of a sequence per step, after which gradients are truncated (T)"
     )
-    optimizer: Literal["sgd", "rmsprop", "adam", "adamw"] = Field(
-        "adamw", description="how a gradient becomes a step"
+    optimizer: Literal["sgd", "rmsprop", "adam", "adamw"] = Field("adamw", description="the optimiser")
+    learning_rate: float = Field(4e-3, gt=0, le=1e3, description="the peak learning rate of the schedule")
+    momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd and rmsprop; 0: none")
+    beta2: float = Field(
+        0.99, ge=0, lt=1, description="decay of the mean squared gradient of adam, adamw and rmsprop"
     )
-    learning_rate: float = Field(4e-3, gt=0, le=1e3, description="the highest learning rate of the schedule")
-    momentum: float = Field(0.0, ge=0, lt=1, description="for sgd and rmsprop; 0 is the plain textbook rule")
-    beta2: float = Field(0.99, ge=0, lt=1, description="decay of the squared gradients (adam, adamw, rmsprop)")
-    weight_decay: float = Field(0.01, ge=0, le=1e3, description="of adamw, on matrices; biases are left alone")
+    weight_decay: float = Field(
+        0.01, ge=0, le=1e3, description="weight decay of adamw on matrices; biases have none"
+    )
     schedule: Literal["linear", "cosine", "constant", "step"] = Field(
-        "linear", description="learning rate over the budget; all but constant come down by its end"
+        "linear", description="how the learning rate falls over the budget; constant: not at all"
     )
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of the budget in which the rate rises from zero")
-    clip_norm: float | None = Field(1.0, gt=0, description="longest gradient, as a norm; null: never clipped")
+    warmup: float = Field(
+        0.05, ge=0, lt=1, description="share of the budget in which the learning rate rises from zero"
+    )
+    clip_norm: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null: no clipping")
     evaluate_every: Annotated[str, AfterValidator(_interval)] = Field(
-        "10%", description="validation, sample and checkpoint: 10% of the budget, 30s, 1 epoch, ..."
+        "10%", description="when to validate, write a sample and save: 10% of the budget, 30s, 1 epoch, ..."
     )
     early_stopping: int | None = Field(
-        None, ge=1, description="stop after so many evaluations without a better validation loss"
+        None, ge=1, description="stop after this many evaluations without a better validation loss; null: never"
     )
-    keep: int = Field(
-        1, ge=1, description="checkpoints of so many evaluations stay, to go back to; 1: the newest only"
-    )
-    backend: Literal["auto", "derived", "compiled", "fused", "bfloat16"] = Field(
+    keep: int = Field(1, ge=1, description="how many evaluations keep their checkpoints; 1: the newest only")
+    kernel: Literal["auto", "python", "compiled", "fused"] = Field(
         "auto",
-        description="derived: by hand, in PyTorch; compiled: the same in C, where there is a C compiler; fused: "
-        "PyTorch's (LSTM; with CUDA all but reset before); bfloat16: products in bfloat16; auto: the fastest here",
+        description="what computes the recurrent layers; python: the equations in PyTorch; compiled: the same in "
+        "C, which needs a C compiler; fused: PyTorch's own kernels (LSTM; with CUDA every cell but gru-before); "
+        "auto: the fastest on this machine",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of the matrix products in training; weights and sums are always float32; auto: bfloat16 where "
+        "the processor multiplies it faster and the layers are large enough to gain",
     )
     seed: int = Field(1, ge=0, lt=2**32, description="the same seed gives the same run")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="the device to compute on; auto: CUDA if it is available, else the CPU"
+    )
 
 
 class SamplingConfig(_Section):
-    """What the samples written during training look like, and the defaults of `charlm sample`."""
+    """The samples that training writes, and the defaults of `charlm sample`."""
 
     length: int = Field(200, ge=1, le=1_000_000, description="characters of a sample")
-    temperature: float = Field(0.8, ge=0, le=100, description="0: always the likeliest character")
+    temperature: float = Field(
+        0.8, ge=0, le=100, description="divides the logits; 0: always the likeliest character"
+    )
     top_k: int | None = Field(None, ge=1, description="draw from the K likeliest characters only")
     top_p: float | None = Field(
-        None, gt=0, le=1, description="draw from the likeliest characters that hold this share"
+        None, gt=0, le=1, description="draw from the fewest characters whose probabilities add up to this"
     )
     min_p: float | None = Field(
-        None, ge=0, le=1, description="leave out what is rarer than this times the likeliest"
+        None, ge=0, le=1, description="draw from characters at least this fraction as likely as the likeliest"
     )
 
 
 class Config(_Section):
-    """A whole configuration, valid."""
+    """A valid configuration."""
 
     corpus: CorpusConfig
     model: ModelConfig = ModelConfig()
@@ -155,8 +165,19 @@ class Config(_Section):
     sampling: SamplingConfig = SamplingConfig()
 
 
+# Keys of earlier versions, each with what takes its place.
+RETIRED = {
+    "model.reset": "write model.cell: gru-before for the GRU whose reset gate acts before the recurrent product, "
+    "and model.cell: gru for the other",
+    "model.forget_bias": "remove it: the bias of the forget gate always starts at 1",
+    "model.recurrent_init": "remove it: recurrent matrices always start orthogonal",
+    "training.backend": "write training.kernel (auto, python for derived, compiled or fused) and "
+    "training.precision (auto, float32 or bfloat16)",
+}
+
+
 def keys() -> Iterator[tuple[str, FieldInfo]]:
-    """Yields every dotted key of a configuration with its field, in order."""
+    """Yields every dotted key of a configuration and its field, in order."""
     for section, field in Config.model_fields.items():
         assert isinstance(field.annotation, type)
         assert issubclass(field.annotation, BaseModel)

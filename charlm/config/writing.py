@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from charlm.config.messages import allowed
+from charlm.config.messages import describe_allowed
 from charlm.config.schema import Config
 
 
@@ -21,7 +21,7 @@ def to_yaml(config: Config, *, comments: bool = False) -> str:
             out.insert(0, f"# {(field.annotation.__doc__ or '').strip()}")
         for name, info in type(model).model_fields.items():
             if comments:
-                out.append(f"  # {info.description}; {allowed(info)}")
+                out.append(f"  # {info.description}; {describe_allowed(info)}")
             out.append(f"  {name}: {_scalar(getattr(model, name))}")
         sections.append("\n".join(out) + "\n")
     return "\n".join(sections)

@@ -1,7 +1,7 @@
 """A character n-gram model with interpolated Kneser-Ney smoothing.
 
-It is the number that a neural model should beat; and mixed with one (`model.ngram`), it knows from the first second
-what a network takes long to learn.
+It is the number that a network should beat; and as an expert beside one (`model.ngram`), it knows from the first
+second what a network takes long to learn.
 
 For a context h, and h' the same without its first symbol (Chen and Goodman 1998, their "modified" discounts):
 
@@ -20,12 +20,13 @@ a text are looked up together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from charlm.config import ModelConfig
+from charlm.experts.expert import ExpertStep
 from charlm.text.vocabulary import Ids
 
 ORDER = 7  # within 0.004 nats of the best order on English prose and plays, Chinese sentences and verse, and names
@@ -33,8 +34,8 @@ ORDER = 7  # within 0.004 nats of the best order on English prose and plays, Chi
 _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
 _Small = NDArray[np.int32]  # one for each symbol of a text; more than 2^31 are beyond what counting has memory for
-_AT_ONCE = 1 << 18  # symbols that are predicted together
-_MOST_ENTRIES = 1 << 24  # of one order: up to here float32 holds their numbers, so a model's state can carry them
+_PIECE_SYMBOLS = 1 << 18  # predicted together
+_SMALLEST = np.finfo(np.float32).tiny  # in place of a probability that float32 rounds to nothing
 
 
 class _Table(NamedTuple):
@@ -70,6 +71,9 @@ class _Table(NamedTuple):
 class NgramModel:
     """Counts n-grams of sequences that each begin after `first_id`, and predicts others the same way.
 
+    As an expert of a mixture its state says which n-grams end at the last symbol, and the kind of a context is the
+    length of its longest end that the training text has.
+
     Counting takes about 0.6 seconds for each million symbols, and 85 bytes for each symbol.
 
     Args:
@@ -79,10 +83,13 @@ class NgramModel:
         order: the longest n-gram, the predicted symbol included.
     """
 
+    name: ClassVar[str] = "ngram"
+
     def __init__(self, sequences: Sequence[Ids], vocabulary_size: int, first_id: int, order: int = ORDER) -> None:
         V = vocabulary_size
         self.vocabulary_size = V
         self.first_id = first_id
+        self.contexts = order
         symbols, depth = _lay_out(sequences, first_id)
         self._tables: list[_Table] = []
         keys, n_contexts = np.arange(V), 1  # begin with the single symbols; their one context is the empty one
@@ -103,26 +110,38 @@ class NgramModel:
         counts = np.bincount(ending, minlength=len(keys))
         self._tables.append(_table(keys, counts, V, n_contexts))
 
+    @classmethod
+    def is_wanted(cls, config: ModelConfig) -> bool:
+        """Says whether `model.ngram` is set."""
+        return config.ngram is not None
+
+    @classmethod
+    def count(
+        cls, config: ModelConfig, sequences: Sequence[Ids], vocabulary_size: int, first_id: int
+    ) -> NgramModel:
+        """Counts n-grams of the order `model.ngram`."""
+        return cls(sequences, vocabulary_size, first_id, config.ngram or ORDER)
+
     @property
-    def contexts(self) -> int:
+    def context_length(self) -> int:
         """K: how many symbols before the one to be predicted are looked at, at most."""
         return len(self._tables) - 1
 
-    def log_probs(self, sequences: Sequence[Ids]) -> list[_Floats]:
+    def sequence_log_probs(self, sequences: Sequence[Ids]) -> list[_Floats]:
         """Returns the log-probability (nats) of each symbol of each sequence, shapes (n_i,)."""
         return self.predict(sequences)[0]
 
-    def predict(self, sequences: Sequence[Ids]) -> tuple[list[_Floats], list[_Ints]]:
+    def predict(self, sequences: Sequence[Ids], piece: int = _PIECE_SYMBOLS) -> tuple[list[_Floats], list[_Ints]]:
         """Returns of each symbol of each sequence the log-probability (nats), and how long a context was known.
 
-        Both have shapes (n_i,).
+        Both have shapes (n_i,). So many symbols as a `piece` has are predicted together.
         """
         log_probs: list[list[_Floats]] = [[np.zeros(0)] for _ in sequences]
         known: list[list[_Ints]] = [[np.zeros(0, np.int64)] for _ in sequences]
-        for group in _pieces(sequences):
+        for group in _pieces(sequences, piece):
             # What a piece begins with is there for its context: before it stands nothing that a symbol could see.
-            begins = [max(0, begin - self.contexts) for _, begin in group]
-            pieces = [sequences[i][a : begin + _AT_ONCE] for (i, begin), a in zip(group, begins, strict=True)]
+            begins = [max(0, begin - self.context_length) for _, begin in group]
+            pieces = [sequences[i][a : begin + piece] for (i, begin), a in zip(group, begins, strict=True)]
             for (i, begin), a, p, k in zip(group, begins, *self._predict(pieces), strict=True):
                 log_probs[i].append(p[begin - a :])
                 known[i].append(k[begin - a :])
@@ -150,32 +169,60 @@ class NgramModel:
         # Nothing is behind the last end.
         return np.split(np.log(p[inside]), ends)[:-1], np.split(known[inside], ends)[:-1]
 
-    def advance(self, ids: Ids, places: _Ints | None) -> _Ints:
+    def initial_state(self, batch_size: int) -> _Ints:
+        """Returns the state before the first symbol: no n-gram has ended, shape (B, K)."""
+        return np.full((batch_size, self.context_length), -1)
+
+    def repeat(self, state: _Ints, batch_size: int) -> _Ints:
+        """Returns the state of one text, (1, K), as that of B, (B, K)."""
+        return state.repeat(batch_size, 0)
+
+    def advance(self, ids: Ids, state: _Ints) -> tuple[_Ints, _Ints]:
         """Finds which n-grams end at each symbol.
 
         Args:
             ids: symbols, shape (T, B), T ≥ 1.
-            places: what the last call gave for the symbols before, (B, K); None: nothing stands before.
+            state: which n-grams end before the first of them, shape (B, K).
 
         Returns:
-            shape (T, B, K): which row of the table of k-grams the last k symbols are; -1: never seen, or the text
-            is not as long yet.
+            Which row of the table of k-grams the last k symbols are, shape (T, B, K); -1: never seen, or the text
+            is not as long yet. The state is the last of these, (B, K).
         """
         T, B = ids.shape
         symbols = ids.astype(np.int64)
-        result = np.full((T, B, self.contexts), -1)
-        for k in range(1, self.contexts + 1):
+        result = np.full((T, B, self.context_length), -1)
+        for k in range(1, self.context_length + 1):
             if k == 1:
                 result[:, :, 0] = symbols
                 continue
-            before = np.full((T, B), -1)
-            before[1:] = result[:-1, :, k - 2]
-            if places is not None:
-                before[0] = places[:, k - 2]
+            before = np.empty((T, B), np.int64)
+            before[0], before[1:] = state[:, k - 2], result[:-1, :, k - 2]
             result[:, :, k - 1] = self._tables[k - 1].find(before, symbols, self.vocabulary_size)
-        return result
+        return result, result[-1]
 
-    def distributions(self, places: _Ints) -> tuple[NDArray[np.float32], _Ints]:
+    def context(self, reading: _Ints) -> _Ints:
+        """Returns the length of the longest known context at each place: (N, K) → (N,)."""
+        known: _Ints = (reading >= 0).cumprod(1).sum(1)  # a context is known only where the shorter ones are
+        return known
+
+    def log_probs(self, reading: _Ints) -> NDArray[np.float32]:
+        """Returns the log-probability of every symbol after each place: (N, K) → (N, V)."""
+        p = self.distributions(reading)
+        np.maximum(p, _SMALLEST, out=p)
+        np.log(p, out=p)
+        return p
+
+    def make_step(self, state: _Ints) -> ExpertStep:
+        """Returns a function that reads one symbol of each text and predicts the next."""
+
+        def step(ids: NDArray[np.intp]) -> tuple[NDArray[np.float32], _Ints]:
+            nonlocal state
+            _, state = self.advance(ids[None], state)
+            return self.log_probs(state), self.context(state)
+
+        return step
+
+    def distributions(self, places: _Ints) -> NDArray[np.float32]:
         """Returns the probability of every symbol after each context.
 
         Multiplied out, p is Σ_n alpha_n Π_{m>n} gamma_m, so all V symbols are touched once, and beyond that only
@@ -185,10 +232,10 @@ class NgramModel:
             places: as `advance` gives them, shape (N, K).
 
         Returns:
-            probabilities, shape (N, V), and how long a context was known, (N,).
+            Probabilities, shape (N, V).
         """
         V = self.vocabulary_size
-        known = (places >= 0).cumprod(1).sum(1)  # a context is known only where the shorter ones are
+        known = self.context(places)
         weight = np.ones(len(places), np.float32)  # Π_{m>n} gamma_m
         parts = []
         for n in range(int(known.max(initial=0)) + 1, 1, -1):
@@ -197,14 +244,14 @@ class NgramModel:
             parts.append((table, rows, contexts, weight[rows]))
             weight[rows] *= table.gamma[contexts]
         single = self._tables[0]
-        p = np.multiply.outer(weight, single.alpha + single.gamma[0] / np.float32(V))
+        p: NDArray[np.float32] = np.multiply.outer(weight, single.alpha + single.gamma[0] / np.float32(V))
         for table, rows, contexts, weights in parts:  # one order at a time: there may be V entries for each row
             starts = table.first[contexts]
             counts = table.first[contexts + 1] - starts
             entries = np.repeat(starts - (counts.cumsum() - counts), counts) + np.arange(counts.sum())
             alpha = table.alpha[entries] * np.repeat(weights, counts)
             p[np.repeat(rows, counts), table.keys[entries] % V] += alpha
-        return p, known
+        return p
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Returns the tables, for a file."""
@@ -216,14 +263,15 @@ class NgramModel:
 
     @classmethod
     def from_arrays(
-        cls, arrays: Mapping[str, NDArray[Any]], vocabulary_size: int, first_id: int, order: int
+        cls, config: ModelConfig, arrays: Mapping[str, NDArray[Any]], vocabulary_size: int, first_id: int
     ) -> NgramModel:
         """Makes a model of what `arrays` gave, which may come from a stranger.
 
         Raises:
-            ValueError: the arrays are no n-gram model of at most this order over so many symbols.
+            ValueError: the arrays are no n-gram model of at most the configured order over so many symbols.
         """
-        model = cls([], vocabulary_size, first_id, 1)
+        order = config.ngram or ORDER
+        model = cls([], vocabulary_size, first_id, order)
         tables: list[_Table] = []
         n_contexts = 1
         for n in range(1, len(arrays) // 3 + 1):
@@ -235,14 +283,15 @@ class NgramModel:
                 raise ValueError(f"no table of {n}-grams is expected, or not of these types")
             if keys.ndim != 1 or alpha.shape != keys.shape or gamma.shape != (n_contexts,) or not len(keys):
                 raise ValueError(f"the tables of {n}-grams do not fit each other")
-            if len(keys) > _MOST_ENTRIES:
-                raise ValueError(f"{len(keys):,} {n}-grams, at most {_MOST_ENTRIES:,} are read")
             if n == 1 and len(keys) != vocabulary_size:
                 raise ValueError(f"{len(keys)} symbols, the vocabulary has {vocabulary_size}")
-            # Of their own: what is mapped from a file changes, or is gone, with the file.
-            keys, alpha, gamma = keys.copy(), alpha.copy(), gamma.copy()
-            if keys[0] < 0 or keys[-1] >= n_contexts * vocabulary_size or not (keys[1:] > keys[:-1]).all():
-                raise ValueError(f"the {n}-grams are not in order")
+            # They are copied, since what is mapped from a file changes, or is gone, with the file. They are checked
+            # before as well: a file with holes claims any length, and a copy of a hole takes memory.
+            for copy in (False, True):
+                if copy:
+                    keys, alpha, gamma = keys.copy(), alpha.copy(), gamma.copy()
+                if keys[0] < 0 or keys[-1] >= n_contexts * vocabulary_size or not _is_ascending(keys):
+                    raise ValueError(f"the {n}-grams are not in order")
             sums = np.bincount(keys // vocabulary_size, alpha, n_contexts) + gamma
             if not ((alpha >= 0).all() and (gamma >= 0).all() and np.allclose(sums, 1, rtol=0, atol=1e-6)):
                 raise ValueError(f"the probabilities of {n}-grams do not add up to one")
@@ -254,18 +303,24 @@ class NgramModel:
         return model
 
 
-def _pieces(sequences: Sequence[Ids]) -> Iterator[list[tuple[int, int]]]:
-    """Yields pieces of sequences in groups of about `_AT_ONCE` symbols; of each, which sequence and from where."""
+def _pieces(sequences: Sequence[Ids], length: int) -> Iterator[list[tuple[int, int]]]:
+    """Yields pieces of sequences in groups of about `length` symbols; of each, which sequence and from where."""
     group, size = [], 0
     for i, sequence in enumerate(sequences):
-        for begin in range(0, len(sequence), _AT_ONCE):
+        for begin in range(0, len(sequence), length):
             group.append((i, begin))
-            size += min(_AT_ONCE, len(sequence) - begin)
-            if size >= _AT_ONCE:
+            size += min(length, len(sequence) - begin)
+            if size >= length:
                 yield group
                 group, size = [], 0
     if group:
         yield group
+
+
+def _is_ascending(keys: _Ints) -> bool:
+    """Says whether each key is larger than the one before; stops at the first piece where one is not."""
+    pieces = (keys[first : first + _PIECE_SYMBOLS + 1] for first in range(0, len(keys), _PIECE_SYMBOLS))
+    return all((piece[1:] > piece[:-1]).all() for piece in pieces)
 
 
 def _lay_out(sequences: Sequence[Ids], first_id: int) -> tuple[_Small, _Small]:
@@ -288,6 +343,8 @@ def _distinct(keys: _Ints) -> tuple[_Ints, _Ints, _Small]:
 
     As `np.unique` does, in half of the time: PyTorch sorts on all cores, and any one of the equal will do.
     """
+    import torch  # for counting alone: what was counted is used without it
+
     ordered, order = (part.numpy() for part in torch.from_numpy(keys).sort())
     begins = np.concatenate(([True], ordered[1:] != ordered[:-1]))
     distinct, first = ordered[begins], order[begins]

@@ -1,4 +1,4 @@
-"""One step of a whole model at a time, for writing, where each symbol has to wait for the one before.
+"""One step of a whole network at a time, for writing, where each symbol has to wait for the one before.
 
 A step of one text is small: what takes the time is not arithmetic but calls. NumPy's cost half of torch's, its
 product of a vector and a matrix takes half the time of torch's as well, and all buffers are made once. So on the
@@ -9,12 +9,12 @@ CPU the cells are written out here once more, over the same weights:
     many texts  are the rows of the same arrays
 
 `tests/model/test_stepper.py` holds each cell against its equations. Another device, or a cell that has no such
-step, goes through the model itself.
+step, goes through the network itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,64 +22,54 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charlm.cells import State, gru, lstm, rnn
-from charlm.model.network import CharacterModel, ModelState, reading
+from charlm.cells import State
+from charlm.model.network import CharacterModel, NetworkState
 
-Array = NDArray[Any]  # floats, of the model's own type
+Array = NDArray[Any]  # floats, of the network's own type
 Step = Callable[[NDArray[np.intp]], Array]
 
-_SMALL_TABLE = 1 << 20  # numbers; a larger table is filled as symbols come up
+TABLE_NUMBERS = 1 << 20  # at most so many of U's are looked up from a table made at once; others as symbols come up
 
 
-def stepper(model: CharacterModel, state: ModelState) -> Step:
+def make_step(
+    network: CharacterModel,
+    state: NetworkState,
+    *,
+    layers: Mapping[str, type[Layer]] | None = None,
+    table_numbers: int = TABLE_NUMBERS,
+) -> Step:
     """Returns a function that reads one symbol of each text, ids (B,), and gives the logits of the next, (B, V).
 
-    The result is the caller's until the next call. Weights are read now: later changes of the model do not count.
+    The result is the caller's until the next call. Weights are read now: later changes of the network do not count.
 
     Args:
-        model: dropout is not applied.
+        network: dropout is not applied.
         state: of B texts, from the symbols before; not changed.
+        layers: the NumPy form of cells by name; None: `LAYERS`. Other cells go through the network itself.
+        table_numbers: how many numbers a table of inputs may have that is made at once.
     """
-    kind = _LAYERS.get(model.recurrent.cell.step)
-    if kind is None or model.device.type != "cpu":
-        return _model_step(model, state)
-    L = model.recurrent.num_layers
-    step = _numpy_step(model, state[:L], kind)
-    return step if model.ngram is None else _mixed_step(model, step, state[L:])
+    kind = (LAYERS if layers is None else layers).get(network.config.cell)
+    if kind is None or network.device.type != "cpu":
+        return _network_step(network, state)
+    return _numpy_step(network, state, kind, table_numbers)
 
 
-def _mixed_step(model: CharacterModel, step: Step, state: ModelState) -> Step:
-    ngram = model.ngram
-    assert ngram is not None
-    places = state[0][0].long().numpy() if state else None  # (B, K)
-
-    def mixed(ids: NDArray[np.intp]) -> Array:
-        nonlocal places
-        logits = torch.from_numpy(step(ids))
-        places = ngram.advance(ids[None], places)[0]
-        with torch.inference_mode():
-            result: Array = model.mixed(logits, places).numpy()
-        return result
-
-    return mixed
-
-
-def _model_step(model: CharacterModel, state: ModelState) -> Step:
+def _network_step(network: CharacterModel, state: NetworkState) -> Step:
     def step(ids: NDArray[np.intp]) -> Array:
         nonlocal state
-        with reading(model):
-            logits, state = model(torch.from_numpy(ids)[None].to(model.device), state)  # (1, B, V)
+        with torch.inference_mode():
+            logits, state = network(torch.from_numpy(ids)[None].to(network.device), state)  # (1, B, V)
             result: Array = logits[0].cpu().numpy()
         return result
 
     return step
 
 
-def _numpy_step(model: CharacterModel, state: ModelState, kind: type[_Layer]) -> Step:
+def _numpy_step(network: CharacterModel, state: NetworkState, kind: type[Layer], table_numbers: int) -> Step:
     B = len(state[0][0])
-    recurrent = model.recurrent
+    recurrent = network.recurrent
     read: list[_Table | _Product] = []
-    layers: list[_Layer] = []
+    layers: list[Layer] = []
     for number, before in enumerate(state):
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         weight_ih, weight_hh, bias_ih, bias_hh = (_array(recurrent.parameter(name, number)) for name in names)
@@ -89,12 +79,12 @@ def _numpy_step(model: CharacterModel, state: ModelState, kind: type[_Layer]) ->
         if bias_ih is not None and bias_hh is not None:
             bias = kind.arranged(bias_ih + kind.outer(bias_hh))
         if number == 0:
-            embedding = None if model.embedding is None else _array(model.embedding.weight)
-            read.append(_Table(kind.arranged(weight_ih), bias, embedding, B))
+            embedding = None if network.embedding is None else _array(network.embedding.weight)
+            read.append(_Table(kind.arranged(weight_ih), bias, embedding, B, table_numbers))
         else:
             read.append(_Product(kind.arranged(weight_ih), bias, B))
         layers.append(kind(kind.arranged(weight_hh), bias_hh, before))
-    linear = [model.output] if model.projection is None else [model.projection, model.output]
+    linear = [network.output] if network.projection is None else [network.projection, network.output]
     products = [_Product(each.weight.detach().numpy(), _array(each.bias), B) for each in linear]
 
     def step(ids: NDArray[np.intp]) -> Array:
@@ -120,16 +110,19 @@ class _Table:
         bias: shape (G·H,), or None.
         embedding: shape (V, K), or None.
         batch_size: B.
+        numbers: a larger table is filled as symbols come up.
     """
 
-    def __init__(self, weight: Array, bias: Array | None, embedding: Array | None, batch_size: int) -> None:
+    def __init__(
+        self, weight: Array, bias: Array | None, embedding: Array | None, batch_size: int, numbers: int
+    ) -> None:
         self._weight, self._bias, self._embedding = weight, bias, embedding
         V = weight.shape[1] if embedding is None else len(embedding)
         self._rows = np.empty((V, len(weight)), weight.dtype)
         self._missing = np.ones(V, np.bool_)
         self._complete = False
         self._x = np.empty((batch_size, len(weight)), weight.dtype)
-        if self._rows.size <= _SMALL_TABLE:
+        if self._rows.size <= numbers:
             self._fill(np.arange(V))
             self._complete = True
 
@@ -159,7 +152,7 @@ class _Product:
         return self._result
 
 
-class _Layer(Protocol):
+class Layer(Protocol):
     """The recurrence of one layer, its state and its buffers."""
 
     def __init__(self, weight_hh: Array, bias_hh: Array | None, state: State) -> None:
@@ -325,10 +318,5 @@ def _blend(s: Array, h: Array, z: Array) -> Array:
     return np.add(s, h, out=s)
 
 
-# The fast form of each cell's own step.
-_LAYERS: dict[Callable[..., Any], type[_Layer]] = {
-    rnn.step: _Rnn,
-    lstm.step: _Lstm,
-    gru.step_after: _GruAfter,
-    gru.step_before: _GruBefore,
-}
+# The NumPy form of each cell.
+LAYERS: dict[str, type[Layer]] = {"rnn": _Rnn, "lstm": _Lstm, "gru": _GruAfter, "gru-before": _GruBefore}

@@ -1,11 +1,12 @@
-"""Minimal pairs: how often does a model prefer the good sentence to the bad one, and does another more often?
+"""Minimal pairs: how often a model prefers the good sentence to the bad one, and whether another does so more.
 
-    accuracy   right / pairs; a tie is not right, and is counted apart
-    interval   Wilson (1927): the shares p that differ from the accuracy by at most z·√(p(1-p)/n); z = 1.96 for 95%
-    McNemar    of the b + c pairs that one model alone gets right, is b as many as fair coins would show?
-               exact: 2·P(X ≤ min(b, c)), X binomial (b + c, ½); mid-p: P(X = min(b, c)) less (Fagerland 2013)
+    accuracy   right / pairs; a tie does not count as right
+    interval   Wilson (1927): all p that differ from the accuracy by at most z·√(p(1-p)/n); z = 1.96 for 95%
+    McNemar    tests whether b and c differ by chance: the pairs that only the first or only the second model gets
+               right. exact p: 2·P(X ≤ min(b, c)), X binomial (b + c, ½); mid-p: P(X = min(b, c)) is subtracted
+               (Fagerland 2013)
 
-Files are read here; sentences are scored by whoever calls.
+This module reads the files; its callers supply the function that scores sentences.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from charlm.errors import InputError
-from charlm.scoring.measures import Scorer, tie
+from charlm.scoring.measures import Scorer, is_tie
 
-_Z = 1.959963984540054  # 95% of a normal distribution lies within so many standard deviations
-_BATCH = 512  # pairs scored together
-_GROUP_KEYS = ("linguistics_term", "UID", "field")  # of BLiMP, in the order in which they are looked for
+_Z_95_PERCENT = 1.959963984540054  # 95% of a normal distribution lies within this many standard deviations
+_BATCH_PAIRS = 512
+_BLIMP_GROUP_KEYS = ("linguistics_term", "UID", "field")  # the first that is present names the group
 
 
 class MinimalPair(NamedTuple):
-    """Two sentences that differ in what is tested.
+    """Two sentences that differ only in what is tested.
 
     Attributes:
         good: the sentence that should score higher.
-        bad: the other.
-        group: what is tested, for example `swapped letters`; None: counted in the total only.
+        bad: the other sentence.
+        group: what is tested, for example `swapped letters`; None: the pair counts in the total only.
     """
 
     good: str
@@ -41,16 +42,16 @@ class MinimalPair(NamedTuple):
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How often the good sentence won.
+    """How often the good sentence scores higher.
 
     Attributes:
-        pairs: how many there are.
-        right: the good sentence scored higher.
-        wrong: the bad one did.
-        ties: both scored the same.
+        pairs: number of pairs.
+        right: pairs whose good sentence scores higher.
+        wrong: pairs whose bad sentence scores higher.
+        ties: pairs whose sentences score the same.
         accuracy: right / pairs.
-        low: lower end of its 95% interval.
-        high: upper end.
+        low: lower bound of its 95% interval.
+        high: upper bound of its 95% interval.
     """
 
     pairs: int
@@ -64,13 +65,13 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Comparison(Accuracy):
-    """Another model's accuracy on the same pairs, and how the two differ.
+    """The accuracy of a second model on the same pairs, and how the two models differ.
 
     Attributes:
         only_first: pairs that only the first model gets right.
-        only_second: pairs that only this one gets right.
+        only_second: pairs that only the second model gets right.
         p_exact: McNemar's exact two-sided p-value.
-        p_mid: its mid-p, which errs less on the safe side.
+        p_mid: McNemar's mid-p value, which is less conservative.
     """
 
     only_first: int
@@ -81,11 +82,11 @@ class Comparison(Accuracy):
 
 @dataclass(frozen=True)
 class PairsResult(Accuracy):
-    """How often the good sentence won, among all pairs or those of one group.
+    """How often the good sentence scores higher, among all pairs or those of one group.
 
     Attributes:
-        group: its name; None: all pairs.
-        against: the other model, where there is one.
+        group: the name of the group; None: all pairs.
+        against: the second model, if there is one.
     """
 
     group: str | None
@@ -98,22 +99,22 @@ def judge(
     measure: str,
     against: Scorer | None = None,
 ) -> list[PairsResult]:
-    """Counts how often the good sentence wins; any number of pairs in bounded memory.
+    """Counts how often the good sentence scores higher, in memory that does not grow with the pairs.
 
     Args:
         pairs: (good, bad) or (good, bad, group).
         score: scores sentences.
         measure: `logprob`, `mean`, `penlp` or `slor`.
-        against: scores them with another model.
+        against: scores sentences with a second model.
 
     Returns:
-        All pairs first, then each group in the order of appearance.
+        The result of all pairs, then that of each group in order of appearance.
 
     Raises:
         InputError: there are no pairs, or there is no such measure.
     """
     outcomes: dict[str | None, Counter[tuple[int, int]]] = {None: Counter()}
-    for batch in _batches(pairs):
+    for batch in _in_batches(pairs):
         first = _verdicts(batch, score, measure)
         second = _verdicts(batch, against, measure) if against else [0] * len(batch)
         for pair, outcome in zip(batch, zip(first, second, strict=True), strict=True):
@@ -121,14 +122,14 @@ def judge(
                 outcomes.setdefault(group, Counter())[outcome] += 1
     if not outcomes[None]:
         raise InputError("no pairs to judge")
-    return [_result(group, counts, paired=against is not None) for group, counts in outcomes.items()]
+    return [_make_result(group, counts, paired=against is not None) for group, counts in outcomes.items()]
 
 
-def _batches(pairs: Iterable[tuple[str, str] | tuple[str, str, str | None]]) -> Iterator[list[MinimalPair]]:
+def _in_batches(pairs: Iterable[tuple[str, str] | tuple[str, str, str | None]]) -> Iterator[list[MinimalPair]]:
     batch: list[MinimalPair] = []
     for pair in pairs:
         batch.append(MinimalPair(*pair))
-        if len(batch) == _BATCH:
+        if len(batch) == _BATCH_PAIRS:
             yield batch
             batch = []
     if batch:
@@ -136,15 +137,15 @@ def _batches(pairs: Iterable[tuple[str, str] | tuple[str, str, str | None]]) -> 
 
 
 def _verdicts(batch: Sequence[MinimalPair], score: Scorer, measure: str) -> list[int]:
-    """Returns 1 for each pair whose good sentence wins, -1 where the bad one does, 0 for a tie."""
+    """Returns for each pair 1 if the good sentence scores higher, -1 if the bad one does, 0 for a tie."""
     scores = [s.measure(measure) for s in score([text for pair in batch for text in pair[:2]])]
     return [
-        0 if tie(good, bad) else 1 if good > bad else -1
+        0 if is_tie(good, bad) else 1 if good > bad else -1
         for good, bad in zip(scores[::2], scores[1::2], strict=True)
     ]
 
 
-def _result(group: str | None, outcomes: Counter[tuple[int, int]], *, paired: bool) -> PairsResult:
+def _make_result(group: str | None, outcomes: Counter[tuple[int, int]], *, paired: bool) -> PairsResult:
     first: Counter[int] = Counter()
     second: Counter[int] = Counter()
     only_first = only_second = 0
@@ -157,12 +158,12 @@ def _result(group: str | None, outcomes: Counter[tuple[int, int]], *, paired: bo
     if paired:
         p_exact, p_mid = mcnemar(only_first, only_second)
         against = Comparison(
-            **_accuracy(second), only_first=only_first, only_second=only_second, p_exact=p_exact, p_mid=p_mid
+            **_accuracy_fields(second), only_first=only_first, only_second=only_second, p_exact=p_exact, p_mid=p_mid
         )
-    return PairsResult(**_accuracy(first), group=group, against=against)
+    return PairsResult(**_accuracy_fields(first), group=group, against=against)
 
 
-def _accuracy(verdicts: Counter[int]) -> dict[str, Any]:
+def _accuracy_fields(verdicts: Counter[int]) -> dict[str, Any]:
     pairs = verdicts.total()
     low, high = wilson(verdicts[1], pairs)
     return {
@@ -177,23 +178,23 @@ def _accuracy(verdicts: Counter[int]) -> dict[str, Any]:
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Returns the ends of the 95% interval of a share, successes / n (Wilson 1927); n is at least 1."""
+    """Returns the 95% interval of the proportion successes / n (Wilson 1927); n is at least 1."""
     p = successes / n
-    shrink = 1 + _Z**2 / n
-    centre = (p + _Z**2 / (2 * n)) / shrink
-    half = _Z / shrink * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
-    return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))  # exactly 0 or 1 where p is
+    shrink = 1 + _Z_95_PERCENT**2 / n
+    centre = (p + _Z_95_PERCENT**2 / (2 * n)) / shrink
+    half = _Z_95_PERCENT / shrink * math.sqrt(p * (1 - p) / n + _Z_95_PERCENT**2 / (4 * n**2))
+    return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))  # exactly 0 or 1 if p is
 
 
 def mcnemar(b: int, c: int) -> tuple[float, float]:
     """Returns McNemar's two-sided p-values, exact and mid-p.
 
     Args:
-        b: pairs that only the first model gets right.
-        c: pairs that only the second gets right.
+        b: number of pairs that only the first model gets right.
+        c: number of pairs that only the second model gets right.
     """
     n, k = b + c, min(b, c)
-    term = below = 1  # the binomial coefficient of i, and the sum up to it: integers, so exact for any n
+    term = below = 1  # binomial coefficient of i and the sum up to it; integers are exact for any n
     for i in range(k):
         term = term * (n - i) // (i + 1)
         below += term
@@ -203,18 +204,18 @@ def mcnemar(b: int, c: int) -> tuple[float, float]:
 def read_pairs(lines: Iterable[str], source: str, *, group_key: str | None = None) -> Iterator[MinimalPair]:
     """Reads pairs from TSV, `good<TAB>bad[<TAB>group]`, or from BLiMP's JSON lines.
 
-    A file whose first line is a JSON object is JSON lines. Blank lines are passed over, and so is a TSV header of
-    the words good and bad (or sentence_good and sentence_bad).
+    A file whose first line is a JSON object holds JSON lines. Blank lines are skipped, and so is a TSV header that
+    begins with good and bad (or sentence_good and sentence_bad).
 
     Args:
         lines: without their newlines.
-        source: what messages call the file.
-        group_key: the JSON key that names the group; None: linguistics_term, UID or field, the first that is there.
+        source: the name of the file in messages.
+        group_key: the JSON key that names the group; None: linguistics_term, UID or field, whichever comes first.
 
     Raises:
         InputError: a line is not a pair, or has no such key; the message names it.
     """
-    is_json: bool | None = None
+    is_json: bool | None = None  # not known before the first line
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -258,6 +259,6 @@ def _from_json(line: str, where: str, group_key: str | None) -> MinimalPair:
             raise InputError(f"{where}: {key} is {'not a string' if key in row else 'missing'}")
     if group_key is not None and group_key not in row:
         raise InputError(f"{where}: no key {group_key!r}; there are {', '.join(map(repr, row))}")
-    keys = _GROUP_KEYS if group_key is None else (group_key,)
+    keys = _BLIMP_GROUP_KEYS if group_key is None else (group_key,)
     group = next((str(row[key]) for key in keys if key in row), None)
     return MinimalPair(row["sentence_good"], row["sentence_bad"], group)

@@ -1,10 +1,11 @@
-"""Moses n-best lists: read, given one more feature, ranked anew.
+"""Moses n-best lists: reading them, adding a feature and reranking.
 
     id ||| hypothesis ||| features ||| total [||| more]
 
-    total' = total + W · charlm + B · characters,   each id's hypotheses from the highest total' down
+    total' = total + W · charlm + B · characters;   the hypotheses of an id are sorted by total', highest first
 
-Weight W and length bonus B are given here; `tuning` finds them. Sentences are scored by whoever calls.
+The weight W and the length bonus B are given; `tuning` finds them. Callers supply the function that scores
+sentences.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ FEATURE = "charlm"
 
 
 class Metric(StrEnum):
-    """What a development set can be judged by; `bleu` splits words as WMT does (13a), `bleu-zh` Chinese."""
+    """A metric of translations; `bleu` splits words as WMT does (13a), `bleu-zh` splits Chinese."""
 
     CHRF = "chrf"
     BLEU = "bleu"
@@ -34,10 +35,10 @@ class Hypothesis:
     """One line of an n-best list.
 
     Attributes:
-        id: of the sentence that it translates.
+        id: the id of the sentence that it translates.
         text: the hypothesis itself.
-        total: by which it was ranked.
-        fields: the line as it was, split at `|||`; joined by it, the line.
+        total: the score by which the decoder ranked it.
+        fields: the original line, split at `|||`.
     """
 
     id: str
@@ -47,14 +48,14 @@ class Hypothesis:
 
     @classmethod
     def parse(cls, line: str, where: str) -> Hypothesis:
-        """Reads a line.
+        """Parses a line.
 
         Args:
             line: without its newline.
-            where: names it in messages, for example `dev.nbest, line 3`.
+            where: the place of the line in messages, for example `dev.nbest, line 3`.
 
         Raises:
-            InputError: it is no line of an n-best list, or has the feature already.
+            InputError: the line does not belong to an n-best list, or has the feature already.
         """
         fields = line.split("|||")
         if len(fields) < 4:
@@ -75,13 +76,13 @@ class Hypothesis:
             )
         if re.search(rf"(?:^|\s){FEATURE}=", fields[2]):
             raise InputError(
-                f"{where}: there is a feature {FEATURE}= already; to add another, rename it first, "
+                f"{where}: has a feature {FEATURE}= already; to add another, rename it first, "
                 f"for example with sed 's/ {FEATURE}= / {FEATURE}1= /'"
             )
         return cls(name, fields[1].strip(" "), total, tuple(fields))
 
     def with_feature(self, value: float, total: float) -> str:
-        """Returns the line with the feature behind the others and another total, and otherwise as it was."""
+        """Returns the line with the feature appended to the others and a new total, otherwise unchanged."""
         features = f"{self.fields[2].rstrip(' ')} {FEATURE}= {value} "
         old = self.fields[3]
         new = old.replace(old.strip(), f"{total:.10g}")
@@ -90,12 +91,12 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Scored:
-    """A hypothesis and what the model says of it.
+    """A scored hypothesis.
 
     Attributes:
-        hypothesis: as read.
-        value: of the measure that was asked for.
-        characters: of its text.
+        hypothesis: the hypothesis as it was read.
+        value: its measure.
+        characters: number of characters of its text.
     """
 
     hypothesis: Hypothesis
@@ -103,22 +104,22 @@ class Scored:
     characters: int
 
     def total(self, weight: float, length_bonus: float) -> float:
-        """The number that ranks it."""
+        """Returns the new total."""
         return self.hypothesis.total + weight * self.value + length_bonus * self.characters
 
 
 def read_groups(batches: Iterable[Sequence[str]], source: str) -> Iterator[list[list[Hypothesis]]]:
-    """Yields the hypotheses of each id together, as many ids at a time as each batch of lines completes.
+    """Yields the hypotheses grouped by id; each batch of lines yields the groups that it completes.
 
     Args:
-        batches: lines without their newlines, as they come.
-        source: what messages call the list.
+        batches: lines without their newlines, in batches as they arrive.
+        source: the name of the list in messages.
 
     Raises:
-        InputError: a line is not one of an n-best list, or an id comes again after another.
+        InputError: a line does not belong to an n-best list, or the lines of an id are not adjacent.
     """
     open_group: list[Hypothesis] = []
-    seen = _Ids()
+    seen = _SeenIds()
     number = 0
     for batch in batches:
         complete: list[list[Hypothesis]] = []
@@ -142,11 +143,11 @@ def read_groups(batches: Iterable[Sequence[str]], source: str) -> Iterator[list[
         yield [open_group]
 
 
-class _Ids:
-    """The ids that have come. Those that count up from the first one take no memory, however many they are."""
+class _SeenIds:
+    """A set of ids; those that count up from the first one take no memory, however many they are."""
 
     def __init__(self) -> None:
-        self._first = self._next = 0  # all of first, first + 1, … next - 1 have come
+        self._first = self._next = 0  # first, first + 1, … next - 1 are in the set
         self._others: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
@@ -164,10 +165,10 @@ class _Ids:
 
 
 def score_groups(groups: Sequence[Sequence[Hypothesis]], score: Scorer, measure: str) -> list[list[Scored]]:
-    """Scores hypotheses; those of the same text get the very same value.
+    """Scores hypotheses; equal texts are scored once.
 
     Args:
-        groups: each id's hypotheses.
+        groups: the hypotheses of each id.
         score: scores sentences.
         measure: `logprob`, `mean`, `penlp` or `slor`.
 
@@ -175,16 +176,16 @@ def score_groups(groups: Sequence[Sequence[Hypothesis]], score: Scorer, measure:
         InputError: there is no such measure.
     """
     texts = list(dict.fromkeys(hypothesis.text for group in groups for hypothesis in group))
-    # Rounded as it will be printed, so that a total can be had again from what stands in its line.
-    known = {
+    # Rounded to what is printed, so that a total can be recomputed from the features of its line.
+    scored = {
         text: (round(s.measure(measure), 6) + 0.0, s.characters)
         for text, s in zip(texts, score(texts), strict=True)
     }
-    return [[Scored(hypothesis, *known[hypothesis.text]) for hypothesis in group] for group in groups]
+    return [[Scored(hypothesis, *scored[hypothesis.text]) for hypothesis in group] for group in groups]
 
 
 def reranked(group: Sequence[Scored], weight: float, length_bonus: float) -> list[str]:
-    """Returns the lines of one id, the best first; equals keep their order."""
+    """Returns the lines of one id, best first; ties keep their order."""
     totals = [scored.total(weight, length_bonus) for scored in group]
     order = sorted(range(len(group)), key=lambda i: -totals[i])
     return [group[i].hypothesis.with_feature(group[i].value, totals[i]) for i in order]

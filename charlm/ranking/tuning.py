@@ -1,10 +1,10 @@
-"""Which weight and length bonus rank a development set best, by the chrF or BLEU of sacrebleu?
+"""Tuning: the weight and length bonus that maximise the chrF or BLEU of a development set.
 
     for each point (W, B) of a grid: argmax over each id of total + W · charlm + B · characters → corpus score
 
-The statistics that chrF and BLEU are made of (counts of n-grams) add up over sentences. They are taken once for
-each hypothesis that some point chooses, so a point costs a sum. A coarse grid in steps of two is followed by a
-finer one around its best point, in steps of the fourth root of two.
+The statistics behind chrF and BLEU (counts of n-grams) add up over sentences. They are computed once for each
+hypothesis that some point ranks first, so a point costs one sum. A coarse grid with steps of a factor 2 is followed
+by a fine one around its best point, with steps of the fourth root of 2.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from charlm.scoring.measures import Scorer
 Point = tuple[float, float]  # weight, length bonus
 Floats = NDArray[np.float64]
 
-_COARSE = tuple(2.0**k for k in range(-6, 7))
-_FINE = tuple(2.0 ** (k / 4) for k in range(-3, 4))
+_COARSE_FACTORS = tuple(2.0**k for k in range(-6, 7))
+_FINE_FACTORS = tuple(2.0 ** (k / 4) for k in range(-3, 4))
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """The weight and length bonus that rank a development set best.
+    """The best weight and length bonus for a development set.
 
     Attributes:
-        weight: of the measure; four digits.
-        length_bonus: for each character; four digits.
+        weight: the weight of the measure, to four digits.
+        length_bonus: the bonus of each character, to four digits.
         metric: sacrebleu's name and signature of the metric.
-        before: the metric (0 to 100) of the best hypotheses by their old totals.
-        after: the metric with the new totals.
-        held_out: the metric when each half of the sentences is ranked by what the other half chose; what to expect
-            of new text. None where there are fewer than two sentences.
-        sentences: how many have hypotheses.
+        before: the metric (0 to 100) of the hypotheses ranked first by their old totals.
+        after: the metric of those ranked first by their new totals.
+        held_out: the metric if each half of the sentences is ranked with the values tuned on the other half, which
+            estimates that of new text; None if there are fewer than two sentences.
+        sentences: number of sentences that have hypotheses.
     """
 
     weight: float
@@ -61,12 +61,12 @@ def tune(
     measure: str,
     metric: str,
 ) -> Tuning:
-    """Finds weight and length bonus on a development set.
+    """Finds the best weight and length bonus for a development set.
 
     Args:
-        groups: each id's hypotheses, in the order of their list; the ids number the references from 0.
-        references: one or more translations of the whole set, each with a line for each sentence.
-        score: scores sentences; asked only when all else is in order.
+        groups: the hypotheses of each id, in the order of their list; the ids number the references from 0.
+        references: one or more translations of the whole set, each with one line per sentence.
+        score: scores sentences; called only after all other arguments are checked.
         measure: `logprob`, `mean`, `penlp` or `slor`.
         metric: `chrf`, `bleu` or `bleu-zh`.
 
@@ -74,20 +74,24 @@ def tune(
         InputError: sacrebleu is not installed, there are no hypotheses, an id has no reference, or the references
             differ in length.
     """
-    measured = _Quality(metric)
+    corpus_metric = _CorpusMetric(metric)
     _check(groups, references)
     sentences = [_Sentence.of(group, references) for group in score_groups(groups, score, measure)]
     old = (0.0, 0.0)
-    best = _best_point(sentences, measured)
+    best = _best_point(sentences, corpus_metric)
     held_out = None
     if len(sentences) > 1:
         halves = sentences[::2], sentences[1::2]
-        crossed = [(_best_point(a, measured), b) for a, b in (halves, halves[::-1])]
-        held_out = measured.of(np.sum([_counts(half, [point], measured)[0] for point, half in crossed], axis=0))
-    before, after = (measured.of(counts) for counts in _counts(sentences, [old, best], measured))
+        crossed = [(_best_point(a, corpus_metric), b) for a, b in (halves, halves[::-1])]
+        held_out = corpus_metric.score(
+            np.sum([_corpus_statistics(half, [point], corpus_metric)[0] for point, half in crossed], axis=0)
+        )
+    before, after = (
+        corpus_metric.score(statistics) for statistics in _corpus_statistics(sentences, [old, best], corpus_metric)
+    )
     if after <= before:
         best, after = old, before
-    return Tuning(*best, measured.signature(), before, after, held_out, len(sentences))
+    return Tuning(*best, corpus_metric.signature(), before, after, held_out, len(sentences))
 
 
 def _check(groups: Sequence[Sequence[Hypothesis]], references: Sequence[Sequence[str]]) -> None:
@@ -106,7 +110,7 @@ def _check(groups: Sequence[Sequence[Hypothesis]], references: Sequence[Sequence
 
 @dataclass(frozen=True)
 class _Sentence:
-    """One id: its hypotheses as arrays of shape (K,), its references, and the statistics asked for so far."""
+    """One id: its K hypotheses as arrays of shape (K,), its references, and the statistics computed so far."""
 
     totals: Floats
     values: Floats
@@ -125,36 +129,38 @@ class _Sentence:
             references=[lines[int(group[0].hypothesis.id)] for lines in references],
         )
 
-    def chosen(self, weights: Floats, bonuses: Floats) -> NDArray[np.intp]:
-        """Returns which hypothesis each of P points ranks first, shape (P,); of equals the first, as in rerank."""
+    def ranked_first(self, weights: Floats, bonuses: Floats) -> NDArray[np.intp]:
+        """Returns which hypothesis each of P points ranks first, shape (P,); ties as in `reranked`."""
         totals = self.totals + weights[:, None] * self.values + bonuses[:, None] * self.lengths  # (P, K)
-        first: NDArray[np.intp] = totals.argmax(axis=1)
-        return first
+        indices: NDArray[np.intp] = totals.argmax(axis=1)
+        return indices
 
-    def counts(self, text: str, quality: _Quality) -> Floats:
+    def statistics_of(self, text: str, metric: _CorpusMetric) -> Floats:
         if text not in self.statistics:
-            self.statistics[text] = quality.statistics(text, self.references)
+            self.statistics[text] = metric.statistics(text, self.references)
         return self.statistics[text]
 
 
-def _best_point(sentences: Sequence[_Sentence], quality: _Quality) -> Point:
-    # Where one standard deviation of weighted measure, or of rewarded length, weighs as much as one of the totals.
+def _best_point(sentences: Sequence[_Sentence], metric: _CorpusMetric) -> Point:
+    # The values at which the weighted measure, or the length bonus, has the standard deviation of the totals.
     spread = _spread([s.totals for s in sentences])
     weight = spread / _spread([s.values for s in sentences])
     bonus = spread / _spread([s.lengths for s in sentences])
-    weights = [0.0, *(weight * factor for factor in _COARSE)]
-    bonuses = [bonus * factor for factor in _COARSE]
-    w, b = _middle_of_best(weights, [*(-x for x in bonuses[::-1]), 0.0, *bonuses], sentences, quality)
-    return _middle_of_best([w * factor for factor in _FINE], [b * factor for factor in _FINE], sentences, quality)
+    weights = [0.0, *(weight * factor for factor in _COARSE_FACTORS)]
+    bonuses = [bonus * factor for factor in _COARSE_FACTORS]
+    w, b = _best_of_grid(weights, [*(-x for x in bonuses[::-1]), 0.0, *bonuses], sentences, metric)
+    return _best_of_grid(
+        [w * factor for factor in _FINE_FACTORS], [b * factor for factor in _FINE_FACTORS], sentences, metric
+    )
 
 
-def _middle_of_best(
-    weights: Sequence[float], bonuses: Sequence[float], sentences: Sequence[_Sentence], quality: _Quality
+def _best_of_grid(
+    weights: Sequence[float], bonuses: Sequence[float], sentences: Sequence[_Sentence], metric: _CorpusMetric
 ) -> Point:
-    """Returns the best point of a grid; of equals the one in their middle, far from where it gets worse."""
-    # In four digits, as they are printed: what is told is what was measured.
+    """Returns the best point of a grid; of tied points the one in their middle, farthest from worse ones."""
+    # To four digits, as they are printed, so that the reported metric belongs to what is printed.
     points = [(float(f"{w:.4g}"), float(f"{b:.4g}")) for w, b in product(weights, bonuses)]
-    scores = np.array([quality.of(counts) for counts in _counts(sentences, points, quality)])
+    scores = np.array([metric.score(statistics) for statistics in _corpus_statistics(sentences, points, metric)])
     scores = scores.reshape(len(weights), len(bonuses))
     tied = np.argwhere(scores == scores.max())  # (N, 2)
     nearest = np.square(tied - tied.mean(axis=0)).sum(axis=1).argmin()
@@ -162,28 +168,28 @@ def _middle_of_best(
     return points[i * len(bonuses) + j]
 
 
-def _counts(sentences: Sequence[_Sentence], points: Sequence[Point], quality: _Quality) -> Floats:
-    """Returns the summed statistics of what each of P points ranks first, shape (P, S)."""
+def _corpus_statistics(sentences: Sequence[_Sentence], points: Sequence[Point], metric: _CorpusMetric) -> Floats:
+    """Returns the summed statistics of the hypotheses that each of P points ranks first, shape (P, S)."""
     weights, bonuses = np.array(points).T  # (P,) each
     total = np.zeros(1)
     for sentence in sentences:
-        chosen = sentence.chosen(weights, bonuses)  # (P,)
+        chosen = sentence.ranked_first(weights, bonuses)  # (P,)
         picked, inverse = np.unique(chosen, return_inverse=True)
-        rows = np.stack([sentence.counts(sentence.texts[i], quality) for i in picked])
+        rows = np.stack([sentence.statistics_of(sentence.texts[i], metric) for i in picked])
         total = total + rows[inverse]  # (P, S)
     return total
 
 
 def _spread(arrays: Sequence[Floats]) -> float:
-    """Returns the standard deviation within arrays; 1 where nothing differs."""
+    """Returns the standard deviation within arrays; 1 if nothing differs."""
     finite = [array[np.isfinite(array)] for array in arrays]
     variances = [float(array.var()) for array in finite if len(array) > 1]
     spread = math.sqrt(sum(variances) / len(variances)) if variances else 0.0
     return spread if spread > 0 else 1.0
 
 
-class _Quality:
-    """A metric of sacrebleu, as counts that add up and the score that they give."""
+class _CorpusMetric:
+    """A metric of sacrebleu as statistics of hypotheses, which add up, and the score of their sum."""
 
     def __init__(self, name: str) -> None:
         try:
@@ -197,19 +203,19 @@ class _Quality:
             CHRF() if name == Metric.CHRF else BLEU(tokenize="zh" if name == Metric.BLEU_ZH else "13a")
         )
 
-    # What both methods call is what sacrebleu's own bootstrap adds sentences up by; it has no public name.
+    # Both methods call what sacrebleu's own bootstrap uses to add up sentences; it has no public name.
 
     def statistics(self, text: str, references: Sequence[str]) -> Floats:
-        """Returns the counts of one hypothesis, shape (S,)."""
-        [counts] = self._metric._extract_corpus_statistics([text], [[reference] for reference in references])
-        return np.array(counts, np.float64)
+        """Returns the statistics of one hypothesis, shape (S,)."""
+        [statistics] = self._metric._extract_corpus_statistics([text], [[reference] for reference in references])
+        return np.array(statistics, np.float64)
 
-    def of(self, counts: Floats) -> float:
-        """Returns the corpus score (0 to 100) that summed counts give."""
-        score: float = self._metric._compute_score_from_stats(counts.tolist()).score
+    def score(self, statistics: Floats) -> float:
+        """Returns the corpus score (0 to 100) of summed statistics."""
+        score: float = self._metric._compute_score_from_stats(statistics.tolist()).score
         return score
 
     def signature(self) -> str:
-        """Returns the metric's name and settings, as sacrebleu writes them; to be asked after `statistics`."""
+        """Returns the metric's name and settings, as sacrebleu writes them; call it after `statistics`."""
         name = "chrF2" if self._name == Metric.CHRF else "BLEU"
         return f"{name}|{self._metric.get_signature()}"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from charlm.errors import InputError
-from charlm.model.network import CharacterModel, reading
+from charlm.experts.mixture import Mixture
 from charlm.scoring.conditions import Conditions
-from charlm.scoring.log_probs import DEFAULT, start
-from charlm.text.vocabulary import END_OF_SENTENCE, Vocabulary, to_bytes
+from charlm.scoring.sentences import begin
+from charlm.text.vocabulary import END_OF_SENTENCE, Ids, Vocabulary, to_bytes
 
-_WINDOW = 1 << 20  # numbers of T·V held at once
+MAX_NUMBERS = 1 << 20  # log-probabilities, T·V, held at once
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,13 @@ class Alternative:
 
 
 def alternatives(
-    model: CharacterModel, vocabulary: Vocabulary, sentence: str, k: int, conditions: Conditions = DEFAULT
+    mixture: Mixture,
+    vocabulary: Vocabulary,
+    sentence: str,
+    k: int,
+    conditions: Conditions,
+    *,
+    max_numbers: int = MAX_NUMBERS,
 ) -> list[tuple[Alternative, ...]]:
     """Returns, for each character of a sentence and its end, the k likeliest others, likeliest first.
 
@@ -45,52 +51,55 @@ def alternatives(
         raise InputError(f"alternatives {k}: must be at least 1")
     text = vocabulary.normalize(sentence)
     end = [vocabulary.boundary_id] if conditions.eos and vocabulary.ends_sentences else []
-    ids = torch.tensor([*vocabulary.encode_sentence(text), *end], dtype=torch.long)  # (N,)
+    ids = np.append(vocabulary.encode_sentence(text), np.array(end, np.int32))  # (N,)
     if not len(ids):
         return []
-    values, others = _likeliest_others(model, vocabulary, ids, k, conditions)  # (N, k) twice
+    log_probs = _log_probs(mixture, vocabulary, ids, conditions, max_numbers)
     places = np.arange(len(ids))
     if vocabulary.level == "byte":
         sizes = [len(to_bytes(char)) for char in text] + [1] * len(end)
         places = np.cumsum([0, *sizes[:-1]])
-    return [
-        tuple(
-            Alternative(_name(vocabulary, i), p)
-            for i, p in zip(others[n].tolist(), values[n].tolist(), strict=True)
-        )
-        for n in places
-    ]
+    k = min(k, len(vocabulary) - (1 if vocabulary.unknown_id is None else 2))
+    found: list[tuple[Alternative, ...]] = []
+    for first, part in log_probs:
+        here = places[(places >= first) & (places < first + len(part))]
+        found += _likeliest_others(vocabulary, part[here - first], ids[here], k)
+    return found
+
+
+def _log_probs(
+    mixture: Mixture, vocabulary: Vocabulary, ids: Ids, conditions: Conditions, max_numbers: int
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """Yields a place of a sentence, and the log-probability (nats) of every symbol from there on, (T, V)."""
+    beginning = begin(mixture, vocabulary, conditions)
+    start = 0
+    if beginning is None:  # nothing stands before the first symbol, so frequencies speak
+        yield 0, vocabulary.unigram_log_probs[None].copy()
+        state, start = mixture.initial_state(1), 1
+        inputs = ids[:-1]
+    else:
+        first_id, before = beginning
+        state = mixture.initial_state(1) if before is None else before
+        inputs = np.append(np.array([first_id], np.int32), ids[:-1])
+    window = max(1, max_numbers // len(vocabulary))
+    for first in range(0, len(inputs), window):
+        readings, state = mixture.advance(inputs[first : first + window, None], state)
+        logits = mixture.logits([reading[:, 0] for reading in readings]).astype(np.float64)  # (T, V)
+        logits -= logits.max(1, keepdims=True)
+        yield start + first, logits - np.log(np.exp(logits).sum(1, keepdims=True))
 
 
 def _likeliest_others(
-    model: CharacterModel, vocabulary: Vocabulary, ids: Tensor, k: int, conditions: Conditions
-) -> tuple[Tensor, Tensor]:
-    """Returns log-probabilities and ids of the k likeliest symbols but the one that stands there, (N, k) each."""
-    first, state = start(model, vocabulary, conditions)
-    k = min(k, len(vocabulary) - (1 if vocabulary.unknown_id is None else 2))
-    values, others = [], []
-
-    def keep(log_probs: Tensor, standing: Tensor) -> None:
-        if vocabulary.unknown_id is not None:
-            log_probs[:, vocabulary.unknown_id] = -torch.inf
-        log_probs[torch.arange(len(standing)), standing] = -torch.inf
-        best = log_probs.topk(k, dim=1)
-        values.append(best.values)
-        others.append(best.indices)
-
-    done = 0
-    if first is None:  # nothing stands before the first, so frequencies speak
-        keep(torch.tensor(vocabulary.unigram_log_probs)[None], ids[:1])
-        done = 1
-    read = ids[:-1] if first is None else torch.cat((torch.tensor([first]), ids[:-1]))
-    window = max(1, _WINDOW // len(vocabulary))
-    with reading(model):
-        for inputs in read.split(window) if len(read) else ():
-            logits, state = model(inputs[:, None].to(model.device), state)  # (T, 1, V)
-            log_probs = torch.log_softmax(logits[:, 0].cpu().double(), 1)  # (T, V)
-            keep(log_probs, ids[done : done + len(inputs)])
-            done += len(inputs)
-    return torch.cat(values), torch.cat(others)
+    vocabulary: Vocabulary, log_probs: NDArray[np.float64], standing: Ids, k: int
+) -> Iterator[tuple[Alternative, ...]]:
+    """Yields for each row (N, V) the k likeliest symbols but the one that stands there."""
+    if vocabulary.unknown_id is not None:
+        log_probs[:, vocabulary.unknown_id] = -np.inf
+    log_probs[np.arange(len(standing)), standing] = -np.inf
+    for row in log_probs:
+        best = np.argpartition(-row, k - 1)[:k]
+        best = best[np.argsort(-row[best], kind="stable")]
+        yield tuple(Alternative(_name(vocabulary, i), float(row[i])) for i in best.tolist())
 
 
 def _name(vocabulary: Vocabulary, symbol: int) -> str:

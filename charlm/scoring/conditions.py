@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from charlm.errors import InputError
 
@@ -38,12 +40,11 @@ class Conditions:
     eos: bool = True
     unknown: str = Unknown.SPREAD
 
+    @classmethod
+    def given(cls, conditions: Conditions | None, settings: Mapping[str, Any]) -> Conditions:
+        """Returns conditions with some of their attributes set, by name; None stands for the usual ones."""
+        return replace(conditions or cls(), **settings)
+
     def __post_init__(self) -> None:
         if self.unknown not in list(Unknown):
             raise InputError(f"unknown {self.unknown!r}: must be one of {', '.join(Unknown)}")
-
-
-def name_characters(chars: list[str]) -> str:
-    """Names characters for a message: `'船' (U+8239), 'ß' (U+00DF)`; of more than ten, the first ten."""
-    names = ", ".join(f"{char!r} (U+{ord(char):04X})" for char in chars[:10])
-    return f"{names}, ..." if len(chars) > 10 else names

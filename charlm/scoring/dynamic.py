@@ -23,17 +23,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from charlm.model.network import CharacterModel, ModelState
-from charlm.scoring.evaluation import sequences_of
-from charlm.scoring.log_probs import LogProbs
+from charlm.experts.mixture import Mixture, MixtureState
+from charlm.model.network import NetworkState
+from charlm.scoring.log_probs import LogProbs, cut_sequences
 from charlm.text.batches import IGNORE, Window
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Ids, Vocabulary
 
-SEGMENT = 16  # symbols; shorter segments gain a little more (0.001 nats at 8) and take twice as long
+SEGMENT_SYMBOLS = 16  # shorter segments gain a little more (0.001 nats at 8) and take twice as long
+TUNING_SYMBOLS = 20_000  # of the validation split
 _EPSILON = 0.02  # of mean(M): a weight that the training text never moved must not leap
-_STATISTICS = 200  # windows of the training text
-_TUNING = 20_000  # symbols of the validation split
+_STATISTICS_WINDOWS = 200  # of the training text
 _MOVES = 8  # halvings or doublings of a rate, at most
 
 
@@ -51,7 +51,7 @@ class Rates:
 
 
 def evaluate_dynamic(
-    model: CharacterModel,
+    mixture: Mixture,
     vocabulary: Vocabulary,
     split: Split,
     *,
@@ -59,43 +59,46 @@ def evaluate_dynamic(
     validation: Split,
     learning_rate: float | None = None,
     decay: float | None = None,
+    tuning_symbols: int = TUNING_SYMBOLS,
 ) -> tuple[float, Rates]:
     """Returns the nats per character over the very symbols that `evaluate` scores, and the rates.
 
     Args:
-        model: stays as it is.
+        mixture: stays as it is.
         vocabulary: its own.
         split: the text to be measured.
         training: windows of the training text, for M; the first 200 are looked at.
-        validation: rates that are not given are found on its first 20,000 symbols; if it is empty, the defaults
-            are taken.
+        validation: rates that are not given are found on its beginning; if it is empty, the defaults are taken.
         learning_rate: η.
         decay: λ.
+        tuning_symbols: of the validation split, for finding rates.
     """
     first = vocabulary.boundary_id
-    rms = gradient_rms(model, itertools.islice(training, _STATISTICS))
-    known = sequences_of(vocabulary, validation.ids)
+    rms = gradient_rms(mixture, itertools.islice(training, _STATISTICS_WINDOWS))
+    known = cut_sequences(vocabulary, validation.ids)
     sizes = np.cumsum([len(sequence) for sequence in known])
-    enough = int(np.searchsorted(sizes, _TUNING)) + 1
-    known = [sequence[:_TUNING] for sequence in known[:enough] if len(sequence)]
-    rates = tune(model, rms, known, first, learning_rate=learning_rate, decay=decay)
-    log_probs = dynamic_log_probs(model, rms, sequences_of(vocabulary, split.ids), first, rates)
+    enough = int(np.searchsorted(sizes, tuning_symbols)) + 1
+    known = [sequence[:tuning_symbols] for sequence in known[:enough] if len(sequence)]
+    rates = tune(mixture, rms, known, first, learning_rate=learning_rate, decay=decay)
+    log_probs = dynamic_log_probs(mixture, rms, cut_sequences(vocabulary, split.ids), first, rates)
     return -sum(float(p.sum()) for p in log_probs) / split.characters, rates
 
 
-def gradient_rms(model: CharacterModel, windows: Iterable[Window]) -> list[Tensor]:
-    """Returns M: the root mean square of each weight's gradient over windows of the training text."""
-    model = copy.deepcopy(model).eval()
-    model.ngram = None  # it has counted this text, and leaves the network little to learn there
-    weights = list(model.parameters())
+def gradient_rms(mixture: Mixture, windows: Iterable[Window]) -> list[Tensor]:
+    """Returns M: the root mean square of each weight's gradient over windows of the training text.
+
+    The network is alone here: the other experts have counted this text, and leave it little to learn there.
+    """
+    alone = Mixture(copy.deepcopy(mixture.network))
+    weights = list(alone.network.parameters())
     squares = [torch.zeros_like(w) for w in weights]
     count = 0
-    state: ModelState = []
+    state: MixtureState = []
     for window in windows:
         count += 1
         if not window.carry:
-            state = model.initial_state(len(window.inputs))
-        losses, state = _losses(model, window.inputs.T, window.targets.T, state)
+            state = alone.initial_state(len(window.inputs))
+        losses, state = _losses(alone, window.inputs.T, window.targets.T, state)
         mean = losses.sum() / int((window.targets != IGNORE).sum())
         for square, gradient in zip(squares, torch.autograd.grad(mean, weights), strict=True):
             square.addcmul_(gradient, gradient)
@@ -103,19 +106,20 @@ def gradient_rms(model: CharacterModel, windows: Iterable[Window]) -> list[Tenso
 
 
 def dynamic_log_probs(
-    model: CharacterModel, rms: Sequence[Tensor], sequences: Sequence[Ids], first_id: int, rates: Rates
+    mixture: Mixture, rms: Sequence[Tensor], sequences: Sequence[Ids], first_id: int, rates: Rates
 ) -> list[LogProbs]:
     """Returns the log-probability (nats) of each symbol of each sequence, shapes (n_i,), adapting on the way.
 
     Args:
-        model: stays as it is.
+        mixture: stays as it is.
         rms: M of each weight.
         sequences: ids, read in their order; each from the zero state, after `first_id`.
         first_id: the symbol read before the first of each sequence.
         rates: η and λ.
     """
-    model = copy.deepcopy(model).eval()
-    weights = list(model.parameters())
+    adapting = copy.copy(mixture)
+    adapting.replace_network(copy.deepcopy(mixture.network))
+    weights = list(adapting.network.parameters())
     trained = [w.detach().clone() for w in weights]
     mean = sum(float(m.sum()) for m in rms) / sum(m.numel() for m in rms)
     unit = [m + _EPSILON * mean for m in rms]
@@ -123,13 +127,13 @@ def dynamic_log_probs(
     results = []
     for sequence in sequences:
         inputs = np.concatenate(([first_id], sequence[:-1]))
-        state = model.initial_state(1)
+        state = adapting.initial_state(1)
         parts = [np.zeros(0)]
-        for start in range(0, len(sequence), SEGMENT):
-            segment = slice(start, start + SEGMENT)
-            losses, state = _losses(model, inputs[segment, None], sequence[segment, None], state)
+        for start in range(0, len(sequence), SEGMENT_SYMBOLS):
+            segment = slice(start, start + SEGMENT_SYMBOLS)
+            losses, state = _losses(adapting, inputs[segment, None], sequence[segment, None], state)
             parts.append(-losses.detach().cpu().double().numpy())
-            gradients = torch.autograd.grad(losses.sum() / SEGMENT, weights)
+            gradients = torch.autograd.grad(losses.sum() / SEGMENT_SYMBOLS, weights)
             with torch.no_grad():
                 for w, *terms in zip(weights, trained, pull, gradients, unit, strict=True):
                     w_trained, w_pull, gradient, w_unit = terms
@@ -139,7 +143,7 @@ def dynamic_log_probs(
 
 
 def tune(
-    model: CharacterModel,
+    mixture: Mixture,
     rms: Sequence[Tensor],
     sequences: Sequence[Ids],
     first_id: int,
@@ -150,7 +154,7 @@ def tune(
     """Finds the rates that suit a text best: first η, then λ, each doubled or halved as long as that helps.
 
     Args:
-        model: stays as it is.
+        mixture: stays as it is.
         rms: M of each weight.
         sequences: the text, as for `dynamic_log_probs`; not the one to be measured.
         first_id: the symbol read before the first of each sequence.
@@ -159,7 +163,7 @@ def tune(
     """
 
     def loss(rates: Rates) -> float:
-        return -sum(float(p.sum()) for p in dynamic_log_probs(model, rms, sequences, first_id, rates))
+        return -sum(float(p.sum()) for p in dynamic_log_probs(mixture, rms, sequences, first_id, rates))
 
     lam = Rates.decay if decay is None else decay
     eta = learning_rate
@@ -184,12 +188,21 @@ def _descend(loss: Callable[[float], float], start: float) -> float:
     return best
 
 
-def _losses(model: CharacterModel, inputs: Ids, targets: Ids, state: ModelState) -> tuple[Tensor, ModelState]:
+def _losses(mixture: Mixture, inputs: Ids, targets: Ids, state: MixtureState) -> tuple[Tensor, MixtureState]:
     """Returns the loss (nats) at each place, (T·B,), 0 where the target is `IGNORE`, and the state, detached.
 
-    Inputs and targets are ids of shape (T, B).
+    Inputs and targets are ids of shape (T, B). The losses have the gradient of the network's weights.
     """
-    x, y = (torch.from_numpy(ids.astype(np.int64, order="C")).to(model.device) for ids in (inputs, targets))
-    logits, state = model(x, state)  # (T, B, V)
-    losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=IGNORE, reduction="none")  # (T·B,)
-    return losses, [tuple(s.detach() for s in layer) for layer in state]
+    network, others = mixture.network, mixture.experts[1:]
+    x, y = (torch.from_numpy(ids.astype(np.int64, order="C")).to(network.device) for ids in (inputs, targets))
+    before: NetworkState = state[0]
+    features, last = network.features(x, before)  # (T, B, R)
+    logits = network.logits(features).flatten(0, 1)  # (T·B, V)
+    read = [expert.advance(inputs, own) for expert, own in zip(others, state[1:], strict=True)]
+    if others:
+        rows = [features.detach().flatten(0, 1), *(reading.reshape(-1, reading.shape[-1]) for reading, _ in read)]
+        power, beside = (torch.from_numpy(part).to(logits) for part in mixture.beside_network(rows))
+        logits = torch.addcmul(beside, power, logits)
+    losses = F.cross_entropy(logits, y.flatten(), ignore_index=IGNORE, reduction="none")  # (T·B,)
+    detached = [tuple(part.detach() for part in layer) for layer in last]
+    return losses, [detached, *(own for _, own in read)]

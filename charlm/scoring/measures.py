@@ -1,12 +1,12 @@
-"""The numbers of one scored sentence, and the measures by which sentences are compared.
+"""The score of a sentence, and the measures by which sentences are compared.
 
-    n      characters of the sentence, and one for its end where that is scored; skipped ones do not count
+    n      scored symbols: the characters of the sentence, and its end where that is scored
     LP     log p(x_1 … x_n)                        logprob
     mean   LP / n                                  mean_logprob
     PenLP  LP / ((5 + n) / 6)^0.8                  penlp
-    SLOR   (LP - LP_u) / n                         slor; LP_u by the corpus's character frequencies
+    SLOR   (LP - LP_u) / n                         slor; LP_u is LP by the character frequencies of the corpus
 
-Where log-probabilities come from is `scoring`'s business. All are natural, in nats.
+All logarithms are natural, in nats. `log_probs` computes the log-probabilities.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from charlm.errors import InputError
 
-_TIE = 1e-5  # of the value: what is scored beside a sentence may change its last digits
+_TIE_TOLERANCE = 1e-5  # relative and absolute; the last digits of a score may depend on the rest of its batch
 
 
 class Measure(StrEnum):
@@ -31,13 +31,13 @@ class Measure(StrEnum):
     SLOR = "slor"
 
 
-class CharacterScore(NamedTuple):  # the quickest to make: a long line has millions
+class CharacterScore(NamedTuple):  # faster to create than a dataclass: a long line has millions
     """One character of a scored sentence.
 
     Attributes:
         char: the character; the end of the sentence is `</s>`.
-        logprob: its log-probability given all before it, in nats.
-        unknown: whether the model does not know the character; then `logprob` is its share of `<unk>`, or 0 where
+        logprob: its log-probability given all characters before it, in nats.
+        unknown: whether the character is not in the vocabulary; `logprob` is then its share of `<unk>`, or 0 if
             unknown characters are skipped.
     """
 
@@ -52,16 +52,16 @@ class Score:
 
     Attributes:
         text: the sentence as given.
-        characters: how many characters it has, its end not counted.
-        unknown: how many of them the model does not know.
-        logprob: log-probability of the sentence and of its end, in nats.
-        n: how many of its characters `logprob` is over, its end counted where it is scored.
+        characters: number of its characters, without its end.
+        unknown: number of its unknown characters.
+        logprob: log-probability of the sentence and its end, in nats.
+        n: number of characters that `logprob` sums over, including the end where it is scored.
         mean_logprob: `logprob` / n.
         perplexity: exp(-mean_logprob).
         bits_per_character: -mean_logprob / ln 2.
         penlp: logprob / ((5 + n) / 6)^0.8, the length penalty of Wu et al. 2016 as used by Lau et al. 2020.
-        slor: (logprob - log-probability under the corpus's unigram frequencies) / n (Pauls and Klein 2012).
-        chars: each character and the end with its own log-probability; they add up to `logprob`.
+        slor: (logprob - log-probability by the unigram frequencies of the corpus) / n (Pauls and Klein 2012).
+        chars: the characters and the end, each with its log-probability; the sum is `logprob`.
     """
 
     text: str
@@ -87,15 +87,15 @@ class Score:
         logprob: float,
         unigram: float,
     ) -> Score:
-        """Draws all numbers from the log-probabilities of a sentence.
+        """Computes all numbers from the log-probabilities of a sentence.
 
         Args:
             text: the sentence as given.
             chars: its characters, and its end where that is scored.
-            characters: how many of `chars` are the sentence's own.
-            n: how many of `chars` count.
-            logprob: the sum over `chars`, in nats.
-            unigram: the same sum under the corpus's unigram frequencies.
+            characters: number of `chars` without the end.
+            n: number of `chars` that are scored, not skipped.
+            logprob: their log-probability, in nats.
+            unigram: their log-probability by the unigram frequencies of the corpus, in nats.
         """
         mean = logprob / n if n else 0.0
         return cls(
@@ -113,7 +113,7 @@ class Score:
         )
 
     def measure(self, name: str) -> float:
-        """Returns one measure by its name: `logprob`, `mean`, `penlp` or `slor`; higher is better.
+        """Returns the measure of this name: `logprob`, `mean`, `penlp` or `slor`; higher is better.
 
         Raises:
             InputError: there is no such measure.
@@ -126,22 +126,22 @@ class Score:
         return value
 
 
-Scorer = Callable[[Sequence[str]], Iterable[Score]]  # what ranking and judging are given to score sentences with
+Scorer = Callable[[Sequence[str]], Iterable[Score]]  # ranking takes a scorer, not a model
 
 
-def tie(a: float, b: float) -> bool:
-    """Says whether two values differ by no more than rounding can make them."""
-    return math.isclose(a, b, rel_tol=_TIE, abs_tol=_TIE)
+def is_tie(a: float, b: float) -> bool:
+    """Returns whether two values differ by no more than rounding errors."""
+    return math.isclose(a, b, rel_tol=_TIE_TOLERANCE, abs_tol=_TIE_TOLERANCE)
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A sentence in its place among others.
+    """A ranked sentence.
 
     Attributes:
-        rank: 1 for the best; sentences that tie share the rank of the first of them.
-        value: the measure that ranked it.
-        score: all its numbers.
+        rank: 1 for the best; tied sentences share the rank of the first of them.
+        value: the measure by which it is ranked.
+        score: its score.
     """
 
     rank: int
@@ -150,9 +150,9 @@ class Ranked:
 
 
 def rank(scores: Iterable[Score], measure: str) -> list[Ranked]:
-    """Sorts sentences by a measure, best first; those that tie stay in their order.
+    """Sorts sentences by a measure, best first; tied sentences keep their order.
 
-    Values that differ by less than rounding can make them tie.
+    Values tie if they differ by no more than rounding errors.
 
     Raises:
         InputError: there is no such measure.
@@ -160,6 +160,6 @@ def rank(scores: Iterable[Score], measure: str) -> list[Ranked]:
     ordered = sorted(((score.measure(measure), score) for score in scores), key=lambda pair: -pair[0])
     ranked: list[Ranked] = []
     for place, (value, score) in enumerate(ordered, 1):
-        tied = ranked and tie(value, ordered[ranked[-1].rank - 1][0])
+        tied = ranked and is_tie(value, ordered[ranked[-1].rank - 1][0])
         ranked.append(Ranked(ranked[-1].rank if tied else place, value, score))
     return ranked

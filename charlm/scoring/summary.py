@@ -1,4 +1,4 @@
-"""The figures of many scored sentences taken together, as of one text, gathered while they stream by."""
+"""The figures of a whole text: sums over its scored sentences, collected one sentence at a time."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from dataclasses import dataclass, field
 from charlm.scoring.measures import Score
 from charlm.text.vocabulary import to_bytes
 
-_LINES = 11  # line numbers kept for each unknown character
+_MAX_LINES = 11  # numbers of lines kept for each unknown character
 
 
 @dataclass
 class UnknownCharacter:
-    """Where a character that the model does not know stands.
+    """The occurrences of an unknown character.
 
     Attributes:
-        count: how often.
-        lines: the first lines it stands in, from 1, each once.
+        count: number of occurrences.
+        lines: the first lines that contain it, from 1, each once.
     """
 
     count: int = 0
     lines: list[int] = field(default_factory=list)
 
     def add(self, line: int, count: int = 1) -> None:
-        """Takes in that it stands so often in a line, none before the last one."""
+        """Adds the occurrences in a line; lines are added in order."""
         self.count += count
-        if len(self.lines) < _LINES and self.lines[-1:] != [line]:
+        if len(self.lines) < _MAX_LINES and self.lines[-1:] != [line]:
             self.lines.append(line)
 
 
 @dataclass
 class Summary:
-    """Sums over scored sentences, from which the figures of the whole text follow.
+    """Sums over scored sentences, and the figures of the whole text.
 
     Attributes:
-        sentences: how many.
-        ends: how many of their ends are scored.
-        characters: of the sentences, their ends not counted.
-        words: separated by white space.
-        n: characters and ends that the log-probabilities are over.
+        sentences: number of sentences.
+        ends: number of scored ends of sentences.
+        characters: number of characters, without ends.
+        words: number of words, separated by white space.
+        n: number of scored characters and ends.
         bytes: the same in UTF-8, an end being one byte.
-        logprob: of everything scored, in nats.
-        unknown: characters that the model does not know.
-        unknown_scored: how many of them count in `n`.
-        unknown_logprob: their part of `logprob`.
-        unknown_characters: which they are and where.
+        logprob: log-probability of all scored characters and ends, in nats.
+        unknown: number of unknown characters.
+        unknown_scored: number of unknown characters in `n`.
+        unknown_logprob: log-probability of the unknown characters, in nats.
+        unknown_characters: the occurrences of each unknown character.
     """
 
     sentences: int = 0
@@ -61,7 +61,7 @@ class Summary:
     unknown_characters: dict[str, UnknownCharacter] = field(default_factory=dict)
 
     def add(self, score: Score) -> None:
-        """Takes in the next sentence."""
+        """Adds the next sentence."""
         self.sentences += 1
         chars = score.chars
         end = len(chars) - score.characters
@@ -83,27 +83,27 @@ class Summary:
 
     @property
     def perplexity(self) -> float:
-        """The exponential of the mean surprisal of characters and ends; nan where there are none."""
+        """exp(-logprob / n); nan if nothing is scored."""
         return _perplexity(self.logprob, self.n)
 
     @property
     def perplexity_excluding_unknown(self) -> float:
-        """The same, unknown characters left out of sum and count."""
+        """The perplexity of known characters and ends; nan if there are none."""
         return _perplexity(self.logprob - self.unknown_logprob, self.n - self.unknown_scored)
 
     @property
     def perplexity_per_word(self) -> float:
-        """The same for a word or an end, as a model of words has it; what it is worth depends on the spaces."""
+        """The perplexity of words and ends, comparable with models of words; it depends on the spaces."""
         return _perplexity(self.logprob, self.words + self.ends)
 
     @property
     def bits_per_character(self) -> float:
-        """-logprob / n / ln 2; nan where there is nothing."""
+        """-logprob / n / ln 2; nan if nothing is scored."""
         return -self.logprob / self.n / math.log(2) if self.n else math.nan
 
     @property
     def bits_per_byte(self) -> float:
-        """-logprob / bytes / ln 2; nan where there is nothing."""
+        """-logprob / bytes / ln 2; nan if nothing is scored."""
         return -self.logprob / self.bytes / math.log(2) if self.bytes else math.nan
 
 

@@ -1,7 +1,7 @@
 """A lock that keeps two trainings out of one run folder.
 
-It is held by the operating system for the process (flock), not by the file's being there: it ends with the process,
-however that ends, so that no lock is ever stale.
+The operating system holds it for the process (flock): the lock ends with the process, however that ends, and is
+never stale. That the file exists means nothing.
 """
 
 from __future__ import annotations
@@ -11,41 +11,39 @@ import fcntl
 import os
 import re
 import socket
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from charlm.errors import InputError
+from charlm.system.untrusted import open_regular_for_writing
 
 
 @contextmanager
 def hold_lock(path: Path) -> Iterator[bool]:
-    """Holds the lock file of a run folder, and writes into it who does.
+    """Holds the lock file of a run folder, and writes the holder's process and host into it.
 
     Args:
-        path: the file; it is made if need be, and stays, empty, when the lock is given back.
+        path: the lock file. It is created if it is missing, and is left empty when the lock is released.
 
     Yields:
-        Whether the file system can lock; some network file systems cannot.
+        Whether the file system supports locks; some network file systems do not.
 
     Raises:
-        InputError: another process holds it, or the file cannot be made; or its folder is a link.
+        InputError: another process holds the lock, the file cannot be created, or it or its folder is a link.
     """
-    if path.parent.is_symlink():  # what training writes beside the lock would end up elsewhere
+    if path.parent.is_symlink():  # training would write its files into another folder
         raise InputError(
             f"{path.parent}: a link to another folder, and training writes into its run folder alone; "
             "put the folder itself there"
         )
     try:
-        # The file is emptied below: a link that a stranger has put there must not lead to another.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        descriptor = open_regular_for_writing(path)
     except OSError as error:
+        problem = f"cannot be written: {error.strerror}" if error.strerror else f"{error}; remove it"
         hint = "; it is a link: remove it" if path.is_symlink() else ""
-        raise InputError(f"{path}: cannot be written: {error.strerror}{hint}") from None
+        raise InputError(f"{path}: {problem}{hint}") from None
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise InputError(f"{path}: not an ordinary file; remove it")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):  # over NFS the second means the same

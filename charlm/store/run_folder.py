@@ -2,8 +2,8 @@
 
     RUN/config.yaml          the resolved configuration, loadable again
     RUN/vocabulary.json      characters in id order, framing, normalisation
-    RUN/model.safetensors    the best weights by validation loss
-    RUN/ngram.safetensors    the n-gram model that is mixed in, if there is one
+    RUN/model.safetensors    the best weights by validation loss, and the powers of the mixture
+    RUN/ngram.safetensors    the n-gram model that is mixed in, if there is one; so each expert beside the network
     RUN/metrics.jsonl        one line per evaluation
     RUN/samples.txt          what it wrote at each evaluation
     RUN/last/checkpoint.safetensors   weights, optimiser, RNG state, carried state; in its header the counters,
@@ -17,7 +17,6 @@ rest YAML and JSON: data, never code.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -26,12 +25,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from charlm.config import ModelConfig
 from charlm.errors import InputError, RunError, TrainingError
-from charlm.experts.ngram import NgramModel
-from charlm.store.tensors import NewerError, check_weights, check_whole, load_weights, pack_tensors, read_tensors
-from charlm.system.files import open_regular, parse_json, read_regular
+from charlm.experts.expert import CountedExpert
+from charlm.experts.mixture import POWERS, Mixture
+from charlm.store.tensors import (
+    check_weights,
+    check_whole,
+    copy_weights,
+    pack_tensors,
+    read_tensors,
+)
+from charlm.system.files import replace_file, sync_folder
+from charlm.system.run_format import FormatError
+from charlm.system.untrusted import open_regular, parse_json, read_regular
 
 _MAX_BYTES = {  # of what is read as text: no run of ours writes more
     "config.yaml": 1_000_000,
@@ -53,7 +62,6 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.vocabulary = self.path / "vocabulary.json"
         self.model = self.path / "model.safetensors"
-        self.ngram = self.path / "ngram.safetensors"
         self.metrics = self.path / "metrics.jsonl"
         self.samples = self.path / "samples.txt"
         self.last = self.path / "last" / "checkpoint.safetensors"
@@ -78,8 +86,8 @@ class RunFolder:
             self.last.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.path}: cannot make the run folder: {error.strerror}") from None
-        _sync_folder(self.path)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path)
+        sync_folder(self.path.parent)
 
     def create(self, config: str, vocabulary: str) -> None:
         """Makes the folder and writes what does not change during training.
@@ -109,15 +117,15 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise RunError(f"{path}: cannot be read: {error}") from None
 
-    def save_model(self, model: nn.Module) -> None:
-        """Writes the weights that scoring and sampling use."""
-        write_atomically(self.model, pack_tensors(model.state_dict(), {"vocabulary": self._vocabulary_checksum}))
+    def save_model(self, mixture: Mixture) -> None:
+        """Writes what scoring and sampling use of what training changes: the network's weights and the powers."""
+        write_atomically(self.model, pack_tensors(mixture.tensors(), {"vocabulary": self._vocabulary_checksum}))
 
-    def load_model(self, model: nn.Module) -> None:
-        """Loads the best weights into a model of the right shape, see `load_weights`.
+    def load_model(self, mixture: Mixture) -> None:
+        """Loads the best weights and powers into a mixture of the right shape, which may be on the meta device.
 
         Raises:
-            RunError: they are missing, damaged or do not fit the configuration.
+            RunError: they are missing, damaged or do not fit the configuration; the mixture is as before.
         """
         if not self.model.exists():
             raise RunError(
@@ -125,9 +133,13 @@ class RunFolder:
                 "go on with `charlm train --resume`"
             )
         tensors, header = read_tensors(self.model)
-        load_weights(model, tensors, self.model)
+        check_weights(tensors, mixture.tensors(), self.model)
         check_whole(tensors, header, self.model)
         self._check_vocabulary(header, self.model)
+        powers = tensors.pop(POWERS, None)
+        copy_weights(mixture.network, tensors)
+        if powers is not None:
+            mixture.powers[:] = powers.numpy()
 
     def _check_vocabulary(self, header: Mapping[str, str], source: Path) -> None:
         if "vocabulary" in header and header["vocabulary"] != _checksum(self.read_text(self.vocabulary).encode()):
@@ -136,31 +148,39 @@ class RunFolder:
                 "bring back the two files of one run"
             )
 
-    def save_ngram(self, ngram: NgramModel) -> None:
-        """Writes the tables of the n-gram model."""
-        tensors = {name: torch.from_numpy(array) for name, array in ngram.arrays().items()}
-        write_atomically(self.ngram, pack_tensors(tensors, {"vocabulary": self._vocabulary_checksum}))
+    def expert_path(self, name: str) -> Path:
+        """Returns where an expert beside the network is stored."""
+        return self.path / f"{name}.safetensors"
 
-    def load_ngram(self, vocabulary_size: int, first_id: int, order: int) -> NgramModel:
-        """Reads what `save_ngram` wrote; arguments as in `NgramModel`.
+    def save_expert(self, expert: CountedExpert) -> None:
+        """Writes what an expert has counted, into a file of its own."""
+        tensors = {name: torch.from_numpy(array) for name, array in expert.arrays().items()}
+        header = {"vocabulary": self._vocabulary_checksum}
+        write_atomically(self.expert_path(expert.name), pack_tensors(tensors, header))
+
+    def load_expert(
+        self, kind: type[CountedExpert], config: ModelConfig, vocabulary_size: int, first_id: int
+    ) -> CountedExpert:
+        """Reads what `save_expert` wrote; arguments as in `CountedExpert.from_arrays`.
 
         Raises:
             RunError: it is missing, damaged or does not fit.
         """
-        if not self.ngram.exists():
-            raise RunError(f"{self.path}: incomplete run: {self.ngram.name} is missing")
-        tensors, header = read_tensors(self.ngram)
+        path = self.expert_path(kind.name)
+        if not path.exists():
+            raise RunError(f"{self.path}: incomplete run: {path.name} is missing")
+        tensors, header = read_tensors(path)
         try:
             arrays = {name: value.numpy() for name, value in tensors.items()}
-            ngram = NgramModel.from_arrays(arrays, vocabulary_size, first_id, order)
+            expert = kind.from_arrays(config, arrays, vocabulary_size, first_id)
         except (ValueError, TypeError) as error:
-            raise RunError(f"{self.ngram}: damaged: {error}") from None
-        check_whole(tensors, header, self.ngram)
-        self._check_vocabulary(header, self.ngram)
-        return ngram
+            raise RunError(f"{path}: damaged: {error}") from None
+        check_whole(tensors, header, path)
+        self._check_vocabulary(header, path)
+        return expert
 
-    def check_model(self, model: nn.Module) -> None:
-        """Checks that the best weights, if there are any yet, are whole and fit a model.
+    def check_model(self, mixture: Mixture) -> None:
+        """Checks that the best weights, if there are any yet, are whole and fit a mixture.
 
         Raises:
             RunError: they are damaged, or do not fit.
@@ -168,7 +188,7 @@ class RunFolder:
         if self.model.exists():
             try:
                 tensors, header = read_tensors(self.model)
-                check_weights(model, tensors, self.model)
+                check_weights(tensors, mixture.tensors(), self.model)
                 check_whole(tensors, header, self.model)
             except RunError as error:
                 raise RunError(
@@ -225,7 +245,7 @@ class RunFolder:
                 raise RunError(f"{self.last}: not a checkpoint of charlm") from None
             if missing:
                 raise RunError(f"{self.last}: damaged checkpoint: {', '.join(sorted(missing)[:5])[:200]} missing")
-        except NewerError:
+        except FormatError:
             raise
         except RunError as error:
             steps = self.kept()
@@ -287,33 +307,15 @@ def _checksum(content: bytes) -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader, or a machine that loses power, sees the old content or the new.
+    """Writes a file of the run, see `replace_file`.
 
     Raises:
         TrainingError: the disk is full or the file cannot be written; the old content is untouched.
     """
-    beside = path.with_name(path.name + ".new")
     try:
-        beside.unlink(missing_ok=True)  # half a file, or in a folder from a stranger a link that leads elsewhere
-        with open(beside, "xb") as file:
+        with replace_file(path) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
         raise TrainingError(
             f"{path}: cannot be written: {error.strerror or error}; what was saved before is intact"
         ) from None
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    """Makes the names in a folder outlast a power cut, where the file system can."""
-    with contextlib.suppress(OSError):
-        folder = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -1,15 +1,14 @@
 """Weights from a file to a model: safetensors, checked before memory is taken and before a number is used.
 
-The file may come from a stranger. Its header is bounded and read as strict JSON; the safetensors library maps the
-file into memory and compares the header's offsets with its size; names, shapes and dtypes are compared with the
-model's; and only then is memory taken, which is therefore never more than the file is large.
+The file is untrusted. `charlm.system.untrusted` checks its header; the safetensors library maps the file into
+memory and compares the header's offsets with its size; names, shapes and dtypes are compared with the model's; and
+only then is memory allocated, which is therefore never more than the size of the file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,40 +17,33 @@ import torch
 from torch import Tensor, nn
 
 from charlm.errors import RunError
-from charlm.system.files import open_regular, parse_json
+from charlm.system.run_format import RUN_FORMAT, check_format
+from charlm.system.untrusted import check_safetensors_header
 
-FORMAT = 1
-
-
-class NewerError(RunError):
-    """A file is whole, but of a format that this charlm does not know yet."""
-
-
-# Weights beyond this have diverged. Below it nothing that the model computes can overflow float32: the largest sum
-# is that of an embedding's product, 16384 · 1e15 · 1e15 < 3.4e38, and every state lies between -1 and 1 or, in the
-# cell of the LSTM, grows by at most 1 a step. So a model that was loaded never gives NaN.
-LARGEST_WEIGHT = 1e15
-_MAX_HEADER = 1 << 22  # bytes; 16 layers, an optimiser and its counters take less than a hundredth
+# Weights, and powers of a mixture, beyond this have diverged. Below it nothing that the model computes can overflow
+# float32: every state lies between -1 and 1 or, in the cell of the LSTM, grows by at most 1 a step, and the largest
+# number is a logit from a factored output, to a power: 16384 · 1e9 · 16384 · 1e9 · 1e9 < 3.4e38. So a model that
+# was loaded never gives NaN.
+LARGEST_WEIGHT = 1e9
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Maps the tensors of a file into memory, which takes none yet.
+    """Maps the tensors of an untrusted file into memory, without allocating any yet.
 
     Returns:
-        The tensors by name, and the texts that stand beside them in the header.
+        The tensors by name, and the texts beside them in the header.
 
     Raises:
-        RunError: the file is missing, damaged, not ours or from a newer charlm.
+        RunError: the file is missing, damaged, of another program or from a newer charlm.
     """
     try:
-        _check_header(path)
+        check_safetensors_header(path)
         with safetensors.safe_open(path, framework="pt") as file:
             header = dict(file.metadata() or {})
             form = header.get("charlm_format", "")
             if not (form.isascii() and form.isdecimal() and len(form) < 10):
                 raise RunError(f"{path}: not written by charlm")
-            if int(form) > FORMAT:
-                raise NewerError(f"{path}: written by a newer charlm (format {form}); install the newest charlm")
+            check_format(path, int(form))
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
     except (MemoryError, RuntimeError) as error:  # no room to map it, which the library and torch say each its way
         raise RunError(f"{path}: cannot be mapped into memory: {str(error)[:200]}") from None
@@ -59,23 +51,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise RunError(f"{path}: damaged or not a safetensors file: {str(error)[:200]}") from None
 
 
-def _check_header(path: Path) -> None:
-    """Bounds what the library will parse, and refuses what it would take in one of two ways."""
-    with open_regular(path) as file:
-        # Holes cost a file nothing: one that claims terabytes can be had by mail.
-        if (there := os.fstat(file.fileno()).st_size) > (memory := _physical_memory()):
-            raise ValueError(f"it has {there / 1e9:,.0f} GB, this machine {memory / 1e9:,.0f} GB of memory")
-        size = int.from_bytes(file.read(8), "little")
-        if size > _MAX_HEADER:
-            raise ValueError(f"a header of {size:,} bytes, at most {_MAX_HEADER:,} are read")
-        if not isinstance(parse_json(file.read(size).decode()), dict):
-            raise ValueError("the header is not an object")
-
-
 def pack_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
     """Returns a safetensors file with a checksum; the same tensors and header give the same bytes."""
     flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    header = {"charlm_format": str(FORMAT), **header}
+    header = {"charlm_format": str(RUN_FORMAT), **header}
     content = safetensors.torch.save(flat, {**header, "sha256": _checksum(flat, header)})
     # The library writes the header's texts in any order.
     end = 8 + int.from_bytes(content[:8], "little")
@@ -125,13 +104,13 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor],
         raise RunError(f"{source}: holds tensors that this model does not have: {', '.join(extra[:5])[:200]}")
 
 
-def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Checks that tensors are weights of a model, which may be on the meta device: shapes without memory.
+def check_weights(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: Path) -> None:
+    """Checks that tensors are the weights that are expected, which may be on the meta device: shapes alone.
 
     Raises:
         RunError: see `check_tensors`; or a tensor has numbers that no model can use.
     """
-    check_tensors(tensors, model.state_dict(), source)
+    check_tensors(tensors, expected, source)
     if bad := unusable(tensors):
         raise RunError(
             f"{source}: {bad} holds numbers that are not finite or larger than {LARGEST_WEIGHT:g}: "
@@ -139,20 +118,13 @@ def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path)
         )
 
 
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Copies tensors into a model once `check_weights` has nothing against them.
-
-    A model on the meta device is given memory on the CPU then.
-
-    Raises:
-        RunError: see `check_weights`. The model is as before.
-    """
-    check_weights(model, tensors, source)
-    if any(value.is_meta for value in model.state_dict().values()):
+def copy_weights(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copies weights that have been checked into a network; one on the meta device is given memory on the CPU."""
+    if any(value.is_meta for value in network.state_dict().values()):
         # Not to_empty: that imports sympy, half a second.
-        model.load_state_dict({name: value.clone() for name, value in tensors.items()}, assign=True)
+        network.load_state_dict({name: value.clone() for name, value in tensors.items()}, assign=True)
     else:
-        model.load_state_dict(dict(tensors))
+        network.load_state_dict(dict(tensors))
 
 
 def unusable(tensors: Mapping[str, Tensor]) -> str | None:
@@ -162,10 +134,6 @@ def unusable(tensors: Mapping[str, Tensor]) -> str | None:
         if not (low >= -LARGEST_WEIGHT and high <= LARGEST_WEIGHT):
             return name
     return None
-
-
-def _physical_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _describe(tensor: Tensor) -> str:

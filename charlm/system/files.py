@@ -1,23 +1,20 @@
-"""Where files lie, and how those are read that may come from a stranger: in bounded time and memory.
-
-A run folder is data that people send each other. So what stands in the place of its files is opened without
-waiting, read only if it is an ordinary file of a size such a file can have, and as JSON that says each thing once.
-"""
+"""Where charlm keeps its files, and how a file is replaced as a whole."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 
 def cache_folder() -> Path:
-    """Where charlm keeps what it can make again.
+    """Returns the folder for what charlm can make again.
 
-    `$CHARLM_CACHE`, else `$XDG_CACHE_HOME/charlm`, else `~/.cache/charlm`; in it `corpora` that were fetched,
-    `encoded` ones, and compiled `kernels`.
+    It is `$CHARLM_CACHE`, else `$XDG_CACHE_HOME/charlm`, else `~/.cache/charlm`, and holds fetched `corpora`,
+    `encoded` corpora and compiled `kernels`.
     """
     if own := os.environ.get("CHARLM_CACHE"):
         return Path(own).expanduser()
@@ -26,49 +23,42 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "charlm"
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Opens an ordinary file for reading, at once: a FIFO without a writer would make others wait for ever.
+@contextmanager
+def replace_file(path: Path, *, shared: bool = False) -> Iterator[BinaryIO]:
+    """Writes a file beside its place, syncs it and renames it into place; the folder is synced as well.
+
+    A reader, or a machine that loses power, sees the old content or the new, never a part of it. If the block
+    raises, the old content stays and nothing is left beside it. What lies beside it from a process that was killed
+    is removed first, and so is a symbolic link there: nothing is written through it.
+
+    Args:
+        path: the file to replace, or to make.
+        shared: whether several processes may write this file at the same time; each then writes beside it under a
+            name of its own, and the last one wins.
 
     Raises:
-        OSError: it cannot be opened, or is a FIFO, a device, a socket or a folder.
+        OSError: the file cannot be written.
     """
-    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
-        raise OSError("not an ordinary file")
-    return open(number, "rb")
-
-
-def read_regular(path: Path, limit: int) -> bytes:
-    """Reads an ordinary file of at most `limit` bytes.
-
-    Raises:
-        OSError: see `open_regular`.
-        ValueError: the file is larger.
-    """
-    with open_regular(path) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise ValueError(f"larger than such a file can be ({limit:,} bytes)")
-    return content
-
-
-def parse_json(text: str) -> Any:
-    """Reads JSON in which every key stands once: of two, each reader would believe another.
-
-    Raises:
-        ValueError: it is not such a text.
-    """
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp" if shared else f"{path.name}.new")
     try:
-        return json.loads(text, object_pairs_hook=_unique)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+        beside.unlink(missing_ok=True)
+        with open(beside, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+    sync_folder(path.parent)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise ValueError(f"the key {key[:100]!r} stands twice")
-        result[key] = value
-    return result
+def sync_folder(path: Path) -> None:
+    """Makes the names in a folder outlast a power cut, where the file system can."""
+    with contextlib.suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,4 +1,4 @@
-"""Work side by side: each thread takes a piece through to the end, alone on one core.
+"""A parallel map: each thread takes a piece of work through to the end, alone on one core.
 
 PyTorch divides every operation among its threads, which then wait for each other: hundreds of times in a window of
 small products, and beside another busy process each wait can last until that one gives the core away. Pieces that
@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """Yields the result for each item, in order; as many at a time as PyTorch has threads, each on one core."""
     threads = torch.get_num_threads()
     if len(items) > 1:

@@ -16,7 +16,7 @@ from charlm.errors import CorpusError
 from charlm.text.vocabulary import Ids
 
 IGNORE = -1  # the target of a place that holds no character
-_AT_ONCE = 1 << 22  # symbols searched for boundaries together
+_SEARCHED_SYMBOLS = 1 << 22  # searched for boundaries at a time
 
 
 class Window(NamedTuple):
@@ -178,12 +178,15 @@ class _Plan(NamedTuple):
     windows: NDArray[np.int64]
 
 
-def line_bounds(ids: Ids, boundary_id: int) -> NDArray[Any]:
-    """Returns where lines that end with the boundary begin: line i is `ids[bounds[i] : bounds[i + 1]]`."""
+def line_bounds(ids: Ids, boundary_id: int, *, piece_size: int = _SEARCHED_SYMBOLS) -> NDArray[Any]:
+    """Returns where lines that end with the boundary begin: line i is `ids[bounds[i] : bounds[i + 1]]`.
+
+    The ids are searched `piece_size` at a time.
+    """
     dtype = np.uint32 if len(ids) < 1 << 32 else np.int64
     parts = [np.zeros(1, dtype)]
-    for start in range(0, len(ids), _AT_ONCE):
-        found = np.flatnonzero(ids[start : start + _AT_ONCE] == boundary_id)
+    for start in range(0, len(ids), piece_size):
+        found = np.flatnonzero(ids[start : start + piece_size] == boundary_id)
         parts.append((found + (start + 1)).astype(dtype))
     return np.concatenate(parts)
 

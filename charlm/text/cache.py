@@ -1,9 +1,9 @@
-"""Where encoded corpora lie: in memory if small, else in a file that is mapped, and kept for the next time.
+"""The cache of encoded corpora: small ones stay in memory, large ones lie in a file that is mapped and kept.
 
 A file of the cache is named by a key of the corpus's content and settings, written beside its place and renamed,
-and checked as a whole before it is used; a damaged one is made again. When all of them together grow beyond 8 GiB,
-those not used for longest are removed. Where nothing can be kept, a temporary file takes its place. What is written
-is left to `corpus`.
+and checked as a whole before it is used; a damaged one is made again. When the files together exceed a bound, those
+that were not used for the longest time are removed. Where no file can be kept, a temporary one takes its place.
+What is written is left to `corpus`.
 
     header | ids | what is known about them, as JSON
 """
@@ -17,22 +17,20 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from charlm.system.files import cache_folder
-from charlm.text import library
+from charlm.system.files import cache_folder, replace_file
 from charlm.text.vocabulary import Ids
 
-SMALL = 1 << 24  # bytes that may stay in memory
-_KEPT = 8 << 30  # bytes of all files together
-_ABANDONED = 86400.0  # seconds after which a file that nobody finished is removed
-_MAGIC = b"charlm 1"
+_ABANDONED_SECONDS = 86400.0  # after which a file that no process has finished is removed
+_MAGIC = b"charlm 2"
 _HEADER = struct.Struct("<8sQQI4x")  # magic, bytes of the ids, bytes of the JSON, CRC-32 of both
-_CHUNK = 1 << 20
+_READ_BYTES = 1 << 20
 
 
 class Encoded(NamedTuple):
@@ -48,11 +46,11 @@ class Encoded(NamedTuple):
 
 
 class IdsWriter:
-    """Writes ids behind each other, in the smallest type that holds them.
+    """Writes ids one after another, in the smallest type that holds them.
 
     Args:
-        file: empty.
-        symbols: V; ids are below it.
+        file: an empty file.
+        symbols: the size of the vocabulary, V; ids are below it.
     """
 
     def __init__(self, file: IO[bytes], symbols: int) -> None:
@@ -70,103 +68,107 @@ class IdsWriter:
         self._checksum = zlib.crc32(data, self._checksum)
 
     def finish(self, info: dict[str, Any]) -> None:
-        """Writes what is known about the ids, and the header."""
+        """Writes what is known about the ids, and the header, which makes the file valid."""
         data = json.dumps({**info, "dtype": self._dtype.str}).encode()
         self._file.write(data)
         self._file.seek(0)
         self._file.write(_HEADER.pack(_MAGIC, self._bytes, len(data), zlib.crc32(data, self._checksum)))
 
 
-def folder() -> Path | None:
-    """Returns the folder of encoded corpora, made if need be; None if nothing can be written there."""
-    try:
-        path = cache_folder() / "encoded"
-        path.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
-        return None
-    return path if os.access(path, os.W_OK) else None
+@dataclass(frozen=True)
+class Cache:
+    """The encoded corpora that are kept in `encoded` of the cache folder.
 
-
-def load(key: str) -> Encoded | None:
-    """Returns the encoded corpus of this key, or None if there is none or it is damaged."""
-    if (place := folder()) is None:
-        return None
-    path = _path(place, key)
-    try:
-        with path.open("rb") as file:
-            found = _read(file)
-    except OSError:
-        return None
-    with contextlib.suppress(OSError):
-        os.utime(path)  # used now
-    return found
-
-
-def save(key: str | None, symbols: int, write: Callable[[IdsWriter], dict[str, Any]]) -> Encoded:
-    """Stores an encoded corpus and returns it as it lies there.
-
-    Args:
-        key: to find it again; None: it is not kept.
-        symbols: V.
-        write: writes the ids and returns what is to be known about them. Called again where the first place has no
-            room.
-
-    Raises:
-        OSError: no place has room.
+    Attributes:
+        memory_bytes: up to this size, texts and ids stay in memory and are not kept.
+        max_bytes: the size of all kept files together; the newest one may exceed it alone.
     """
-    if key and (place := folder()):
-        path = _path(place, key)
+
+    memory_bytes: int = 1 << 24
+    max_bytes: int = 8 << 30
+
+    def folder(self) -> Path | None:
+        """Returns the folder, which is made if it is missing; None if nothing can be written there."""
+        try:
+            path = cache_folder() / "encoded"
+            path.mkdir(parents=True, exist_ok=True)
+        except (OSError, RuntimeError):  # RuntimeError: there is no home
+            return None
+        return path if os.access(path, os.W_OK) else None
+
+    def load(self, key: str) -> Encoded | None:
+        """Returns the encoded corpus of this key, or None if there is none or it is damaged."""
+        if (folder := self.folder()) is None:
+            return None
+        path = folder / f"{key}.ids"
+        try:
+            with path.open("rb") as file:
+                found = self._read(file)
+        except OSError:
+            return None
         with contextlib.suppress(OSError):
-            with library.replacing(path) as kept:
-                writer = IdsWriter(kept, symbols)
-                writer.finish(write(writer))
-            _prune(place, path)
-            if found := load(key):
-                return found
-    with SpooledTemporaryFile(max_size=SMALL) as file:
-        writer = IdsWriter(file, symbols)
-        writer.finish(write(writer))
-        found = _read(file)
-    if found is None:
-        raise OSError("the temporary file was damaged")
-    return found
+            os.utime(path)  # used now
+        return found
 
+    def save(self, key: str | None, symbols: int, write: Callable[[IdsWriter], dict[str, Any]]) -> Encoded:
+        """Stores an encoded corpus and returns it as it is stored.
 
-def _path(place: Path, key: str) -> Path:
-    return place / f"{key}.ids"
+        Args:
+            key: the name to find it again by; None: it is not kept.
+            symbols: the size of the vocabulary, V.
+            write: writes the ids and returns what is to be known about them. It is called again where the first
+                place has no room.
 
+        Raises:
+            OSError: no place has room.
+        """
+        if key and (folder := self.folder()):
+            path = folder / f"{key}.ids"
+            with contextlib.suppress(OSError):
+                with replace_file(path, shared=True) as kept:
+                    writer = IdsWriter(kept, symbols)
+                    writer.finish(write(writer))
+                self._prune(folder, path)
+                if found := self.load(key):
+                    return found
+        with SpooledTemporaryFile(max_size=self.memory_bytes) as file:
+            writer = IdsWriter(file, symbols)
+            writer.finish(write(writer))
+            found = self._read(file)
+        if found is None:
+            raise OSError("the temporary file was damaged")
+        return found
 
-def _read(file: IO[bytes]) -> Encoded | None:
-    """Reads what an `IdsWriter` wrote; None if it is damaged. Large ids are mapped and outlive the file's name."""
-    file.seek(0)
-    header = file.read(_HEADER.size)
-    if len(header) < _HEADER.size:
-        return None
-    magic, n_ids, n_info, checksum = _HEADER.unpack(header)
-    if magic != _MAGIC or file.seek(0, os.SEEK_END) != _HEADER.size + n_ids + n_info:
-        return None
-    file.seek(_HEADER.size)
-    found = 0
-    while chunk := file.read(_CHUNK):
-        found = zlib.crc32(chunk, found)
-    if found != checksum:
-        return None
-    file.seek(_HEADER.size + n_ids)
-    info = json.loads(file.read())
-    dtype = np.dtype(info["dtype"])
-    if n_ids > SMALL:
-        mapped = np.memmap(file, dtype, "r", _HEADER.size, n_ids // dtype.itemsize)
-        return Encoded(mapped.view(np.ndarray), info)
-    file.seek(_HEADER.size)
-    return Encoded(np.frombuffer(file.read(n_ids), dtype), info)
+    def _read(self, file: IO[bytes]) -> Encoded | None:
+        """Reads what an `IdsWriter` wrote; None if it is damaged. Large ids are mapped; they outlive the name."""
+        file.seek(0)
+        header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size:
+            return None
+        magic, n_ids, n_info, checksum = _HEADER.unpack(header)
+        if magic != _MAGIC or file.seek(0, os.SEEK_END) != _HEADER.size + n_ids + n_info:
+            return None
+        file.seek(_HEADER.size)
+        found = 0
+        while chunk := file.read(_READ_BYTES):
+            found = zlib.crc32(chunk, found)
+        if found != checksum:
+            return None
+        file.seek(_HEADER.size + n_ids)
+        info = json.loads(file.read())
+        dtype = np.dtype(info["dtype"])
+        if n_ids > self.memory_bytes:
+            mapped = np.memmap(file, dtype, "r", _HEADER.size, n_ids // dtype.itemsize)
+            return Encoded(mapped.view(np.ndarray), info)
+        file.seek(_HEADER.size)
+        return Encoded(np.frombuffer(file.read(n_ids), dtype), info)
 
-
-def _prune(place: Path, newest: Path) -> None:
-    """Removes what was not used for longest beyond the bound, and what was never finished."""
-    kept = 0
-    files = [(file.stat(), file) for file in place.iterdir()]
-    for status, file in sorted(files, key=lambda item: -item[0].st_mtime):
-        abandoned = file.suffix == ".tmp" and time.time() - status.st_mtime > _ABANDONED
-        kept += status.st_size
-        if (kept > _KEPT or abandoned) and file != newest:
-            file.unlink(missing_ok=True)
+    def _prune(self, folder: Path, newest: Path) -> None:
+        """Removes the files that were not used for the longest time beyond the bound, and those never finished."""
+        kept_bytes = 0
+        files = [(file.stat(), file) for file in folder.iterdir()]
+        for status, file in sorted(files, key=lambda item: -item[0].st_mtime):
+            abandoned = file.suffix == ".tmp" and time.time() - status.st_mtime > _ABANDONED_SECONDS
+            kept_bytes += status.st_size
+            if (kept_bytes > self.max_bytes or abandoned) and file != newest:
+                file.unlink(missing_ok=True)

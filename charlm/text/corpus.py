@@ -1,8 +1,8 @@
 """Corpora: from text to the ids of a training, a validation and a test split.
 
-A text is read once, piece by piece, into a copy that lies on disk unless it is small, since where it is to be split
-is known at its end only; the ids are written from there. Reading is left to `reading`, the place of the ids to
-`cache`, batching to `batches`.
+A text is read once, piece by piece, into a copy, which lies on disk unless it is small: where it is to be split is
+known only at its end. The ids are written from the copy. Reading is left to `reading`, storing the ids to `cache`,
+batches to `batches`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from charlm.errors import CorpusError
-from charlm.text import cache
+from charlm.text.cache import Cache, Encoded, IdsWriter
 from charlm.text.reading import STDIN, content_key, find_files, read_pieces
 from charlm.text.vocabulary import Ids, Vocabulary, normalize_pieces, to_bytes
 
-_PIECE = 1 << 20  # characters encoded at once
+if TYPE_CHECKING:
+    from charlm.config import CorpusConfig
+
+_PIECE_SIZE = 1 << 20  # bytes read at a time, and characters or symbols worked on at a time
+_DEFAULT_CACHE = Cache()
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Split:
 
     Attributes:
         ids: symbols, shape (N,); in lines framing every line ends with the boundary.
-        characters: the number of characters, newlines included; differs from N at byte level only.
+        characters: the number of characters, including newlines; it differs from N at byte level only.
         bytes: the size of the text in UTF-8.
     """
 
@@ -45,10 +49,10 @@ class Split:
         """Encodes a normalised text."""
         return cls(vocabulary.encode(text), len(text), len(to_bytes(text)))
 
-    def count(self, symbol_id: int | None) -> int:
-        """Counts a symbol."""
-        starts = range(0, len(self.ids), _PIECE)
-        return sum(int((self.ids[start : start + _PIECE] == symbol_id).sum()) for start in starts)
+    def count(self, symbol_id: int | None, *, piece_size: int = _PIECE_SIZE) -> int:
+        """Counts a symbol, looking at `piece_size` symbols at a time."""
+        starts = range(0, len(self.ids), piece_size)
+        return sum(int((self.ids[start : start + piece_size] == symbol_id).sum()) for start in starts)
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,12 @@ class Corpus:
     """A text, encoded and split.
 
     Attributes:
-        vocabulary: built from the training split, so that the others are honestly new.
-        train: what is learnt from.
-        validation: chooses the best weights.
-        test: never looked at in training.
-        key: of vocabulary, training and validation text: tells whether a run goes on with what it began with.
-        notes: what a person should know about the reading, for example lines left out.
+        vocabulary: built from the training split alone, so that the other splits are new to it.
+        train: the text to learn from.
+        validation: the text that the best weights are chosen by.
+        test: the text that training never looks at.
+        key: a checksum of vocabulary, training and validation text, by which a resumed run knows its corpus.
+        notes: what the user should know, for example how many lines were left out.
     """
 
     vocabulary: Vocabulary
@@ -73,98 +77,92 @@ class Corpus:
 
 
 def load_corpus(
-    paths: str | Sequence[str],
-    *,
-    framing: str = "stream",
-    level: str = "character",
-    validation: float = 0.1,
-    test: float = 0.0,
-    normalization: str = "none",
-    lowercase: bool = False,
-    min_count: int = 1,
-    max_line_length: int | None = None,
+    config: CorpusConfig,
     known: Sequence[str] = (),
+    *,
+    cache: Cache = _DEFAULT_CACHE,
+    piece_size: int = _PIECE_SIZE,
 ) -> Corpus:
     """Reads, normalises, splits and encodes a corpus, in memory that does not grow with it.
 
-    What was made of files of more than 16 MiB is kept on disk (see `cache`) and used again as long as the content
-    of the files and the settings are the same.
+    What was made of large files is kept on disk (see `cache`), and used again as long as the content of the files
+    and the settings are the same.
 
     Args:
-        paths: see `read_text`.
-        framing: `stream` splits by characters, `lines` by lines.
-        level: `character` or `byte`.
-        validation: share of the text held out after the training part.
-        test: share after that.
-        normalization: `none`, `nfc` or `nfkc`.
-        lowercase: whether letters are turned into small ones.
-        min_count: rarer characters of the training split become `<unk>`.
-        max_line_length: in lines framing, longer lines are left out.
+        config: what to read, and how it becomes numbers.
         known: characters that the vocabulary has in any case; see `Vocabulary.build`.
+        cache: where large encoded corpora are kept.
+        piece_size: the number of bytes read, and of characters encoded, at a time.
 
     Raises:
-        CorpusError: nothing to read, not text, or too small for the split.
+        CorpusError: there is nothing to read, it is not text, or it is too small for the split.
     """
-    paths = [paths] if isinstance(paths, str) else list(paths)
-    settings = (framing, level, validation, test, normalization, lowercase, min_count, max_line_length, list(known))
-    key = _key(paths, settings)
+    paths = [config.path] if isinstance(config.path, str) else config.path
+    key = _cache_key(paths, config, known, cache)
     if key and (kept := cache.load(key)):
         return _corpus(kept)
     notes: list[str] = []
-    pieces = normalize_pieces(read_pieces(paths, level=level), normalization, lowercase)
-    if framing == "lines":
-        pieces = _tidy_lines(pieces, max_line_length, notes)
+    read = read_pieces(paths, level=config.level, read_bytes=piece_size)
+    pieces = normalize_pieces(read, config.normalization, config.lowercase)
+    if config.framing == "lines":
+        pieces = _filter_lines(pieces, config.max_line_length, notes)
     try:
-        with _scratch(cache.folder() if key else None) as file:
-            text = _Text(file, pieces, "lines" if framing == "lines" else "characters")
-            sizes = _cut(text.size, validation, test, text.unit)
+        with _open_scratch(cache, keep=key is not None) as file:
+            text = _StoredText(file, pieces, "lines" if config.framing == "lines" else "characters", piece_size)
+            sizes = _split_sizes(text.size, config.validation, config.test, text.unit)
             train = (part for split, part in text.parts(sizes) if split == 0)
-            vocabulary = Vocabulary.build(
-                train,
-                framing=framing,
-                level=level,
-                normalization=normalization,
-                lowercase=lowercase,
-                min_count=min_count,
-                known=known,
-            )
-            if key and key != _key(paths, settings):
+            settings = config.model_dump(include={"framing", "level", "normalization", "lowercase", "min_count"})
+            vocabulary = Vocabulary.build(train, known=known, **settings)
+            if key and key != _cache_key(paths, config, known, cache):
                 key = None  # somebody wrote into the files meanwhile
-            return _corpus(_encode(text, sizes, vocabulary, key, notes))
+            return _corpus(_encode(text, sizes, vocabulary, cache, key, notes))
     except OSError as error:
         raise _no_room(error) from None
 
 
-def load_held_out(paths: str | Sequence[str], vocabulary: Vocabulary) -> Split:
+def load_held_out(
+    paths: str | Sequence[str],
+    vocabulary: Vocabulary,
+    *,
+    cache: Cache = _DEFAULT_CACHE,
+    piece_size: int = _PIECE_SIZE,
+) -> Split:
     """Reads text to evaluate a model on, framed and normalised as the model's own corpus was.
 
+    Args:
+        paths: see `read_text`.
+        vocabulary: the vocabulary of the model.
+        cache: decides which ids stay in memory; nothing is kept there.
+        piece_size: the number of bytes read, and of characters encoded, at a time.
+
     Raises:
-        CorpusError: nothing to read, or not text.
+        CorpusError: there is nothing to read, or it is not text.
     """
     paths = [paths] if isinstance(paths, str) else list(paths)
-    read = read_pieces(paths, level=vocabulary.level)
+    read = read_pieces(paths, level=vocabulary.level, read_bytes=piece_size)
     pieces = normalize_pieces(read, vocabulary.normalization, vocabulary.lowercase)
     if vocabulary.framing == "lines":
-        pieces = _tidy_lines(pieces, None, [])
+        pieces = _filter_lines(pieces, None, [])
     try:
-        with _scratch() as file:
-            text = _Text(file, pieces, "characters")
-            return _splits(_encode(text, (text.size, 0, 0), vocabulary))[0]
+        with _open_scratch(cache) as file:
+            text = _StoredText(file, pieces, "characters", piece_size)
+            return _splits(_encode(text, (text.size, 0, 0), vocabulary, cache))[0]
     except OSError as error:
         raise _no_room(error) from None
 
 
-def _key(paths: Sequence[str], settings: tuple[object, ...]) -> str | None:
+def _cache_key(paths: Sequence[str], config: CorpusConfig, known: Sequence[str], cache: Cache) -> str | None:
     """Returns the name of an encoded corpus in the cache, or None if it is not worth keeping.
 
-    It is drawn from the content of the files, not from their dates: two gigabytes are read in a second, and no
-    copy, clock or network drive can make an old encoding pass for that of a new text.
+    It is made from the content of the files, not from their dates: two gigabytes are read in a second, and no copy,
+    clock or network drive can make an old encoding pass for that of a new text.
     """
     files = find_files(paths)
-    if STDIN in files or sum(Path(file).stat().st_size for file in files) <= cache.SMALL:
+    if STDIN in files or sum(Path(file).stat().st_size for file in files) <= cache.memory_bytes:
         return None
-    known = [content_key(files), settings, unicodedata.unidata_version]
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+    settings = config.model_dump(exclude={"path"})
+    parts = [content_key(files), settings, list(known), unicodedata.unidata_version]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _no_room(error: OSError) -> CorpusError:
@@ -174,10 +172,11 @@ def _no_room(error: OSError) -> CorpusError:
     )
 
 
-def _scratch(folder: Path | None = None) -> SpooledTemporaryFile[str]:
-    """Opens a file for a text: in memory while it is small, then in the folder or where temporary files go."""
+def _open_scratch(cache: Cache, *, keep: bool = False) -> SpooledTemporaryFile[str]:
+    """Opens a file for a text: in memory while it is small, then on disk, beside the ids where those are kept."""
+    folder = cache.folder() if keep else None
     return SpooledTemporaryFile(
-        cache.SMALL,
+        cache.memory_bytes,
         "w+",
         encoding="utf-8",
         errors="surrogatepass",
@@ -186,20 +185,22 @@ def _scratch(folder: Path | None = None) -> SpooledTemporaryFile[str]:
     )
 
 
-class _Text:
-    """A whole text, read once.
+class _StoredText:
+    """The copy of a whole text, which is read once.
 
     Args:
-        file: where it is put.
-        pieces: of the text.
-        unit: what it is measured in: `characters` or `lines`.
+        file: the file that the text is copied into.
+        pieces: the pieces of the text.
+        unit: what it is measured in, `characters` or `lines`.
+        piece_size: the number of characters in a piece that is read back.
 
     Attributes:
-        size: in this unit.
+        size: the size of the text in this unit.
     """
 
-    def __init__(self, file: IO[str], pieces: Iterable[str], unit: str) -> None:
+    def __init__(self, file: IO[str], pieces: Iterable[str], unit: str, piece_size: int) -> None:
         self._file = file
+        self._piece_size = piece_size
         self.unit = unit
         self.size = 0
         for piece in pieces:
@@ -213,21 +214,21 @@ class _Text:
         """Yields the text in pieces, each with the number of the split that it belongs to."""
         self._file.seek(0)
         split, left = 0, sizes[0]
-        while piece := self._file.read(_PIECE):
+        while piece := self._file.read(self._piece_size):
             while piece:
                 while not left:
                     split += 1
                     left = sizes[split]
                 part = piece
                 if self._measure(piece) >= left:
-                    part = piece[: left if self.unit == "characters" else _behind_line(piece, left)]
+                    part = piece[: left if self.unit == "characters" else _line_end(piece, left)]
                 yield split, part
                 left -= self._measure(part)
                 piece = piece[len(part) :]
 
 
-def _behind_line(piece: str, number: int) -> int:
-    """Returns where the line of this number, from 1, has ended."""
+def _line_end(piece: str, number: int) -> int:
+    """Returns the index behind the line of this number, counted from 1."""
     end = 0
     for _ in range(number):
         end = piece.index("\n", end) + 1
@@ -235,11 +236,16 @@ def _behind_line(piece: str, number: int) -> int:
 
 
 def _encode(
-    text: _Text, sizes: Sequence[int], vocabulary: Vocabulary, key: str | None = None, notes: Sequence[str] = ()
-) -> cache.Encoded:
-    """Writes the ids of all splits behind each other."""
+    text: _StoredText,
+    sizes: Sequence[int],
+    vocabulary: Vocabulary,
+    cache: Cache,
+    key: str | None = None,
+    notes: Sequence[str] = (),
+) -> Encoded:
+    """Writes the ids of all splits one after another."""
 
-    def write(file: cache.IdsWriter) -> dict[str, Any]:
+    def write(file: IdsWriter) -> dict[str, Any]:
         measured = [[0, 0, 0] for _ in sizes]  # symbols, characters, bytes
         described = vocabulary.to_json()
         corpus_key = hashlib.sha256(described.encode())
@@ -255,14 +261,14 @@ def _encode(
     return cache.save(key, len(vocabulary), write)
 
 
-def _corpus(encoded: cache.Encoded) -> Corpus:
+def _corpus(encoded: Encoded) -> Corpus:
     info = encoded.info
     train, validation, test = _splits(encoded)
     vocabulary = Vocabulary.from_json(info["vocabulary"])
     return Corpus(vocabulary, train, validation, test, info["key"], info["notes"])
 
 
-def _splits(encoded: cache.Encoded) -> list[Split]:
+def _splits(encoded: Encoded) -> list[Split]:
     splits, start = [], 0
     for symbols, characters, size in encoded.info["splits"]:
         splits.append(Split(encoded.ids[start : start + symbols], characters, size))
@@ -270,9 +276,9 @@ def _splits(encoded: cache.Encoded) -> list[Split]:
     return splits
 
 
-def _tidy_lines(pieces: Iterable[str], max_line_length: int | None, notes: list[str]) -> Iterator[str]:
-    """Leaves out empty and overlong lines and ends each line with a newline."""
-    begun: list[str] = []  # pieces of a line whose end has not come yet
+def _filter_lines(pieces: Iterable[str], max_line_length: int | None, notes: list[str]) -> Iterator[str]:
+    """Leaves out empty and overlong lines, and ends each line with a newline."""
+    begun: list[str] = []  # pieces of a line whose end has not arrived yet
     n_lines = n_kept = 0
     for piece in itertools.chain(pieces, ["\n"]):
         first, *rest = piece.split("\n")
@@ -296,7 +302,7 @@ def _tidy_lines(pieces: Iterable[str], max_line_length: int | None, notes: list[
         )
 
 
-def _cut(total: int, validation: float, test: float, unit: str) -> tuple[int, int, int]:
+def _split_sizes(total: int, validation: float, test: float, unit: str) -> tuple[int, int, int]:
     """Returns the sizes of the three splits of `total` characters or lines."""
     if validation + test >= 1:
         raise CorpusError(
@@ -327,12 +333,12 @@ class TextStatistics:
     """What `charlm corpus stats` shows.
 
     Attributes:
-        characters: newlines included.
-        bytes: in UTF-8.
-        lines: the last one counts though it may lack a newline.
-        vocabulary: distinct characters.
+        characters: the number of characters, including newlines.
+        bytes: the size in UTF-8.
+        lines: the number of lines; the last one counts even if it lacks a newline.
+        vocabulary: the number of distinct characters.
         frequent: the most frequent characters with their counts.
-        rare: characters that occur once or twice with their counts, rarest first.
+        rare: characters that occur once or twice, with their counts, rarest first.
         longest: the longest lines as (line number from 1, characters).
     """
 

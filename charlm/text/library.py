@@ -1,10 +1,11 @@
-"""The corpora that charlm knows by name, and how each becomes one local text file.
+"""Known corpora: the texts that have a name, and how each becomes one local file.
 
-Three kinds: texts that come with charlm, the running interpreter's own standard library, and
-public texts that are downloaded once. A download is used only after its SHA-256 is checked, and
-every finished file is replaced atomically, so a file that is there is whole. Reading a text,
-framing it and making a vocabulary are left to the other modules of this package.
+There are three kinds: texts that come with charlm, the standard library of the running interpreter, and public
+texts that are downloaded once. A download is used only after its SHA-256 is checked, and every finished file is
+replaced as a whole, so a file that is there is complete. Reading is left to `reading`.
 """
+
+from __future__ import annotations
 
 import difflib
 import hashlib
@@ -12,38 +13,37 @@ import os
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from charlm.errors import CorpusError
-from charlm.system.files import cache_folder
+from charlm.system.files import cache_folder, replace_file
 
 Progress = Callable[[int, int | None], None]
 
-_CHUNK = 1 << 16  # bytes
-_ZIP_HEADERS = 1 << 16  # bytes by which an archive may be larger than the one text wanted from it
-_LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
+_READ_BYTES = 1 << 16
+_ZIP_HEADER_BYTES = 1 << 16  # by which an archive may be larger than the one text wanted from it
+_LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test"}  # folders of the standard library
 
 
 @dataclass(frozen=True)
 class KnownCorpus:
-    """One corpus that has a name.
+    """A corpus that has a name.
 
     Attributes:
-        name: What the user types.
-        kind: `shipped` with charlm, `public` (downloaded), or `python` (built here).
-        description: One line for a list.
-        size_bytes: Bytes of the finished text file; None if not known yet.
-        licence: The licence of the text.
-        sha256: Of the file itself if shipped, of the download if public, else None.
-        url: Where the download lies; None if there is none.
-        member: The one file wanted from a zip archive; None if the download is the text itself.
+        name: what the user types.
+        kind: `shipped` with charlm, `public` (downloaded), or `python` (built on this machine).
+        description: one line for a list.
+        size_bytes: the size of the finished text file; None if it is not known yet.
+        licence: the licence of the text.
+        sha256: the checksum of the file itself if it is shipped, of the download if it is public, else None.
+        url: the address of the download; None if there is none.
+        member: the name of the text in a zip archive; None if the download is the text itself.
     """
 
     name: str
@@ -61,18 +61,15 @@ _SHIPPED = {
     "chinese": "everyday sentences in simplified Chinese, one a line",
 }
 
-# Where the checksums and sizes come from:
-#   tiny-shakespeare  computed from char-rnn's file; equal to dataset_infos.json of Hugging Face
-#                     `datasets` (tiny_shakespeare)
+# Sources of the checksums and sizes:
+#   tiny-shakespeare  computed from char-rnn's file; equal to dataset_infos.json of Hugging Face `datasets`
 #   names             computed from makemore's names.txt
-#   text8             pinned alike by many independent word2vec and language-model projects;
-#                     10^8 bytes by Matt Mahoney's definition of it
-#   enwik8            dataset_infos.json of Hugging Face `datasets` (enwik8); size from Matt
-#                     Mahoney's "About the Test Data"
-#   wikitext-2        dataset_infos.json of Hugging Face `datasets` (wikitext-2-raw-v1); address
-#                     from Quettos-open-accelerator, which pins the same sum; size from metria
-#   tiny-stories      the Git LFS pointer of roneneldan/TinyStories at the revision in the address,
-#                     as pinned by inkling-quant and others
+#   text8             many independent word2vec and language-model projects; 10^8 bytes by Matt Mahoney's definition
+#   enwik8            dataset_infos.json of Hugging Face `datasets`; size from Matt Mahoney's "About the Test Data"
+#   wikitext-2        dataset_infos.json of Hugging Face `datasets` (wikitext-2-raw-v1); address from
+#                     Quettos-open-accelerator, which pins the same checksum; size from metria
+#   tiny-stories      the Git LFS pointer of roneneldan/TinyStories at the revision in the address, as pinned by
+#                     inkling-quant and others
 _PUBLIC = (
     KnownCorpus(
         name="tiny-shakespeare",
@@ -135,7 +132,7 @@ _PUBLIC = (
 
 
 def known_corpora() -> list[KnownCorpus]:
-    """Every corpus with a name: the shipped ones that are there, `python`, then the public ones."""
+    """Lists every corpus with a name: the shipped ones that are there, `python`, then the public ones."""
     corpora = []
     for name, description in _SHIPPED.items():
         path = _shipped_path(name)
@@ -151,10 +148,10 @@ def known_corpora() -> list[KnownCorpus]:
 
 
 def known_corpus(name: str) -> KnownCorpus:
-    """The corpus of this name.
+    """Returns the corpus of this name.
 
     Raises:
-        CorpusError: There is none; the message suggests the nearest names.
+        CorpusError: there is none; the message suggests the nearest names.
     """
     corpora = {corpus.name: corpus for corpus in known_corpora()}
     if name not in corpora:
@@ -165,32 +162,32 @@ def known_corpus(name: str) -> KnownCorpus:
 
 
 def fetch(
-    name: str,
+    name: str | KnownCorpus,
     *,
     progress: Progress | None = None,
     folder: Path | None = None,
     source: str | None = None,
     timeout: float = 30.0,
 ) -> Path:
-    """The local text file of a known corpus, downloaded or built first if it is not there.
+    """Returns the local text file of a known corpus, which is downloaded or built first if it is not there.
 
-    An interrupted download stays beside the target as `*.part`, and the next call goes on from it.
-    A download placed by hand where the error message says is checked and used.
+    An interrupted download stays beside the target as `*.part`, and the next call resumes it. A download that was
+    placed by hand where the error message says is checked and used.
 
     Args:
-        name: One of `known_corpora()`.
-        progress: Called during a download with the bytes done and the bytes in all (None if the
-            server does not say).
-        folder: Where to keep it; by default `corpora` in `cache_folder()`.
-        source: An address to download from instead of the corpus's own, such as a mirror.
-        timeout: Seconds to wait for the network at any one step.
+        name: the name of a known corpus, or a corpus itself, such as one that `known_corpora()` does not list.
+        progress: called during a download with the number of bytes done and of all bytes (None if the server does
+            not tell).
+        folder: the folder to keep it in; by default `corpora` in `cache_folder()`.
+        source: an address to download from instead of the corpus's own, such as a mirror.
+        timeout: seconds to wait for the network at any one step.
 
     Raises:
-        CorpusError: The name is unknown, the network or the disk fails, or a checksum differs.
+        CorpusError: the name is unknown, the network or the disk fails, or a checksum differs.
     """
-    corpus = known_corpus(name)
+    corpus = name if isinstance(name, KnownCorpus) else known_corpus(name)
     if corpus.kind == "shipped":
-        return _shipped_path(name)
+        return _shipped_path(corpus.name)
     folder = _corpora_folder() if folder is None else folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,27 +197,30 @@ def fetch(
         return _public(corpus, folder, source or corpus.url or "", report, timeout)
     except OSError as error:  # the network's own errors have become CorpusError by here
         raise CorpusError(
-            f"corpus {name!r} cannot be stored in {folder} ({error}): make room there, or set "
-            "CHARLM_CACHE to another folder"
+            f"corpus {corpus.name!r} cannot be stored in {folder} ({error}): make room there, or set CHARLM_CACHE "
+            "to another folder"
         ) from error
 
 
-def find(name: str) -> Path | None:
-    """The text file of a corpus that needs no network, else None (also for an unknown name).
+def find(name: str | KnownCorpus) -> Path | None:
+    """Returns the text file of a corpus if that takes no network, else None (also for an unknown name).
 
-    `python` is built if need be, and a download placed by hand is checked and used.
+    `python` is built if it is missing, and a download that was placed by hand is checked and used.
+
+    Args:
+        name: see `fetch`.
 
     Raises:
-        CorpusError: A file placed by hand has the wrong checksum, or the disk fails.
+        CorpusError: a file placed by hand has the wrong checksum, or the disk fails.
     """
-    corpus = next((corpus for corpus in known_corpora() if corpus.name == name), None)
+    corpus = name if isinstance(name, KnownCorpus) else {c.name: c for c in known_corpora()}.get(name)
     if corpus is None:
         return None
     if corpus.kind == "public":
         text, download = _places(corpus, _corpora_folder())
         if not (download.is_file() or _has_size(text, corpus.size_bytes)):
             return None
-    return fetch(name)
+    return fetch(corpus)
 
 
 def _corpora_folder() -> Path:
@@ -229,7 +229,7 @@ def _corpora_folder() -> Path:
 
 def _shipped_path(name: str) -> Path:
     package = Path(__file__).resolve().parent.parent
-    inside = package / "data"  # in an installed package; in a checkout it lies beside the package
+    inside = package / "data"  # of an installed package; in a checkout the data lie beside the package
     return (inside if inside.is_dir() else package.parent / "data") / f"{name}.txt"
 
 
@@ -239,17 +239,17 @@ def _python_path(folder: Path) -> Path:
 
 
 def _build_python(target: Path) -> Path:
-    """Join the UTF-8 sources of the standard library, in the order of their paths."""
+    """Joins the UTF-8 sources of the standard library, in the order of their paths."""
     if target.is_file():
         return target
     library = Path(sysconfig.get_path("stdlib"))
     sources: list[Path] = []
     for folder, subfolders, files in os.walk(library):
-        subfolders[:] = set(subfolders) - _LEFT_OUT  # os.walk does not enter what is taken away
+        subfolders[:] = set(subfolders) - _LEFT_OUT  # os.walk does not enter what is removed here
         sources += [Path(folder, file) for file in files if file.endswith(".py")]
     if not sources:
         raise CorpusError(f"this Python has no library sources in {library} to build a corpus from")
-    with replacing(target) as file:
+    with replace_file(target, shared=True) as file:
         for path in sorted(sources):
             content = path.read_bytes()
             try:
@@ -261,7 +261,7 @@ def _build_python(target: Path) -> Path:
 
 
 def _places(corpus: KnownCorpus, folder: Path) -> tuple[Path, Path]:
-    """Where the finished text and the download lie: one file, unless the download is a zip."""
+    """Returns the paths of the finished text and of the download: one file, unless the download is an archive."""
     text = folder / f"{corpus.name}.txt"
     return text, text.with_suffix(".zip") if corpus.member else text
 
@@ -274,8 +274,8 @@ def _public(corpus: KnownCorpus, folder: Path, url: str, report: Progress, timeo
         _download(corpus, url, download, report, timeout)
     elif (got := _sha256(download)) != corpus.sha256:
         raise CorpusError(
-            f"{download} is not the download of corpus {corpus.name!r}: its SHA-256 should be "
-            f"{corpus.sha256} but is {got}; delete it and run again"
+            f"{download} is not the download of corpus {corpus.name!r}: its SHA-256 should be {corpus.sha256} but "
+            f"is {got}; delete it and run again"
         )
     if corpus.member:
         _unpack(corpus, corpus.member, download, text)
@@ -283,31 +283,30 @@ def _public(corpus: KnownCorpus, folder: Path, url: str, report: Progress, timeo
 
 
 def _download(corpus: KnownCorpus, url: str, path: Path, report: Progress, timeout: float) -> None:
-    """Bring the download to `path`, which appears only when its checksum is right."""
+    """Downloads to `path`, which appears only once its checksum is right."""
     part = path.with_name(f"{path.name}.part")
     if not (part.is_file() and _sha256(part) == corpus.sha256):
         try:
-            _transfer(url, part, report, timeout, limit=(corpus.size_bytes or 0) + _ZIP_HEADERS)
+            _transfer(url, part, report, timeout, limit_bytes=(corpus.size_bytes or 0) + _ZIP_HEADER_BYTES)
         except (OSError, HTTPException, ValueError) as error:  # ValueError: not an address, or too much
             reason = error.reason if type(error) is URLError else error
             raise CorpusError(
-                f"corpus {corpus.name!r} cannot be downloaded ({reason}): run again when the "
-                f"network is there, or download {url} by any means, put it at {path}, and run "
-                "again"
+                f"corpus {corpus.name!r} cannot be downloaded ({reason}): run again when the network is available, "
+                f"or download {url} by any means, put it at {path}, and run again"
             ) from error
     if (got := _sha256(part)) != corpus.sha256:
         part.unlink()
         raise CorpusError(
-            f"{url} did not give corpus {corpus.name!r}: its SHA-256 should be {corpus.sha256} but "
-            f"is {got}; the download was deleted"
+            f"{url} did not give corpus {corpus.name!r}: its SHA-256 should be {corpus.sha256} but is {got}; the "
+            "download was deleted"
         )
     part.replace(path)
 
 
-def _transfer(url: str, part: Path, report: Progress, timeout: float, limit: int) -> None:
-    """Download `url` into `part`, going on from the bytes already in it (RFC 9110, 14.2).
+def _transfer(url: str, part: Path, report: Progress, timeout: float, limit_bytes: int) -> None:
+    """Downloads `url` into `part`, resuming after the bytes already in it (RFC 9110, 14.2).
 
-    A server that sends more than `limit` bytes does not have the corpus, and must not fill the disk.
+    A server that sends more than `limit_bytes` does not have the corpus, and must not fill the disk.
     """
     done = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": "charlm"}  # some hosts refuse urllib's own
@@ -319,8 +318,8 @@ def _transfer(url: str, part: Path, report: Progress, timeout: float, limit: int
         error.close()
         if error.code != 416 or not done:
             raise
-        part.unlink()  # 416: the server's file ends before ours does, so ours is of another one
-        _transfer(url, part, report, timeout, limit)
+        part.unlink()  # 416: the server's file is shorter than this part, which is thus of another file
+        _transfer(url, part, report, timeout, limit_bytes)
         return
     with response:
         resumed = response.status == 206  # 200: the server ignores Range and sends it all
@@ -328,32 +327,32 @@ def _transfer(url: str, part: Path, report: Progress, timeout: float, limit: int
         length = response.headers["Content-Length"]
         total = done + int(length) if length else None
         with part.open("ab" if resumed else "wb") as file:
-            while chunk := response.read(_CHUNK):
+            while chunk := response.read(_READ_BYTES):
                 done += len(chunk)
-                if done > limit:
+                if done > limit_bytes:
                     part.unlink()
-                    raise ValueError(f"more than the {limit:,} bytes it can have; the download was deleted")
+                    raise ValueError(f"more than the {limit_bytes:,} bytes it can have; the download was deleted")
                 file.write(chunk)
                 report(done, total)
             file.flush()
             os.fsync(file.fileno())
-    if total is not None and done < total:  # http.client reports no early end of a plain body
+    if total is not None and done < total:  # http.client does not report that a plain body ends early
         raise ConnectionError(f"the connection ended after {done:,} of {total:,} bytes")
 
 
 def _unpack(corpus: KnownCorpus, member: str, archive: Path, target: Path) -> None:
-    """Write one member to `target`; no path in the archive is ever used as a path on disk."""
-    limit = corpus.size_bytes or 0
+    """Writes one member of an archive to `target`; no path in the archive is ever used as a path on disk."""
+    limit_bytes = corpus.size_bytes or 0
     with (
         zipfile.ZipFile(archive) as opened,
         opened.open(member) as packed,
-        replacing(target) as file,
+        replace_file(target, shared=True) as file,
     ):
-        while chunk := packed.read(_CHUNK):
-            if file.tell() + len(chunk) > limit:
+        while chunk := packed.read(_READ_BYTES):
+            if file.tell() + len(chunk) > limit_bytes:
                 raise CorpusError(
-                    f"{member} in {archive} is larger than the {limit:,} bytes of corpus "
-                    f"{corpus.name!r}: it was not unpacked"
+                    f"{member} in {archive} is larger than the {limit_bytes:,} bytes of corpus {corpus.name!r}: "
+                    "it was not unpacked"
                 )
             file.write(chunk)
 
@@ -365,17 +364,3 @@ def _has_size(path: Path, size: int | None) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[BinaryIO]:
-    """A file written beside `target` that takes its place, synced, if the block succeeds."""
-    beside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)

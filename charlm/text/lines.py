@@ -1,27 +1,24 @@
-"""Lines of a file or of standard input, in batches that never wait for more than there is."""
+"""Sentences: the lines of a file or of standard input, in batches that never wait for more than there is."""
 
 from __future__ import annotations
 
-import gzip
-import sys
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 from charlm.errors import InputError
+from charlm.text.source import decode_utf8, not_utf8, read_chunks
 
-_BYTES = 1 << 16  # read at once: what a pipe holds
-_MOST = 1024  # lines in one batch
-LONGEST = 1 << 22  # bytes of a line, characters of a prompt; a score holds a hundred times as much
-
-
-class _Reader(Protocol):
-    def read1(self, size: int, /) -> bytes: ...
+MAX_LINE_BYTES = 1 << 22  # a score takes a hundred times as much memory
+_READ_BYTES = 1 << 16  # what a pipe holds
+_MAX_BATCH_LINES = 1024
 
 
-class Numbered:
-    """Passes lines on, and knows the number of the last."""
+class LineCounter:
+    """Passes lines on, and knows the number of the last one.
+
+    Attributes:
+        number: of the last line, from 1; 0 before the first.
+    """
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = lines
@@ -34,52 +31,37 @@ class Numbered:
 
 
 def name_of(path: Path | None) -> str:
-    """What messages call a source of lines; None: standard input."""
+    """Returns what messages call a source of lines; None: standard input."""
     return "standard input" if path is None else str(path)
 
 
-def batches_as_they_come(path: Path | None, level: str) -> Iterator[list[str]]:
-    """Yields the lines that have come so far, at least one and at most 1,024 at a time.
+def read_line_batches(path: Path | None, level: str) -> Iterator[list[str]]:
+    """Yields the lines that have arrived so far, at least one and at most 1,024 at a time.
 
     So a fast writer is read in large batches, a program that waits for each answer gets it at once, and memory
     does not grow with the input.
 
     Args:
-        path: the file, which may be a .gz; None: standard input.
-        level: at `byte` level bytes that are not UTF-8 pass as lone surrogates.
+        path: the file, which may be a `.gz`; None: standard input.
+        level: at `byte` level, bytes that are not UTF-8 become lone surrogates.
 
     Raises:
-        InputError: the file cannot be read, or a line is not UTF-8 or endless.
+        InputError: the source cannot be read, a line is not UTF-8, or it is longer than a sentence can be.
     """
-    if path is None:
-        yield from _batches(sys.stdin.buffer, name_of(path), level)  # type: ignore[arg-type]
-        return
-    try:
-        file = gzip.open(path) if path.suffix == ".gz" else open(path, "rb")  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    with file:
-        yield from _batches(file, name_of(path), level)
-
-
-def _batches(file: _Reader, name: str, level: str) -> Iterator[list[str]]:
-    errors = "surrogateescape" if level == "byte" else "strict"
+    name = name_of(path)
     batch: list[str] = []
     number = 0
-    for lines in _complete_lines(file, name):
+    for lines in _complete_lines(read_chunks(path, _READ_BYTES, name=name, as_they_come=True), name):
         for line in lines:
             number += 1
             try:
-                text = line.decode("utf-8-sig" if number == 1 and level != "byte" else "utf-8", errors)
+                text, _ = decode_utf8(line, level, beginning=number == 1)
             except UnicodeDecodeError as error:
                 if batch:
                     yield batch
-                raise InputError(
-                    f"{name}, line {number}: not UTF-8: byte 0x{error.object[error.start]:02x} "
-                    f"at offset {error.start} of the line"
-                ) from None
+                raise not_utf8(f"{name}, line {number}", error, f"at offset {error.start} of the line") from None
             batch.append(text.removesuffix("\r"))
-            if len(batch) == _MOST:
+            if len(batch) == _MAX_BATCH_LINES:
                 yield batch
                 batch = []
         if batch:
@@ -87,31 +69,27 @@ def _batches(file: _Reader, name: str, level: str) -> Iterator[list[str]]:
             batch = []
 
 
-def _complete_lines(file: _Reader, name: str) -> Iterator[list[bytes]]:
-    """Yields the lines, without their newlines, that each read completes."""
-    begun: list[bytes] = []  # pieces of a line whose end has not come yet
-    held, number = 0, 1  # their bytes, and the number of the line
-    while True:
-        try:
-            chunk = file.read1(_BYTES)
-        except OSError as error:
-            raise InputError(f"{name}: cannot be read: {error.strerror or error}") from None
-        except (EOFError, zlib.error) as error:
-            raise InputError(f"{name}: damaged gzip file: {error}") from None
-        if not chunk:
-            break
+def _complete_lines(chunks: Iterable[bytes], name: str) -> Iterator[list[bytes]]:
+    """Yields the lines, without their newlines, that each chunk completes.
+
+    Raises:
+        InputError: a line is too long.
+    """
+    begun: list[bytes] = []  # pieces of a line whose end has not arrived yet
+    begun_bytes, number = 0, 1  # the size of these pieces, and the number of their line
+    for chunk in chunks:
         first, *rest = chunk.split(b"\n")
         begun.append(first)
-        held += len(first)
-        if held > LONGEST:
+        begun_bytes += len(first)
+        if begun_bytes > MAX_LINE_BYTES:
             raise InputError(
-                f"{name}, line {number}: longer than {LONGEST:,} bytes, which no sentence is; break it into lines, "
-                "or measure the text as a whole with `charlm eval`"
+                f"{name}, line {number}: longer than {MAX_LINE_BYTES:,} bytes, which no sentence is; break it into "
+                "lines, or measure the text as a whole with `charlm eval`"
             )
         if rest:
             yield [b"".join(begun), *rest[:-1]]
             begun = [rest[-1]]
-            held = len(rest[-1])
+            begun_bytes = len(rest[-1])
             number += len(rest)
     if last := b"".join(begun):
         yield [last]

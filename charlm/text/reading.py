@@ -1,58 +1,66 @@
-"""Reading: from paths to text, piece by piece, so that a text may be larger than memory.
+"""Corpora: from the paths of a configuration to text, piece by piece, so that it may be larger than memory.
 
-Splitting and encoding are left to `corpus`, known corpora and downloads to `library`.
+Opening and decoding are left to `source`, splitting and encoding to `corpus`, known corpora to `library`.
 """
 
 from __future__ import annotations
 
-import codecs
 import glob
-import gzip
 import hashlib
 import io
 import itertools
-import math
-import sys
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import BinaryIO
 
 from charlm.errors import CorpusError
 from charlm.text import library
+from charlm.text.source import MAX_UNPACKED_BYTES, decode_utf8, is_packed, not_utf8, read_chunks, unreadable
 
 STDIN = "-"
+READ_BYTES = 1 << 20
 _NAMED = "corpus:"
-_CHUNK = 1 << 20  # bytes read at once
-_BOMB = 1 << 30  # bytes that a .gz file may unpack to, however small it is
-_RATIO = 200  # beyond that, so many for each of its own: text has 2 to 10, and gzip reaches 1,000
 
 
-def read_text(paths: Sequence[str], *, level: str = "character") -> str:
+def read_text(
+    paths: Sequence[str],
+    *,
+    level: str = "character",
+    read_bytes: int = READ_BYTES,
+    max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
+) -> str:
     """Reads files into one text.
 
     Args:
-        paths: files, folders (all files below, hidden ones left out), globs, `.gz` files, `-` for standard input,
-            `corpus:NAME` for a corpus that charlm knows. A file that does not end with a newline is given one
-            if another follows.
-        level: at `character` level text must be UTF-8, a BOM is dropped and CRLF and CR become newlines; at `byte`
-            level bytes are taken as they are (bytes that are not UTF-8 as lone surrogates).
+        paths: files, folders (all files below them, without hidden ones), globs, `.gz` files, `-` for standard
+            input, `corpus:NAME` for a corpus that charlm knows. A file that does not end with a newline is given
+            one if another file follows.
+        level: at `character` level text must be UTF-8, a byte order mark is dropped, and CRLF and CR become
+            newlines; at `byte` level bytes are taken as they are (those that are not UTF-8 as lone surrogates).
+        read_bytes: the number of bytes read at a time.
+        max_unpacked_bytes: what a `.gz` file may unpack to, see `read_chunks`.
 
     Raises:
         CorpusError: naming the file, and for a fault in UTF-8 its byte offset and line.
     """
-    return "".join(read_pieces(paths, level=level))
+    return "".join(read_pieces(paths, level=level, read_bytes=read_bytes, max_unpacked_bytes=max_unpacked_bytes))
 
 
-def read_pieces(paths: Sequence[str], *, level: str = "character") -> Iterator[str]:
-    """Yields the text of `read_text` in pieces of about a megabyte."""
+def read_pieces(
+    paths: Sequence[str],
+    *,
+    level: str = "character",
+    read_bytes: int = READ_BYTES,
+    max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
+) -> Iterator[str]:
+    """Yields the text of `read_text` in pieces of about `read_bytes`."""
     empty, end = True, "\n"
     for number, file in enumerate(find_files(paths)):
         if number and end != "\n":
             yield "\n"
             end = "\n"
-        for piece in _decoded(_chunks(file), str(file), level):
+        path, name = (None, STDIN) if file == STDIN else (Path(file), str(file))
+        chunks = read_chunks(path, read_bytes, name=name, max_unpacked_bytes=max_unpacked_bytes)
+        for piece in _decode(chunks, name, level):
             if piece:
                 empty = empty and not piece.strip("\n")
                 end = piece[-1]
@@ -82,8 +90,8 @@ def content_key(files: Iterable[str | Path]) -> str:
             with Path(file).open("rb") as opened:
                 inside = hashlib.file_digest(opened, "sha256").hexdigest()
         except OSError as error:
-            raise _unreadable(file, error) from None
-        key.update(f"{inside} {_is_packed(file)}\n".encode())
+            raise unreadable(str(file), error) from None
+        key.update(f"{inside} {is_packed(Path(file))}\n".encode())
     return key.hexdigest()
 
 
@@ -129,68 +137,25 @@ def _named(name: str) -> Path:
     return path
 
 
-def _is_packed(file: str | Path) -> bool:
-    return Path(file).suffix == ".gz"
-
-
-def _unreadable(file: str | Path, error: OSError) -> CorpusError:
-    return CorpusError(f"{file}: cannot be read: {error.strerror or error}")
-
-
-def _opened(file: str | Path) -> AbstractContextManager[BinaryIO | gzip.GzipFile]:
-    if file == STDIN:
-        return nullcontext(sys.stdin.buffer)
-    return gzip.open(file) if _is_packed(file) else Path(file).open("rb")
-
-
-def _chunks(file: str | Path) -> Iterator[bytes]:
-    try:
-        most = max(_BOMB, _RATIO * Path(file).stat().st_size) if _is_packed(file) else math.inf
-        unpacked = 0
-        with _opened(file) as source:
-            while chunk := source.read(_CHUNK):
-                unpacked += len(chunk)
-                if unpacked > most:
-                    raise CorpusError(
-                        f"{file}: unpacks to more than {most:,} bytes, {_RATIO} times its size, as text does "
-                        "not; if it is one, unpack it with `gunzip` first"
-                    )
-                yield chunk
-    except OSError as error:  # gzip.BadGzipFile is one
-        raise _unreadable(file, error) from None
-    except (EOFError, zlib.error) as error:
-        raise CorpusError(f"{file}: damaged gzip file: {error}") from None
-
-
-def _decoded(chunks: Iterable[bytes], name: str, level: str) -> Iterator[str]:
-    as_bytes = level == "byte"
+def _decode(chunks: Iterable[bytes], name: str, level: str) -> Iterator[str]:
+    """Yields the text of chunks of bytes; a character that is cut comes with the chunk that completes it."""
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
-    held = b""  # of a character that the next chunk completes
+    held = b""  # the begun character
     offset, line = 0, 1  # where `held` begins
-    at_start = True
     for chunk in itertools.chain(chunks, [None]):
         data = held + (chunk or b"")
-        if not as_bytes and (zero := data.find(b"\0")) >= 0:
+        if level != "byte" and (zero := data.find(b"\0")) >= 0:
             raise CorpusError(
                 f"{name}: not a text file (a NUL byte at offset {offset + zero}); "
                 "remove it, or set corpus.level: byte to learn from bytes"
             )
         try:
-            text, used = codecs.utf_8_decode(data, "surrogateescape" if as_bytes else "strict", chunk is None)
+            text, used = decode_utf8(data, level, beginning=offset == 0, final=chunk is None)
         except UnicodeDecodeError as error:
-            at = error.start
-            in_line = line + data.count(b"\n", 0, at)
-            raise CorpusError(
-                f"{name}: not UTF-8: byte 0x{data[at]:02x} at offset {offset + at} (line {in_line}); "
-                "convert it, for example with `iconv -f latin1 -t utf-8`, or set corpus.level: byte"
-            ) from None
+            place = f"at offset {offset + error.start} (line {line + data.count(10, 0, error.start)})"
+            advice = "convert it, for example with `iconv -f latin1 -t utf-8`, or set corpus.level: byte"
+            raise not_utf8(name, error, f"{place}; {advice}") from None
         held = data[used:]
         offset += used
         line += data.count(b"\n", 0, used)
-        if as_bytes:
-            yield text
-            continue
-        if at_start and text:
-            at_start = False
-            text = text.removeprefix("\ufeff")
-        yield newlines.decode(text, final=chunk is None)
+        yield text if level == "byte" else newlines.decode(text, final=chunk is None)

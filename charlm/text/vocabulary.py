@@ -1,7 +1,7 @@
 """The vocabulary: which characters a model knows, and how a sentence becomes ids and back.
 
-It travels with every model as `vocabulary.json`, together with the framing, the level and the normalisation, so
-that scoring can never read a text otherwise than training did. Reading files is left to `corpus`.
+It is stored with every model as `vocabulary.json`, together with the framing, the level and the normalisation, so
+that scoring always reads a text as training did. Reading files is left to `corpus`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import InputError, RunError
-from charlm.system.files import parse_json
+from charlm.system.run_format import RUN_FORMAT, FormatError, check_format
+from charlm.system.untrusted import parse_json
 
 Ids = NDArray[np.integer[Any]]
 T = TypeVar("T")
 
 UNKNOWN = "<unk>"
 END_OF_SENTENCE = "</s>"  # what the boundary is called where scores are shown
-FORMAT = 1
 _CODE_POINTS = 0x110000
 
 
@@ -39,12 +39,12 @@ class Vocabulary:
 
     Args:
         symbols: one character each, in id order; at character level the first is `<unk>`.
-        counts: how often each symbol stands in the training text, for the unigram model of SLOR.
+        counts: how often each symbol occurs in the training text, for the unigram model of SLOR.
         boundary: the symbol before and after a sentence.
         framing: `stream` or `lines`.
         level: `character`, or `byte`, where the symbols are the 256 byte values.
         normalization: `none`, `nfc` or `nfkc`, applied to every text before it is encoded.
-        lowercase: whether every text is turned into small letters first.
+        lowercase: whether every text is converted to lower case first.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Vocabulary:
             lowercase: see the class; recorded, not applied.
             min_count: characters that occur less often become `<unk>`.
             known: characters that come first, in this order, whether the text has them or not: those of a model
-                that goes on learning.
+                whose training is continued.
         """
         found = np.zeros(256 if level == "byte" else _CODE_POINTS, np.int64)
         for piece in [text] if isinstance(text, str) else text:
@@ -219,13 +219,13 @@ class Vocabulary:
 
     @cached_property
     def unigram_entropy(self) -> float:
-        """What a symbol of the training text costs on average, in nats, if only frequencies are known."""
+        """Entropy of the unigram model in nats per symbol: what a symbol costs if only frequencies are known."""
         return -float(np.exp(self.unigram_log_probs) @ self.unigram_log_probs)
 
     def to_json(self) -> str:
         """Writes the vocabulary as readable JSON."""
         head = {
-            "format": FORMAT,
+            "format": RUN_FORMAT,
             "level": self.level,
             "framing": self.framing,
             "normalization": self.normalization,
@@ -241,29 +241,26 @@ class Vocabulary:
         """Reads what `to_json` wrote.
 
         Raises:
-            RunError: it is not such a text, or a newer charlm wrote it.
+            RunError: it is not such a text, or of another format.
         """
         try:
             data = _read_object(text)
-            if (form := _typed(data, "format", int)) <= FORMAT:
-                return cls(
-                    _list_of(data, "characters", str),
-                    _list_of(data, "counts", int),
-                    lowercase=_typed(data, "lowercase", bool),
-                    **{key: _typed(data, key, str) for key in ("boundary", "framing", "level", "normalization")},
-                )
-            problem = f"written by a newer charlm (format {form}); install the newest charlm"
+            check_format(name, _typed(data, "format", int))
+            return cls(
+                _list_of(data, "characters", str),
+                _list_of(data, "counts", int),
+                lowercase=_typed(data, "lowercase", bool),
+                **{key: _typed(data, key, str) for key in ("boundary", "framing", "level", "normalization")},
+            )
+        except FormatError:
+            raise
         except (ValueError, InputError) as error:
-            problem = f"not a vocabulary of charlm ({str(error)[:200]})"
-        raise RunError(f"{name}: {problem}")
+            raise RunError(f"{name}: not a vocabulary of charlm ({str(error)[:200]})") from None
 
 
 def _read_object(text: str) -> dict[str, Any]:
-    # One object, two lists, and both brackets as symbols, one of them the boundary too: what nests more would fill
-    # the memory when it is read.
-    if text.count("{") > 3 or text.count("[") > 4:
-        raise ValueError("nested too deeply")
-    data = parse_json(text)
+    # One object and two lists; each bracket may also be a symbol, and one of them the boundary.
+    data = parse_json(text, max_objects=3, max_lists=4)
     if not isinstance(data, dict):
         raise ValueError("not an object")
     return data
@@ -344,19 +341,13 @@ def normalize_pieces(pieces: Iterable[str], normalization: str = "none", lowerca
     yield normalize(held, normalization, lowercase)
 
 
-def listed(characters: Sequence[str], most: int = 20) -> str:
-    """Lists characters for a message, in quotes and with escapes, as far as they fit."""
-    more = f" and {len(characters) - most:,} more" if len(characters) > most else ""
-    return " ".join(map(repr, characters[:most])) + more
-
-
 def to_bytes(text: str) -> bytes:
     """Encodes as UTF-8; U+DC80 to U+DCFF stand for bytes that were not, other lone surrogates become U+FFFD."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        tame = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
-        return tame.encode("utf-8", "surrogateescape")
+        replaced = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
+        return replaced.encode("utf-8", "surrogateescape")
 
 
 def _code_points(text: str) -> NDArray[np.uint8 | np.uint32]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from charlm.config import TrainingConfig, parse_amount
+from charlm.text.corpus import Split
 
 
 @dataclass
@@ -48,6 +51,12 @@ class Amount:
     symbols_per_epoch: int
     characters_per_symbol: float = 1.0
 
+    @classmethod
+    def parse(cls, text: str, train: Split) -> Amount:
+        """Reads an amount as the configuration writes it, of training on a split."""
+        unit, amount = parse_amount(text)
+        return cls(unit, amount, len(train.ids), train.characters / len(train.ids))
+
     def times_spent(self, progress: Progress, reserved_seconds: float = 0.0) -> float:
         """Returns how often the amount fits into what has been done; a budget is used up at 1.
 
@@ -64,3 +73,19 @@ class Amount:
             "characters": progress.symbols * self.characters_per_symbol,
         }[self.unit]
         return spent / self.amount
+
+    def expected_seconds(self, characters_per_second: float, windows_per_epoch: int) -> float:
+        """Returns how long the amount lasts at a speed, evaluations left aside."""
+        one = Progress(symbols=self.symbols_per_epoch, step=windows_per_epoch)
+        one.seconds = one.symbols * self.characters_per_symbol / characters_per_second
+        return one.seconds / self.times_spent(one)
+
+
+def read_amounts(config: TrainingConfig, train: Split) -> tuple[Amount, Amount]:
+    """Returns the budget and the interval between evaluations."""
+    budget, interval = Amount.parse(config.budget, train), Amount.parse(config.evaluate_every, train)
+    if interval.unit == "percent":
+        interval = replace(budget, amount=budget.amount * interval.amount / 100)
+    if interval.unit == "seconds":
+        interval = replace(interval, unit="training_seconds")
+    return budget, interval

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from charlm.cells.steps import add_product
 from charlm.text.batches import IGNORE
 
-_ELEMENTS = 2**20  # logits held together
+_MAX_LOGITS = 1 << 20  # that exist at a time, so that they stay in the cache
 
 
 class Loss(NamedTuple):
@@ -48,6 +48,7 @@ def cross_entropy(
     *,
     scale: float = 1.0,
     dtype: torch.dtype | None = None,
+    max_logits: int = _MAX_LOGITS,
 ) -> Loss:
     """Sums -ln o[y] over all places, and derives it.
 
@@ -58,12 +59,13 @@ def cross_entropy(
         targets: y, ids of shape (N,); places with `IGNORE` count nothing.
         scale: what the gradients are multiplied by.
         dtype: of the products; None: that of the weights. The softmax is in the weights' own.
+        max_logits: so many exist at a time, or one row.
     """
     own = weight.dtype
     s, w = features.to(dtype or own), weight.to(dtype or own)
     total, d_features, d_weight = weight.new_zeros(()), torch.empty_like(features), torch.zeros_like(weight)
     d_bias = None if bias is None else torch.zeros_like(bias)
-    rows = max(1, _ELEMENTS // len(weight))
+    rows = max(1, max_logits // len(weight))
     for s_n, y, d_s in zip(s.split(rows), targets.split(rows), d_features.split(rows), strict=True):
         z = F.linear(s_n, w).to(own)  # (n, V)
         if bias is not None:

@@ -7,43 +7,35 @@ import math
 import torch
 from torch import Tensor, nn
 
+from charlm.config import TrainingConfig
 
-def build_optimizer(
-    model: nn.Module,
-    name: str,
-    *,
-    learning_rate: float,
-    momentum: float = 0.0,
-    beta2: float = 0.99,
-    weight_decay: float = 0.01,
-) -> torch.optim.Optimizer:
-    """Builds an optimiser over a model's parameters.
+_BETA1 = 0.9  # of adam and adamw
 
-    Args:
-        model: what to optimise.
-        name: `sgd` (θ ← θ - η g, with momentum if asked), `rmsprop`, `adam` or `adamw`.
-        learning_rate: the peak of the schedule.
-        momentum: of sgd and rmsprop.
-        beta2: decay of the squared gradients for rmsprop, adam and adamw.
-        weight_decay: of adamw, on matrices only; biases are left alone.
+
+def make_optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Makes the optimiser that a configuration asks for, over the parameters of a network, at its peak rate.
+
+    `sgd` is θ ← θ - η g, with momentum if asked; weight decay is that of `adamw`, on matrices only: biases are left
+    alone.
     """
-    params = list(model.parameters())
+    params = list(network.parameters())
+    rate, betas = config.learning_rate, (_BETA1, config.beta2)
     fused = params[0].device.type in ("cpu", "cuda")  # one kernel for each tensor instead of a dozen operations
-    if name == "sgd":
-        return torch.optim.SGD(params, lr=learning_rate, momentum=momentum)
-    if name == "rmsprop":
-        return torch.optim.RMSprop(params, lr=learning_rate, alpha=beta2, momentum=momentum)
-    if name == "adam":
-        return torch.optim.Adam(params, lr=learning_rate, betas=(0.9, beta2), fused=fused)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(params, lr=rate, momentum=config.momentum)
+    if config.optimizer == "rmsprop":
+        return torch.optim.RMSprop(params, lr=rate, alpha=config.beta2, momentum=config.momentum)
+    if config.optimizer == "adam":
+        return torch.optim.Adam(params, lr=rate, betas=betas, fused=fused)
     groups = [
-        {"params": [p for p in params if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in params if p.dim() >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in params if p.dim() < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, beta2), fused=fused)
+    return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused)
 
 
-def kept_by(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Returns what an optimiser keeps of each parameter after a step, by `INDEX.NAME`, as shapes without memory."""
+def optimizer_slots(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Returns what an optimiser stores of each parameter after a step, by INDEX.NAME, as shapes without memory."""
     adam = ("exp_avg", "exp_avg_sq")
     names = {
         torch.optim.SGD: (),
@@ -53,13 +45,13 @@ def kept_by(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }[type(optimizer)]
     if optimizer.defaults.get("momentum"):
         names += ("momentum_buffer",)
-    kept: dict[str, Tensor] = {}
+    slots: dict[str, Tensor] = {}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, parameter in enumerate(parameters):
-        kept |= {f"{index}.{name}": torch.empty_like(parameter, device="meta") for name in names}
+        slots |= {f"{index}.{name}": torch.empty_like(parameter, device="meta") for name in names}
         if not isinstance(optimizer, torch.optim.SGD):
-            kept[f"{index}.step"] = torch.empty((), device="meta")
-    return kept
+            slots[f"{index}.step"] = torch.empty((), device="meta")
+    return slots
 
 
 def schedule_factor(schedule: str, fraction: float, warmup: float) -> float:

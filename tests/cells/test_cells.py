@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from charlm.cells import Cell, find_cell
+from charlm.cells import CELLS, Cell
 
-CELLS = [("rnn", "after"), ("lstm", "after"), ("gru", "before"), ("gru", "after")]
-every_cell = pytest.mark.parametrize("cell", [find_cell(*c) for c in CELLS], ids=["rnn", "lstm", "before", "after"])
+every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 with_and_without_bias = pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 few = settings(max_examples=25, deadline=None)
 

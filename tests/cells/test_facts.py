@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from charlm.cells import find_cell, rnn
-from charlm.model.network import Recurrent
+from charlm.cells import CELLS, rnn
+from models import make_network, randomize
 
 DOUBLE = torch.float64
 OPEN, SHUT = 1000.0, -1000.0  # biases at which σ is exactly 1 and exactly 0
 
+both_grus = pytest.mark.parametrize("cell", ["gru", "gru-before"])
 sizes = st.tuples(st.integers(1, 6), st.integers(1, 3), st.integers(1, 6))  # T, B, H
 few = settings(max_examples=25, deadline=None)
 
@@ -48,36 +49,36 @@ def test_lstm_with_i_1_f_0_o_1_is_the_rnn_with_one_more_tanh(size: tuple[int, in
     for x_t in x:
         s = torch.tanh(rnn.step(x_t, (s,), W, b)[0])
         states.append(s)
-    lstm, (last_s, last_c) = find_cell("lstm").sequence(lstm_x, (s0, c0), lstm_W, lstm_b)
+    lstm, (last_s, last_c) = CELLS["lstm"].sequence(lstm_x, (s0, c0), lstm_W, lstm_b)
 
     assert_same_function(lstm, torch.stack(states), [x, s0, W, b])
     torch.testing.assert_close(last_s, torch.tanh(last_c))
 
 
-@pytest.mark.parametrize("reset", ["before", "after"])
+@both_grus
 @few
 @given(size=sizes, seed=st.integers(0, 999))
-def test_gru_with_r_1_z_0_is_the_rnn(reset: str, size: tuple[int, int, int], seed: int) -> None:
+def test_gru_with_r_1_z_0_is_the_rnn(cell: str, size: tuple[int, int, int], seed: int) -> None:
     T, B, H = size
     x, s0, W, b, others, x_others = draw(seed, (T, B, H), (B, H), (H, H), (H,), (2 * H, H), (T, B, 2 * H))
     level = torch.tensor([OPEN, SHUT], dtype=DOUBLE).repeat_interleave(H)  # of r, z
     gru_x = torch.cat((x_others + level, x), 2)  # r, z, n
 
-    gru, (last,) = find_cell("gru", reset).sequence(
+    gru, (last,) = CELLS[cell].sequence(
         gru_x, (s0,), torch.cat((others, W)), torch.cat((torch.zeros(2 * H, dtype=DOUBLE), b))
     )
-    simple, (simple_last,) = find_cell("rnn").sequence(x, (s0,), W, b)
+    simple, (simple_last,) = CELLS["rnn"].sequence(x, (s0,), W, b)
 
     assert_same_function(gru, simple, [x, s0, W, b])
     torch.testing.assert_close(last, simple_last, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("reset", ["before", "after"])
-def test_gru_with_z_1_keeps_its_old_state(reset: str) -> None:
+@both_grus
+def test_gru_with_z_1_keeps_its_old_state(cell: str) -> None:
     x, s0, W = draw(3, (5, 2, 12), (2, 4), (12, 4))
     level = torch.tensor([0.0, OPEN, 0.0], dtype=DOUBLE).repeat_interleave(4)
 
-    states, _ = find_cell("gru", reset).sequence(x + level, (s0,), W, None)
+    states, _ = CELLS[cell].sequence(x + level, (s0,), W, None)
 
     assert torch.equal(states, s0.expand(5, 2, 4))
 
@@ -86,7 +87,7 @@ def test_lstm_with_i_0_f_1_keeps_its_old_cell() -> None:
     x, s0, c0, W = draw(3, (5, 2, 16), (2, 4), (2, 4), (16, 4))
     level = torch.tensor([SHUT, OPEN, 0.0, 0.0], dtype=DOUBLE).repeat_interleave(4)
 
-    _, (_, c) = find_cell("lstm").sequence(x + level, (s0, c0), W, None)
+    _, (_, c) = CELLS["lstm"].sequence(x + level, (s0, c0), W, None)
 
     assert torch.equal(c, c0)
 
@@ -99,14 +100,26 @@ def test_the_two_forms_of_the_gru_agree_while_r_is_1_and_differ_otherwise(
     T, B, H = size
     x, s0, W, b = draw(seed, (T, B, 3 * H), (B, H), (3 * H, H), (3 * H,))
     open_r = torch.tensor([OPEN, 0.0, 0.0], dtype=DOUBLE).repeat_interleave(H)
-    before, after = find_cell("gru", "before").sequence, find_cell("gru", "after").sequence
+    before, after = CELLS["gru-before"].sequence, CELLS["gru"].sequence
 
     assert_same_function(before(x + open_r, (s0,), W, b)[0], after(x + open_r, (s0,), W, b)[0], [x, s0, W, b])
     assert not torch.allclose(before(x, (s0,), W, b)[0], after(x, (s0,), W, b)[0], rtol=0, atol=1e-9)
 
 
-def test_the_reset_gate_acts_after_the_product_unless_told_otherwise() -> None:
-    assert find_cell("gru") == find_cell("gru", "after") != find_cell("gru", "before")
+def test_the_cell_named_gru_is_that_of_pytorch_and_gru_before_is_not() -> None:
+    x, s0, W, b = draw(4, (3, 12), (3, 4), (12, 4), (12,))
+    theirs = torch.nn.GRUCell(12, 4, dtype=DOUBLE)
+    theirs.load_state_dict(
+        {
+            "weight_ih": torch.eye(12, dtype=DOUBLE),
+            "bias_ih": torch.zeros(12, dtype=DOUBLE),
+            "weight_hh": W.detach(),
+            "bias_hh": b.detach(),
+        }
+    )
+    expected = theirs(x, s0)
+    torch.testing.assert_close(CELLS["gru"].step(x, (s0,), W, b)[0], expected, rtol=0, atol=1e-12)
+    assert not torch.allclose(CELLS["gru-before"].step(x, (s0,), W, b)[0], expected, rtol=0, atol=1e-3)
 
 
 TORCH = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
@@ -117,10 +130,10 @@ TORCH = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
 @pytest.mark.parametrize("cell", TORCH)
 def test_equals_torchs_own_layers_with_the_same_weights(cell: str, num_layers: int, bias: bool) -> None:
     T, B, K, H = 5, 3, 4, 6
-    ours = Recurrent(K, H, num_layers, cell=cell, reset="after", bias=bias, dropout=0.0).double()
-    rng = torch.Generator().manual_seed(1)
-    for weight in ours.parameters():
-        weight.data.normal_(0, 0.6, generator=rng)
+    network = make_network(
+        9, dtype=DOUBLE, cell=cell, embedding_size=K, hidden_size=H, num_layers=num_layers, bias=bias
+    )
+    ours = randomize(network, seed=1, std=0.6).recurrent
     theirs = TORCH[cell](K, H, num_layers, bias=bias, dtype=DOUBLE)
     theirs.load_state_dict(ours.state_dict(), strict=True)
     x, *state = draw(2, (T, B, K), *[(num_layers, B, H)] * ours.cell.states)

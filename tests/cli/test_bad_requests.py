@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,14 +166,14 @@ def test_an_unknown_format_is_named(command: str, tiny_run: Path) -> None:
 # ------------------------------------------------------------------------------------------------ bad run folders
 
 
-def _newer_model(run: Path) -> None:
+def _mark_weights(number: int, run: Path) -> None:
     weights = safetensors.torch.load_file(run / "model.safetensors")
-    safetensors.torch.save_file(weights, run / "model.safetensors", {"charlm_format": "999"})
+    safetensors.torch.save_file(weights, run / "model.safetensors", {"charlm_format": str(number)})
 
 
-def _newer_vocabulary(run: Path) -> None:
+def _mark_vocabulary(number: int, run: Path) -> None:
     vocabulary = json.loads((run / "vocabulary.json").read_text(encoding="utf-8"))
-    (run / "vocabulary.json").write_text(json.dumps({**vocabulary, "format": 999}), encoding="utf-8")
+    (run / "vocabulary.json").write_text(json.dumps({**vocabulary, "format": number}), encoding="utf-8")
 
 
 FAULTS = {
@@ -182,8 +183,10 @@ FAULTS = {
     "no weights": (lambda run: (run / "model.safetensors").unlink(), "incomplete run"),
     "no vocabulary": (lambda run: (run / "vocabulary.json").unlink(), "vocabulary.json is missing"),
     "no config": (lambda run: (run / "config.yaml").unlink(), "config.yaml is missing"),
-    "newer weights": (_newer_model, "model.safetensors: written by a newer charlm (format 999)"),
-    "newer vocabulary": (_newer_vocabulary, "vocabulary.json: written by a newer charlm (format 999)"),
+    "newer weights": (partial(_mark_weights, 999), "model.safetensors: written by a newer charlm (format 999)"),
+    "newer vocabulary": (partial(_mark_vocabulary, 999), "vocabulary.json: written by a newer charlm (format 999)"),
+    "older weights": (partial(_mark_weights, 1), "model.safetensors: written by an older charlm (format 1)"),
+    "older vocabulary": (partial(_mark_vocabulary, 1), "vocabulary.json: written by an older charlm (format 1)"),
     "cut weights": (lambda run: os.truncate(run / "model.safetensors", 500), "model.safetensors: damaged"),
     "odd config": (lambda run: (run / "config.yaml").write_text("model: {cell: 5}"), "damaged configuration"),
     "odd vocabulary": (lambda run: (run / "vocabulary.json").write_text("[]"), "vocabulary.json: not a vocabulary"),
@@ -249,4 +252,4 @@ def test_an_endless_prompt_is_refused(tiny_run: Path, tmp_path: Path):
     (text := tmp_path / "text").write_text("the boat\n" * 500_000)
     result = CliRunner().invoke(app, ["sample", str(tiny_run), "--prompt-file", str(text)])
     assert result.exit_code == 2
-    assert f"{text}: a prompt of more than 4,194,304 characters" in result.stderr
+    assert f"{text}: the prompt has more than 4,194,304 characters" in result.stderr

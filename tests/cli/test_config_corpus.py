@@ -86,7 +86,7 @@ def test_schema_is_json_that_describes_every_key() -> None:
     assert described.keys() == dict(keys()).keys()
     assert all(value["description"] for value in described.values())
     assert described["model.hidden_size"]["minimum"] == 1
-    assert described["model.cell"]["enum"] == ["rnn", "lstm", "gru"]
+    assert described["model.cell"]["enum"] == ["rnn", "lstm", "gru", "gru-before"]
 
 
 # --------------------------------------------------------------------------------------------------------- check
@@ -116,10 +116,10 @@ def test_check_tells_what_the_training_would_be_and_writes_nothing(
     assert found["test"] == f"{total - train - validation} characters"
     assert 0 < float(re.search(r"([\d.]+)% of them unknown", found["validation"])[1]) <= 100
     assert found["vocabulary"] == f"{V} symbols; 1 characters occur once or twice: ~"
-    assert found["windows"] == f"{-(-rows // 16)} of 4 x 16 in an epoch"
+    assert found["windows"] == f"{-(-rows // 16)} of 4 x 16 per epoch"
     assert found["parameters"] == f"{4 * H * (V + H) + 8 * H + V * H + V:,}"
     assert re.match(r"[\d.,]+ [MG]B at most", found["memory"])
-    assert re.match(r"[\d,]+ characters a second", found["speed"])
+    assert re.match(r"[\d,]+ characters per second", found["speed"])
     assert re.fullmatch(r"3 epochs: about .+, 3\.0 epochs", found["budget"])
 
 

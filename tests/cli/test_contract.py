@@ -1,6 +1,7 @@
 """What every command promises: help with an example, quick; bad input gets exit code 2 and one clear message."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from rich.cells import cell_len
 from typer.testing import CliRunner, Result
 
 from charlm import __version__
@@ -65,6 +67,42 @@ def test_help_of_each_command_holds_an_example_of_it(command: tuple[str, ...]) -
     result = charlm(*command, "--help")
     assert result.exit_code == 0
     assert f"$ charlm {' '.join(command)}" in result.stdout
+
+
+@pytest.mark.parametrize("command", [(), ("config",), ("corpus",), *COMMANDS], ids=" ".join)
+def test_help_fits_80_columns_and_is_not_cut(command: tuple[str, ...]) -> None:
+    lines = charlm(*command, "--help", env={"COLUMNS": "80"}).stdout.splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    if "Commands:" in lines:
+        listed = lines[lines.index("Commands:") + 1 :]
+        assert all(re.search(r"[^.]\.$", line) for line in listed), listed
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_each_option_is_explained_by_sentences(command: tuple[str, ...]) -> None:
+    found = typer.main.get_command(app)
+    for name in command:
+        found = found.commands[name]
+    assert found.help.partition("\n")[0].endswith(".")
+    for parameter in found.params:
+        assert parameter.help[0].isupper(), parameter.name
+        assert parameter.help.endswith("."), parameter.name
+
+
+def test_help_groups_options_by_purpose() -> None:
+    sections = re.split(r"^(\S.*):$", charlm("score", "--help").stdout, flags=re.M)
+    listed = {
+        title: re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.M)
+        for title, text in zip(sections[1::2], sections[2::2], strict=True)
+    }
+    assert listed == {
+        "Arguments": [],
+        "Input": ["--file"],
+        "Output": ["--format", "--per-char", "--alternatives", "--rank", "--measure", "--log-base"],
+        "Scoring": ["--context", "--no-bos", "--no-eos", "--unknown"],
+        "Hardware": ["--device", "--threads"],
+        "Options": ["--help"],
+    }
 
 
 @pytest.mark.parametrize("group", [(), ("config",), ("corpus",)], ids=["charlm", "config", "corpus"])

@@ -14,7 +14,6 @@ import safetensors.torch
 
 import charlm
 import commands
-from charlm.builder import build_corpus
 from charlm.experts.ngram import NgramModel
 from charlm.text.corpus import load_held_out
 from commands import answer, refused
@@ -145,12 +144,13 @@ def test_the_baseline_has_learnt_from_the_training_split_and_is_measured_on_the_
     nats = found.pop("baseline_nats_per_character")
     assert found == plain
 
-    vocabulary = charlm.load(run).vocabulary
+    lm = charlm.load(run)
+    vocabulary = lm.vocabulary
     split = load_held_out(str(held_out), vocabulary)
     lines = vocabulary.framing == "lines"
-    train = build_corpus(charlm.load(run).config).train.ids
+    train = lm.corpus().train.ids
     texts = [lines_of(ids) if lines else [ids] for ids in (train, split.ids)]
-    log_probs = NgramModel(texts[0], len(vocabulary), vocabulary.boundary_id).log_probs(texts[1])
+    log_probs = NgramModel(texts[0], len(vocabulary), vocabulary.boundary_id).sequence_log_probs(texts[1])
     assert nats == pytest.approx(-sum(part.sum() for part in log_probs) / len(TEXT))
     assert "baseline_nats_per_character" in answer("eval", run, "--baseline").splitlines()[-1]
 
@@ -223,15 +223,15 @@ def test_every_tensor_is_listed_with_its_shape_and_count(framing: str, request: 
         assert re.search(rf"^{re.escape(name)} +{shape} +{tensor.numel():,}$", printed, re.MULTILINE), name
     total = sum(tensor.numel() for tensor in tensors.values())
     assert re.search(rf"^all +{total:,}$", printed, re.MULTILINE)
-    assert total == sum(p.numel() for p in charlm.load(run).model.parameters())
+    assert total == sum(p.numel() for p in charlm.load(run).mixture.network.parameters())
 
 
 def test_the_architecture_is_said_in_words(tiny_run: Path, tiny_lines_run: Path, tiny_corpus: Path) -> None:
     size = len(charlm.load(tiny_run).vocabulary)
     stream, lines = (answer("inspect", run).splitlines()[:2] for run in (tiny_run, tiny_lines_run))
-    assert stream[0] == f"LSTM, 1 layer of 16, one-hot input of {size}, softmax over {size}"
+    assert stream[0] == f"LSTM, 1 layer, hidden size 16, one-hot input of {size}, softmax over {size}"
     assert stream[1] == f"framing stream, character level, trained on {tiny_corpus}"
-    assert lines[0].startswith("GRU (reset before), 1 layer of 16")
+    assert lines[0] == f"GRU-BEFORE, 1 layer, hidden size 16, one-hot input of {size}, softmax over {size}"
     assert lines[1].startswith("framing lines")
 
 
@@ -240,7 +240,7 @@ def test_layers_and_factors_are_said_and_counted(tiny_corpus: Path, tmp_path: Pa
     config = {"corpus": {"path": str(tiny_corpus)}, "model": model, "training": {"budget": "1 steps"}}
     size = len(charlm.train(config, out=tmp_path / "run").vocabulary)
     printed = answer("inspect", tmp_path / "run")
-    assert printed.startswith(f"RNN, 2 layers of 8, embedding of 3, softmax of rank 5 over {size}\n")
+    assert printed.startswith(f"RNN, 2 layers, hidden size 8, embedding of 3, softmax of rank 5 over {size}\n")
     count = size * 3 + 8 * (3 + 8) + 8 * (8 + 8) + 5 * 8 + 5 * size
     assert re.search(rf"^all +{count:,}$", printed, re.MULTILINE)
 
@@ -251,14 +251,13 @@ def test_a_mixture_shows_how_far_each_of_its_models_is_trusted(tiny_corpus: Path
         "model": {"hidden_size": 4, "ngram": 3},
         "training": {"budget": "2 steps"},
     }
-    powers = charlm.train(config, out=tmp_path / "run").model.ngram_powers
-    assert powers is not None
+    powers = charlm.train(config, out=tmp_path / "run").mixture.powers
     title, *table = answer("inspect", tmp_path / "run").split("\n\n")[2].splitlines()
-    assert title.startswith("mixed with 3-grams")
+    assert title == "mixture: the exponent of each expert, by the length of the known context"
     assert [row.split() for row in table] == [
         ["known", "0", "1", "2"],
         ["network", *(f"{power:.2f}" for power in powers[:, 0].tolist())],
-        ["n-grams", *(f"{power:.2f}" for power in powers[:, 1].tolist())],
+        ["ngram", *(f"{power:.2f}" for power in powers[:, 1].tolist())],
     ]
 
 

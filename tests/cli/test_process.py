@@ -21,6 +21,8 @@ import charlm
 from charlm.cli import app
 from charlm.store.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 30  # seconds; only a hanging program meets it
 
 

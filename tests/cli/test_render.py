@@ -7,33 +7,33 @@ from rich.cells import cell_len
 
 from charlm.cli.render import (
     SHADES,
-    WORST,
-    columns,
+    WORST_STYLE,
+    align_columns,
     console,
-    curve,
-    duration,
-    legend,
+    draw_curve,
+    format_duration,
+    format_size,
     printable,
-    shaded,
-    shades,
-    size,
+    shade_bounds,
+    shade_by_surprisal,
+    shade_legend,
 )
 
 # ------------------------------------------------------------------------------------------------------ columns
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
-    assert columns([("a", "1", "x"), ("bcd", "22", "yy")], "<><") == ["a     1  x", "bcd  22  yy"]
+    assert align_columns([("a", "1", "x"), ("bcd", "22", "yy")], "<><") == ["a     1  x", "bcd  22  yy"]
 
 
 def test_a_chinese_character_takes_two_places() -> None:
-    lines = columns([("河边", "1", "a"), ("abcdef", "船", "b"), ("", "", "c")], "<><")
+    lines = align_columns([("河边", "1", "a"), ("abcdef", "船", "b"), ("", "", "c")], "<><")
     assert lines == ["河边     1  a", "abcdef  船  b", "            c"]
     assert {cell_len(line) for line in lines} == {13}
 
 
 def test_lines_do_not_end_in_spaces() -> None:
-    assert columns([("a", "long"), ("b", "")], "<<") == ["a  long", "b"]
+    assert align_columns([("a", "long"), ("b", "")], "<<") == ["a  long", "b"]
 
 
 # ------------------------------------------------------------------------------------------- numbers for people
@@ -56,7 +56,7 @@ def test_lines_do_not_end_in_spaces() -> None:
     ],
 )
 def test_duration(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+    assert format_duration(seconds) == said
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_duration(seconds: float, said: str) -> None:
     ],
 )
 def test_size(number: float, said: str) -> None:
-    assert size(number) == said
+    assert format_size(number) == said
 
 
 # -------------------------------------------------------------------------------------------------------- curves
@@ -87,7 +87,7 @@ EMPTY = "\u2800"
 
 
 def test_a_falling_curve_goes_from_the_upper_left_to_the_lower_right() -> None:
-    drawn = curve([(0, 3.0), (500, 1.5), (1000, 1.25)], width=20, height=5)
+    drawn = draw_curve([(0, 3.0), (500, 1.5), (1000, 1.25)], width=20, height=5)
     assert [line.split("┤")[0].strip() for line in drawn] == ["3.000", "", "", "", "1.250"]
     assert {len(dots(line)) for line in drawn} == {20}
     assert dots(drawn[0])[0] != EMPTY
@@ -98,7 +98,7 @@ def test_a_falling_curve_goes_from_the_upper_left_to_the_lower_right() -> None:
 
 
 def test_a_rising_curve_goes_from_the_lower_left_to_the_upper_right() -> None:
-    drawn = curve([(10, 1.0), (20, 2.0)], width=8, height=3)
+    drawn = draw_curve([(10, 1.0), (20, 2.0)], width=8, height=3)
     assert dots(drawn[-1])[0] != EMPTY
     assert dots(drawn[0])[-1] != EMPTY
     assert dots(drawn[0])[0] == dots(drawn[-1])[-1] == EMPTY
@@ -106,7 +106,7 @@ def test_a_rising_curve_goes_from_the_lower_left_to_the_upper_right() -> None:
 
 @pytest.mark.parametrize("points", [[(5, 2.0)], [(5, 2.0), (9, 2.0)]], ids=["one point", "a level line"])
 def test_a_curve_without_height_is_drawn_at_its_label(points: list[tuple[float, float]]) -> None:
-    drawn = curve(points, width=8, height=3)
+    drawn = draw_curve(points, width=8, height=3)
     assert drawn[-1].split("┤")[0].strip() == "2.000"
     assert dots(drawn[-1]).strip(EMPTY)
     assert not "".join(map(dots, drawn[:-1])).strip(EMPTY)
@@ -147,46 +147,50 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
 
 def test_each_character_is_coloured_by_its_surprisal() -> None:
     surprisals = [0.5 * most for most, _ in SHADES[:1]] + [most + 0.1 for most, _ in SHADES]
-    text = shaded((char, -surprisal, False) for char, surprisal in zip("abcde", surprisals, strict=True))
+    text = shade_by_surprisal(
+        (char, -surprisal, False) for char, surprisal in zip("abcde", surprisals, strict=True)
+    )
     assert text.plain == "abcde"
     styles = {text.plain[span.start]: str(span.style) for span in text.spans}
-    expected = [style for _, style in SHADES] + [WORST]
+    expected = [style for _, style in SHADES] + [WORST_STYLE]
     assert {char: style for char, style in zip("abcde", expected, strict=True) if style} == styles
 
 
 def test_the_end_of_a_sentence_and_control_characters_are_shown() -> None:
-    assert shaded([("\x1b", -1.0, True), ("</s>", -2.0, False)]).plain == r"\x1b⏎"
+    assert shade_by_surprisal([("\x1b", -1.0, True), ("</s>", -2.0, False)]).plain == r"\x1b⏎"
 
 
 def test_the_legend_names_every_bound() -> None:
-    said = legend().plain
+    said = shade_legend().plain
     for most, _ in SHADES:
         assert f"-{most:g} " in said
     assert f"over {SHADES[-1][0]:g}" in said
 
 
 def test_where_characters_are_many_more_surprisal_is_ordinary_and_the_legend_says_so() -> None:
-    assert shaded([("画", -4.1, False)]).spans
-    assert not shaded([("画", -4.1, False)], 6.4).spans
-    assert [most for most, _ in shades(6.4)] == [most + 3.5 for most, _ in SHADES]
-    assert legend(ordinary=6.4).plain.endswith(f" over {SHADES[-1][0] + 3.5:g}   unknown  by frequency alone: 6.4")
+    assert shade_by_surprisal([("画", -4.1, False)]).spans
+    assert not shade_by_surprisal([("画", -4.1, False)], 6.4).spans
+    assert [most for most, _ in shade_bounds(6.4)] == [most + 3.5 for most, _ in SHADES]
+    assert shade_legend(unigram_entropy=6.4).plain.endswith(
+        f" over {SHADES[-1][0] + 3.5:g}   unknown  by frequency alone: 6.4"
+    )
 
 
 @pytest.mark.parametrize("ordinary", [0.7, 2.8, 3.2])
 def test_few_characters_leave_the_shades_as_they_are(ordinary: float) -> None:
-    assert shades(ordinary) == list(SHADES)
-    assert "frequency" not in legend(ordinary=ordinary).plain
+    assert shade_bounds(ordinary) == list(SHADES)
+    assert "frequency" not in shade_legend(unigram_entropy=ordinary).plain
 
 
 def test_the_legend_counts_in_the_unit_that_is_asked_for() -> None:
-    said = legend("bits", math.log(2)).plain
+    said = shade_legend("bits", math.log(2)).plain
     assert said.startswith("surprisal in bits")
     assert f"over {SHADES[-1][0] / math.log(2):.3g}" in said
 
 
 def test_an_unknown_character_has_a_style_of_its_own_that_the_legend_shows() -> None:
-    styles = {str(span.style) for span in shaded([("x", -0.1, True)]).spans}
-    explained = legend()
+    styles = {str(span.style) for span in shade_by_surprisal([("x", -0.1, True)]).spans}
+    explained = shade_legend()
     assert styles == {
         str(span.style) for span in explained.spans if "unknown" in explained.plain[span.start : span.end]
     }

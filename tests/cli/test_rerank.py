@@ -174,7 +174,7 @@ def test_weights_are_given_or_tuned_and_finite(option: str, tiny_run: Path, nbes
 
 
 def test_a_metric_without_tuning_is_refused(tiny_run: Path, nbest: Path) -> None:
-    assert "--metric is what --tune makes highest" in refused(tiny_run, nbest, "--metric", "bleu")
+    assert "--metric selects what --tune maximises" in refused(tiny_run, nbest, "--metric", "bleu")
 
 
 def test_files_that_cannot_be_read_are_named(tiny_run: Path, nbest: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import commands
-from charlm.cli.score_formats import token
+from charlm.cli.score_toolkits import token
 
 LINES = ["the boat sees", "", "a ßmiller é", "tab\there"]
 TEXT = "".join(line + "\n" for line in LINES)
@@ -212,9 +212,11 @@ def test_a_character_is_one_visible_word(char: str, name: str) -> None:
 @pytest.mark.parametrize(
     "options", [["--rank"], ["--measure", "slor"], ["--log-base", "e"], ["--alternatives", "2"]], ids=" ".join
 )
-def test_what_those_forms_have_no_place_for_is_refused(output: str, options: list[str], tiny_run: Path) -> None:
+def test_options_that_those_formats_cannot_show_are_refused(
+    output: str, options: list[str], tiny_run: Path
+) -> None:
     message = refused(tiny_run, "a", "--format", output, *options)
-    assert f"--format {output} has no place for {options[0]}" in message
+    assert f"--format {output} does not support {options[0]}" in message
     assert "a=" in printed(tiny_run, "a", "--format", "kenlm", "--log-base", "10")
 
 

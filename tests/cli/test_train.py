@@ -55,7 +55,7 @@ def test_standard_output_is_the_run_folder_and_standard_error_the_progress(
         assert f"{row['bits_per_character']:.3f} bits/char" in result.stderr
     assert "\x1b" not in result.stderr
     best = min(row["validation_loss"] for row in metrics(run))
-    assert f"best: validation {best:.4f} nats" in result.stderr
+    assert f"best validation loss: {best:.4f} nats" in result.stderr
     assert f"charlm sample {run}" in result.stderr
 
 
@@ -65,7 +65,7 @@ def test_without_validation_the_training_loss_is_shown(tiny_corpus: Path, tmp_pa
     row = metrics(tmp_path / "run")[0]
     assert row["validation_loss"] is None
     assert not re.search(r"validation \d", result.stderr)
-    assert f"best: training loss {row['train_loss']:.4f} nats" in result.stderr
+    assert f"best training loss: {row['train_loss']:.4f} nats" in result.stderr
 
 
 def test_quiet_says_nothing_but_the_folder(tiny_corpus: Path, tmp_path: Path) -> None:
@@ -131,8 +131,7 @@ def test_set_and_budget_win_over_the_configuration(tiny_corpus: Path, tmp_path: 
     text = f"corpus: {{path: {tiny_corpus}}}\nmodel: {{cell: rnn}}\ntraining: {{budget: 1h, batch_size: 4}}\n"
     (tmp_path / "config.yaml").write_text(text)
     assign = [
-        "model.cell=gru",
-        "model.reset=before",
+        "model.cell=gru-before",
         "model.hidden_size=9",
         "model.hidden_size=8",
         "model.bias=false",
@@ -141,8 +140,7 @@ def test_set_and_budget_win_over_the_configuration(tiny_corpus: Path, tmp_path: 
     options = [part for assignment in assign for part in ("--set", assignment)]
     train(tmp_path / "config.yaml", "--budget", "3 steps", "--out", tmp_path / "run", *options)
     found = settings(tmp_path / "run")
-    assert found["model"]["cell"] == "gru"
-    assert found["model"]["reset"] == "before"
+    assert found["model"]["cell"] == "gru-before"
     assert found["model"]["hidden_size"] == 8  # the last one wins
     assert found["model"]["bias"] is False
     assert found["training"]["learning_rate"] == 0.001

@@ -1,5 +1,6 @@
 """What a configuration may say, what a person is told when it is wrong, and how it is written and read back."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.config import Config, json_schema, keys, load_config, parse_amount, parse_assignment, to_yaml
-from charlm.config.messages import allowed
+from charlm.config.messages import describe_allowed
 from charlm.config.reading import MAX_CONFIG_BYTES
+from charlm.config.schema import RETIRED
 from charlm.errors import ConfigError
 
 Write = Callable[[str | bytes], Path]
@@ -43,12 +45,12 @@ def test_all_but_the_corpus_has_a_default(write: Write) -> None:
     expected = """
         corpus: {path: /x, framing: stream, level: character, validation: 0.1, test: 0.0, normalization: none,
                  lowercase: false, min_count: 1, max_line_length: null}
-        model: {cell: lstm, hidden_size: 256, num_layers: 1, reset: after, bias: true, embedding_size: null,
-                output_rank: null, dropout: 0.0, recurrent_dropout: 0.0, ngram: null, forget_bias: 1.0,
-                recurrent_init: orthogonal}
+        model: {cell: lstm, hidden_size: 256, num_layers: 1, bias: true, embedding_size: null, output_rank: null,
+                dropout: 0.0, recurrent_dropout: 0.0, ngram: null}
         training: {budget: 3m, batch_size: 16, sequence_length: 64, optimizer: adamw, learning_rate: 0.004,
                    momentum: 0.0, beta2: 0.99, weight_decay: 0.01, schedule: linear, warmup: 0.05, clip_norm: 1.0,
-                   evaluate_every: 10%, early_stopping: null, keep: 1, backend: auto, seed: 1, device: auto}
+                   evaluate_every: 10%, early_stopping: null, keep: 1, kernel: auto, precision: auto, seed: 1,
+                   device: auto}
         sampling: {length: 200, temperature: 0.8, top_k: null, top_p: null, min_p: null}"""
     assert load("corpus.path", "/x").model_dump() == yaml.safe_load(expected)
     for source in (None, {}, write(""), write("# nothing but a comment\n")):
@@ -65,7 +67,7 @@ def test_every_problem_is_reported_at_once_with_its_key_line_value_and_what_is_a
     assert {problem.strip() for problem in problems} == {
         f"corpus.path: missing; give {dict(keys())['corpus.path'].description}",
         "corpus.framing (line 1) = 'rows': must be one of stream, lines",
-        "model.cell (line 3) = 'transformer': must be one of rnn, lstm, gru",
+        "model.cell (line 3) = 'transformer': must be one of rnn, lstm, gru, gru-before",
         "model.embedding_size (line 4) = 0: must be an integer, at least 1, at most 16384 or null",
         "model.hiden_size (line 5): unknown key; did you mean model.hidden_size?",
         "training.learning_rate (line 6) = 'fast': must be a number, above 0, at most 1000",
@@ -97,16 +99,57 @@ def test_a_dotted_key_in_a_file_is_not_answered_with_itself(write: Write) -> Non
     assert "did you mean model.cell?" not in refused(write("corpus: {path: x}\nmodel.cell: rnn\n"))
 
 
+# What each key of an earlier version said, and what its message tells a person to write or to do.
+RETIRED_KEYS: dict[str, tuple[Any, list[str]]] = {
+    "model.reset": ("before", ["model.cell: gru-before", "before the recurrent product", "model.cell: gru "]),
+    "model.forget_bias": (1.0, ["remove it", "the bias of the forget gate always starts at 1"]),
+    "model.recurrent_init": ("orthogonal", ["remove it", "recurrent matrices always start orthogonal"]),
+    "training.backend": ("derived", [
+        "training.kernel (auto, python for derived, compiled or fused)",
+        "training.precision (auto, float32 or bfloat16)",
+    ]),
+}  # fmt: skip
+
+
+def test_each_retired_key_is_among_those_tested() -> None:
+    assert RETIRED_KEYS.keys() == RETIRED.keys()
+    assert not RETIRED.keys() & dict(keys()).keys()
+
+
+@pytest.mark.parametrize("key", RETIRED_KEYS)
+def test_a_retired_key_is_refused_with_what_takes_its_place(write: Write, key: str) -> None:
+    value, advice = RETIRED_KEYS[key]
+    section, _, name = key.partition(".")
+    path = write(f"corpus: {{path: x}}\n{section}:\n  {name}: {value}\n")
+    in_file, in_override = refused(path), refused(None, {"corpus.path": "x", key: value})
+    assert f"{key} (line 3): no longer a key; " in in_file
+    assert f"{key}: no longer a key; " in in_override
+    for message in (in_file, in_override):
+        assert len(message.splitlines()) == 2
+        assert all(part in message for part in advice)
+
+
+@pytest.mark.parametrize("key", RETIRED_KEYS)
+def test_what_the_message_of_a_retired_key_names_is_accepted(key: str) -> None:
+    names = dict(keys())
+    written = re.findall(r"(\w+\.\w+)(?:: ([\w-]+)| \(([^)]+)\))", RETIRED[key])
+    for name, one, several in written:
+        assert name in names
+        for value in [one] if one else re.split(", | or ", several):
+            assert load(name, value.removesuffix(" for derived"))
+
+
 NONSENSE = {
     "training.seed=-1": "training.seed = -1: must be an integer, at least 0, below 4294967296",
     "corpus.path=''": "corpus.path",
     "corpus.path=[]": "corpus.path",
     "corpus.path=['', a]": "corpus.path",
-    "corpus.path=3": "configuration: 1 problem\n  corpus.path = 3: must be a text or a list of texts",
+    "corpus.path=3": "configuration: 1 problem\n  corpus.path = 3: must be a string or a list of strings",
     "training.budget=10%": "training.budget = '10%': a budget is a time",
     "training.evaluate_every=0%": EXAMPLES,
     "training.weight_decay=.nan": "training.weight_decay = nan: must be a number, at least 0",
-    "model.forget_bias=.inf": "model.forget_bias = inf: must be a number",
+    "training.clip_norm=.inf": "training.clip_norm = inf: must be a number",
+    "training.learning_rate=.inf": "training.learning_rate = inf: must be a number",
 }
 
 
@@ -270,7 +313,7 @@ def test_comments_are_a_manual_of_every_key_and_only_there_if_asked_for() -> Non
     for key, field in keys():
         place = next(i for i, line in enumerate(lines) if line.startswith(f"  {key.partition('.')[2]}: "))
         assert field.description
-        assert lines[place - 1] == f"  # {field.description}; {allowed(field)}"
+        assert lines[place - 1] == f"  # {field.description}; {describe_allowed(field)}"
     assert [line for line in lines if not line.lstrip().startswith("#")] == to_yaml(config).splitlines()
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import charlm
 from charlm.config import load_config, parse_amount
-from charlm.config.recipe import SIZES, Facts, choose, dropout, validation_share
+from charlm.config.recipe import SIZES, TextProperties, choose, dropout, validation_share
 
-facts = st.builds(
-    Facts,
+texts = st.builds(
+    TextProperties,
     characters=st.integers(20, 10**9),
     held_out=st.integers(0, 10**8),
     symbols=st.integers(3, 10_000),
@@ -30,34 +30,36 @@ def machine(flops: float) -> Any:
     return lambda settings: flops / (4 * settings["model.hidden_size"] ** 2 + 20_000)
 
 
-@given(facts=facts, budget=budgets, flops=st.floats(1e8, 1e13))
-def test_every_choice_is_a_valid_configuration(facts: Facts, budget: tuple[str, float], flops: float) -> None:
-    recipe = choose(facts, {}, budget, machine(flops))
+@given(text=texts, budget=budgets, flops=st.floats(1e8, 1e13))
+def test_every_choice_is_a_valid_configuration(
+    text: TextProperties, budget: tuple[str, float], flops: float
+) -> None:
+    recipe = choose(text, {}, budget, machine(flops))
     config = load_config({"corpus": {"path": "x"}}, recipe.settings)
     assert config.model.hidden_size in SIZES
-    assert config.training.batch_size <= max(1, facts.characters // 8)
+    assert config.training.batch_size <= max(1, text.characters // 8)
     parse_amount(config.training.evaluate_every)
     assert 4 <= len(recipe.reasons) <= 5
 
 
-@given(facts=facts, seconds=st.floats(1, 1e5), flops=st.floats(1e8, 1e12))
-def test_more_time_never_buys_a_much_smaller_model(facts: Facts, seconds: float, flops: float) -> None:
+@given(text=texts, seconds=st.floats(1, 1e5), flops=st.floats(1e8, 1e12))
+def test_more_time_never_buys_a_much_smaller_model(text: TextProperties, seconds: float, flops: float) -> None:
     few, many = (
-        choose(facts, {}, ("seconds", s), machine(flops)).settings["model.hidden_size"]
+        choose(text, {}, ("seconds", s), machine(flops)).settings["model.hidden_size"]
         for s in (seconds, 8 * seconds)
     )
     assert many >= few
 
 
-@given(facts=facts, budget=budgets)
-def test_what_is_given_is_left_alone(facts: Facts, budget: tuple[str, float]) -> None:
-    every = choose(facts, {}, budget, machine(1e10)).settings
+@given(text=texts, budget=budgets)
+def test_what_is_given_is_left_alone(text: TextProperties, budget: tuple[str, float]) -> None:
+    every = choose(text, {}, budget, machine(1e10)).settings
     for key, value in every.items():
-        assert key not in choose(facts, {key: value}, budget, machine(1e10)).settings
+        assert key not in choose(text, {key: value}, budget, machine(1e10)).settings
 
 
 def test_a_small_text_gets_a_small_model_much_dropout_and_no_more_time_than_it_can_use() -> None:
-    recipe = choose(Facts(20_000, 2_000, 60, None), {}, ("seconds", 3600.0), machine(5e10))
+    recipe = choose(TextProperties(20_000, 2_000, 60, None), {}, ("seconds", 3600.0), machine(5e10))
     assert recipe.settings["model.hidden_size"] <= 96
     assert recipe.settings["model.dropout"] > 0.15
     assert recipe.settings["model.recurrent_dropout"] > 0.25
@@ -93,7 +95,9 @@ def test_zero_config_says_what_it_chose_and_leaves_a_yaml_that_does_the_same(
     lm = charlm.train(
         corpus=tiny_corpus, budget="30 steps", out=tmp_path / "a", overrides=set_by_hand, observer=Observer()
     )
-    assert [note.split(":")[0] for note in notes[-4:]] == ["the text", "the time", "the model", "the steps"]
+    assert [note.split(":")[0] for note in notes[-4:]] == ["text", "speed", "model", "training"]
+    assert "LSTM, hidden size 24 (as set), mixed with 9-grams" in notes[-2]
+    assert "sequence length 8, learning rate " in notes[-1]
     assert (lm.config.model.hidden_size, lm.config.training.sequence_length) == (24, 8)
     again = charlm.train(tmp_path / "a" / "config.yaml", out=tmp_path / "b")
     assert again.config == lm.config
@@ -110,5 +114,5 @@ def test_a_budget_of_time_is_measured_and_kept(seconds: int, tiny_corpus: Path, 
 
 
 def test_a_few_lines_are_no_more_than_there_are_in_a_batch() -> None:
-    recipe = choose(Facts(180, 20, 15, 9.0), {}, ("steps", 10.0), machine(5e10))
+    recipe = choose(TextProperties(180, 20, 15, 9.0), {}, ("steps", 10.0), machine(5e10))
     assert recipe.settings["training.batch_size"] == 20

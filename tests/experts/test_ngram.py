@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlm.experts import ngram
+from charlm.config import ModelConfig
 from charlm.experts.ngram import NgramModel
 
 V, FIRST = 5, 1
@@ -20,6 +20,10 @@ some_sequences = st.lists(st.lists(st.integers(0, V - 1), max_size=12), min_size
 
 def arrays(sequences: Sequences) -> list[np.ndarray]:
     return [np.array(sequence, np.int32) for sequence in sequences]
+
+
+def config(order: int | None) -> ModelConfig:
+    return ModelConfig(ngram=order)
 
 
 def random_sequences(count: int, length: int, seed: int = 0) -> Sequences:
@@ -81,7 +85,7 @@ class Textbook:
 @given(train=some_sequences, test=some_sequences, order=st.integers(1, 6))
 def test_it_is_the_textbook_on_small_texts(train: Sequences, test: Sequences, order: int) -> None:
     model, slow = NgramModel(arrays(train), V, FIRST, order), Textbook(train, order)
-    found = model.log_probs(arrays(test))
+    found = model.sequence_log_probs(arrays(test))
     assert [len(part) for part in found] == [len(sequence) for sequence in test]
     for part, sequence in zip(found, test, strict=True):
         np.testing.assert_allclose(part, slow.log_probs(sequence, order), rtol=1e-6, atol=1e-6)
@@ -93,7 +97,7 @@ def test_it_is_the_textbook_where_the_discounts_are_estimated(order: int) -> Non
     slow = Textbook(train, order)
     assert slow.discounts[order] != (0.5, 1.0, 1.5)
     for part, sequence in zip(
-        NgramModel(arrays(train), V, FIRST, order).log_probs(arrays(test)), test, strict=True
+        NgramModel(arrays(train), V, FIRST, order).sequence_log_probs(arrays(test)), test, strict=True
     ):
         np.testing.assert_allclose(part, slow.log_probs(sequence, order), rtol=1e-6)
 
@@ -104,32 +108,31 @@ def test_after_any_context_the_probabilities_add_up_to_one(
     train: Sequences, context: list[int], order: int
 ) -> None:
     model = NgramModel(arrays(train), V, FIRST, order)
-    continued = model.log_probs(arrays([[*context, symbol] for symbol in range(V)]))
+    continued = model.sequence_log_probs(arrays([[*context, symbol] for symbol in range(V)]))
     assert math.fsum(math.exp(part[-1]) for part in continued) == pytest.approx(1, abs=1e-6)
 
 
 def test_no_symbol_is_ever_impossible() -> None:
     """Here Chen and Goodman's estimate of a discount is exactly zero."""
     train = [[0, 3, 1, 0, 0, 0, 0, 0], [0, 2, 0, 1, 4, 0, 1, 1, 1, 2, 0], [3, 1, 0, 2, 1, 2, 3, 1]]
-    assert np.isfinite(NgramModel(arrays(train), V, FIRST, 2).log_probs(arrays([[3, 0]]))[0]).all()
+    assert np.isfinite(NgramModel(arrays(train), V, FIRST, 2).sequence_log_probs(arrays([[3, 0]]))[0]).all()
 
 
 def test_a_context_does_not_reach_into_the_sequence_before() -> None:
     model = NgramModel(arrays(random_sequences(6, 60)), V, FIRST, 4)
     sequences = arrays(random_sequences(3, 9, seed=1))
-    together = model.log_probs(sequences)
+    together = model.sequence_log_probs(sequences)
     for sequence, part in zip(sequences, together, strict=True):
-        np.testing.assert_array_equal(model.log_probs([sequence])[0], part)
-    assert model.log_probs([]) == []
+        np.testing.assert_array_equal(model.sequence_log_probs([sequence])[0], part)
+    assert model.sequence_log_probs([]) == []
 
 
-def test_what_is_predicted_piece_by_piece_is_what_is_predicted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_predicted_piece_by_piece_is_what_is_predicted_at_once() -> None:
     model = NgramModel(arrays(random_sequences(6, 60)), V, FIRST, 4)
     test = arrays([*random_sequences(2, 47, seed=1), [], [3], *random_sequences(3, 5, seed=2)])
     whole = model.predict(test)
-    for at_once in (1, 2, 3, 10, 47):
-        monkeypatch.setattr(ngram, "_AT_ONCE", at_once)
-        for found, expected in zip(model.predict(test), whole, strict=True):
+    for piece in (1, 2, 3, 10, 47):
+        for found, expected in zip(model.predict(test, piece=piece), whole, strict=True):
             for one, other in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(one, other)
 
@@ -137,7 +140,7 @@ def test_what_is_predicted_piece_by_piece_is_what_is_predicted_at_once(monkeypat
 def test_a_large_vocabulary_and_a_long_context_do_not_overflow() -> None:
     large, order = 1 << 20, 12
     text = np.random.default_rng(0).integers(large, size=200).astype(np.int32)
-    log_probs = NgramModel([text], large, 0, order).log_probs([text])[0]
+    log_probs = NgramModel([text], large, 0, order).sequence_log_probs([text])[0]
     assert log_probs[order:].min() > math.log(0.4)  # each symbol is known by the one before it
     assert log_probs.max() < 0
 
@@ -153,19 +156,62 @@ def test_symbol_by_symbol_it_gives_what_it_gives_at_once(
             continue
         (whole,), (known,) = model.predict([sequence])
         inputs = np.concatenate(([FIRST], sequence[:-1]))[:, None]  # (T, 1)
-        head = model.advance(inputs[:cut], None)[:, 0] if cut else np.full((0, model.contexts), -1)
-        rest = inputs[cut:]
-        tail = model.advance(rest, head[-1:] if len(head) else None)[:, 0] if len(rest) else head[:0]
-        p, lengths = model.distributions(np.concatenate((head, tail)))
+        state, readings = model.initial_state(1), []
+        for part in (inputs[:cut], inputs[cut:]):
+            if len(part):
+                reading, state = model.advance(part, state)
+                readings.append(reading[:, 0])
+        places = np.concatenate(readings)  # (T, K)
+        p = model.distributions(places)
         np.testing.assert_allclose(p.sum(1), 1, atol=1e-6)
         np.testing.assert_allclose(np.log(p[np.arange(len(sequence)), sequence]), whole, rtol=1e-6, atol=1e-6)
-        np.testing.assert_array_equal(lengths, known)
+        np.testing.assert_array_equal(model.context(places), known)
+        np.testing.assert_allclose(model.log_probs(places), np.log(p), rtol=1e-6, atol=1e-6)
+
+
+@few
+@given(train=some_sequences, order=st.integers(1, 6), seed=st.integers(0, 99))
+def test_writing_step_by_step_and_side_by_side_it_predicts_the_same(
+    train: Sequences, order: int, seed: int
+) -> None:
+    model = NgramModel(arrays(train), V, FIRST, order)
+    ids = np.random.default_rng(seed).integers(V, size=(7, 3))  # (T, B)
+    state = model.initial_state(3)
+    readings, _ = model.advance(ids, state)
+    step = model.make_step(state)
+    for symbols, reading in zip(ids, readings, strict=True):
+        log_probs, contexts = step(symbols)
+        np.testing.assert_array_equal(log_probs, model.log_probs(reading))
+        np.testing.assert_array_equal(contexts, model.context(reading))
+        assert log_probs.dtype == np.float32
+        assert contexts.max() < model.contexts
+    for b in range(3):
+        alone, _ = model.advance(ids[:, b : b + 1], model.initial_state(1))
+        np.testing.assert_array_equal(alone[:, 0], readings[:, b])
+
+
+def test_the_state_of_one_text_is_repeated_for_many() -> None:
+    model = NgramModel(arrays(random_sequences(6, 60)), V, FIRST, 4)
+    _, state = model.advance(np.array([[1], [2], [3]]), model.initial_state(1))
+    expected, _ = model.advance(np.array([[1, 1], [2, 2], [3, 3], [0, 4]]), model.initial_state(2))
+    found, _ = model.advance(np.array([[0, 4]]), model.repeat(state, 2))
+    np.testing.assert_array_equal(found[0], expected[-1])
+
+
+def test_a_probability_that_vanishes_in_float32_has_a_finite_logarithm() -> None:
+    model = NgramModel(arrays([[0] * 9]), V, FIRST, 2)
+    tables = {name: table.copy() for name, table in model.arrays().items()}
+    tables["alpha.1"][:] = [1, 0, 0, 0, 0]
+    tables["gamma.1"][:] = 0
+    log_probs = NgramModel.from_arrays(config(2), tables, V, FIRST).log_probs(np.array([[-1]]))
+    assert np.isfinite(log_probs).all()
+    assert log_probs.argmax() == 0
 
 
 def test_its_tables_go_to_a_file_and_back() -> None:
     model, test = NgramModel(arrays(random_sequences(6, 60)), V, FIRST, 4), arrays(random_sequences(3, 9, seed=1))
-    again = NgramModel.from_arrays(model.arrays(), V, FIRST, 4)
-    for one, other in zip(model.log_probs(test), again.log_probs(test), strict=True):
+    again = NgramModel.from_arrays(config(4), model.arrays(), V, FIRST)
+    for one, other in zip(model.sequence_log_probs(test), again.sequence_log_probs(test), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -192,11 +238,23 @@ def test_tables_that_are_no_model_are_refused(name: str, change: Callable[[np.nd
     else:
         tables[name] = change(tables[name])
     with pytest.raises(ValueError, match=r".+"):
-        NgramModel.from_arrays(tables, V, FIRST, 4)
+        NgramModel.from_arrays(config(4), tables, V, FIRST)
 
 
 def test_more_or_other_tables_than_expected_are_refused() -> None:
     tables = NgramModel(arrays(random_sequences(6, 60)), V, FIRST, 4).arrays()
     for size, order in ((V, 3), (V + 1, 4), (V - 1, 4)):
         with pytest.raises(ValueError, match=r".+"):
-            NgramModel.from_arrays(tables, size, FIRST, order)
+            NgramModel.from_arrays(config(order), tables, size, FIRST)
+
+
+def test_it_is_counted_where_the_configuration_asks_for_it() -> None:
+    train, test = arrays(random_sequences(6, 60)), arrays(random_sequences(3, 9, seed=1))
+    assert not NgramModel.is_wanted(config(None))
+    assert NgramModel.is_wanted(config(3))
+    counted = NgramModel.count(config(3), train, V, FIRST)
+    for one, other in zip(
+        counted.sequence_log_probs(test), NgramModel(train, V, FIRST, 3).sequence_log_probs(test), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert counted.contexts == 3

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 import charlm
-from charlm.builder import build_corpus
+from charlm.config import SamplingConfig
 from charlm.errors import RunError
-from charlm.language_model import load_metrics
-from charlm.model.network import reading
-from charlm.model.stepper import stepper
-from charlm.sampling import Draw, write
-from charlm.scoring.evaluation import evaluate, text_log_probs
+from charlm.experts.mixture import Mixture
+from charlm.experts.ngram import NgramModel
+from charlm.sampling import write
+from charlm.scoring.evaluation import evaluate
+from charlm.scoring.log_probs import text_log_probs
+from charlm.text.corpus import load_corpus
+from charlm.training.reports import load_metrics
 
 CONFIG = {
     "model": {"hidden_size": 12, "ngram": 4},
@@ -33,24 +35,22 @@ def run(request: pytest.FixtureRequest, tiny_corpus: Path, tmp_path_factory: pyt
 
 def test_its_log_probabilities_are_those_of_the_mixture_by_its_formula(run: Path) -> None:
     lm = charlm.load(run)
-    ngram, powers = lm.model.ngram, lm.model.ngram_powers
-    assert ngram is not None
-    assert powers is not None
+    network, powers = lm.mixture.network, lm.mixture.powers
+    _, ngram = lm.mixture.experts
+    assert isinstance(ngram, NgramModel)
     assert (powers[:, 1] > 0.05).any()  # or this test tells nothing
     ids = lm.vocabulary.encode_sentence("the boat has bread")
     inputs = np.concatenate(([lm.vocabulary.boundary_id], ids[:-1]))
     V, places = len(lm.vocabulary), range(len(ids))
     every = [np.append(ids[:i], w).astype(np.int32) for i in places for w in range(V)]
-    theirs = np.array([log_probs[-1] for log_probs in ngram.log_probs(every)]).reshape(-1, V)
+    theirs = np.array([log_probs[-1] for log_probs in ngram.sequence_log_probs(every)]).reshape(-1, V)
     ((known,),) = ngram.predict([ids])[1:]
-    lm.model.ngram = None
-    with reading(lm.model):
-        logits, _ = lm.model(torch.from_numpy(inputs)[:, None], lm.model.initial_state(1))
+    with torch.inference_mode():
+        logits, _ = network(torch.from_numpy(inputs)[:, None], network.initial_state(1))
     own = torch.log_softmax(logits[:, 0].double(), 1).numpy()
-    a, b = powers.double().numpy()[known].T[:, :, None]
+    a, b = powers.astype(np.float64)[known].T[:, :, None]
     p = np.exp(own) ** a * np.exp(theirs) ** b
     expected = np.log(p / p.sum(1, keepdims=True))[places, ids]
-    lm.model.attach(ngram)
     score = lm.score(["the boat has bread"])[0]
     np.testing.assert_allclose([c.logprob for c in score.chars[: len(ids)]], expected, atol=1e-5)
 
@@ -59,9 +59,9 @@ def test_training_reports_what_the_saved_model_reaches(run: Path) -> None:
     lm = charlm.load(run)
     best = min(row["validation_loss"] for row in load_metrics(run))
     assert lm.evaluate().nats_per_character == pytest.approx(best, abs=1e-4)
-    corpus = build_corpus(lm.config)
-    lm.model.ngram = None
-    assert evaluate(lm.model, lm.vocabulary, corpus.validation).nats_per_character > best
+    corpus = load_corpus(lm.config.corpus)
+    alone = Mixture(lm.mixture.network)
+    assert evaluate(alone, lm.vocabulary, corpus.validation).nats_per_character > best
 
 
 def test_a_text_and_its_continuation_add_up(run: Path) -> None:
@@ -76,13 +76,13 @@ def test_symbol_by_symbol_it_writes_from_the_same_distribution(run: Path) -> Non
     lm = charlm.load(run)
     rng = np.random.default_rng(0)
     ids = rng.integers(len(lm.vocabulary), size=(9, 3))
-    step = stepper(lm.model, lm.model.initial_state(3))
-    with reading(lm.model):
-        expected, _ = lm.model(torch.from_numpy(ids), lm.model.initial_state(3))  # (T, B, V)
-    for symbols, logits in zip(ids, expected, strict=True):
-        found = torch.from_numpy(step(symbols))
-        torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-4)
-    pieces = write(lm.model, lm.vocabulary, [0, 1], prompt="the ", length=10, draw=Draw(0.8))
+    step = lm.mixture.make_step(lm.mixture.initial_state(3))
+    readings, _ = lm.mixture.advance(ids, lm.mixture.initial_state(3))  # (T, B, ·)
+    for t, symbols in enumerate(ids):
+        expected = lm.mixture.logits([reading[t] for reading in readings])  # (B, V)
+        np.testing.assert_allclose(step(symbols), expected, rtol=1e-4, atol=1e-4)
+    rule = SamplingConfig(length=10, temperature=0.8)
+    pieces = write(lm.mixture, lm.vocabulary, [0, 1], rule, prompt="the ")
     assert "".join(piece[0] for piece in pieces) == next(lm.sample(prompt="the ", length=10, temperature=0.8))[4:]
 
 
@@ -95,7 +95,7 @@ def test_dynamic_evaluation_adapts_the_network_in_the_mixture(run: Path) -> None
 def test_long_texts_are_read_as_in_one_pass(run: Path) -> None:
     lm = charlm.load(run)
     text = lm.vocabulary.encode("the boat has bread.\n" * 300)
-    parts = dict(text_log_probs(lm.model, lm.vocabulary, text))
+    parts = dict(text_log_probs(lm.mixture, lm.vocabulary, text))
     assert sum(len(p) for p in parts.values()) == len(text)
     assert all(np.isfinite(p).all() for p in parts.values())
 

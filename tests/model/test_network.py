@@ -11,51 +11,49 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from charlm.model.network import CharacterModel, ModelState, begin_with_frequencies, parameter_count, take_over
+from charlm.model.network import CharacterModel, NetworkState, parameter_count
+from charlm.model.transfer import initialize_output_bias, transfer_weights
+from models import CELLS, make_network, randomize
 
-CELLS = [("rnn", "after"), ("lstm", "after"), ("gru", "before"), ("gru", "after")]
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}
-every_cell = pytest.mark.parametrize(("cell", "reset"), CELLS)
+GATES = {"rnn": 1, "lstm": 4, "gru": 3, "gru-before": 3}
+every_cell = pytest.mark.parametrize("cell", CELLS)
 few = settings(max_examples=25, deadline=None)
 
 
 def build(V: int = 5, seed: int = 0, **shape: object) -> CharacterModel:
-    """A model in float64 whose every number, biases too, is random."""
-    model = CharacterModel(V, **shape).double()
-    rng = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.data.normal_(0, 0.5, generator=rng)
-    return model
+    """A network in float64 whose every number, biases too, is random."""
+    return randomize(make_network(V, dtype=torch.float64, **shape), seed)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def draw_ids(V: int, T: int, B: int, seed: int = 0) -> Tensor:
-    return torch.randint(V, (T, B), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(V, (T, B), generator=generator(seed))
 
 
-@pytest.mark.parametrize("reset", ["before", "after"])
 @few
 @given(V=st.integers(1, 40), H=st.integers(1, 20))
-def test_one_layer_without_bias_has_this_many_parameters(reset: str, V: int, H: int) -> None:
+def test_one_layer_without_bias_has_this_many_parameters(V: int, H: int) -> None:
     def recurrent(cell: str) -> int:
-        model = CharacterModel(V, cell=cell, hidden_size=H, reset=reset, bias=False)
-        assert parameter_count(model) == parameter_count(model.recurrent) + V * H  # the output matrix
-        return parameter_count(model.recurrent)
+        network = make_network(V, cell=cell, hidden_size=H, bias=False)
+        assert parameter_count(network) == parameter_count(network.recurrent) + V * H  # the output matrix
+        return parameter_count(network.recurrent)
 
     assert recurrent("rnn") == H * (V + H)
-    assert recurrent("gru") == 3 * H * (V + H)
+    assert recurrent("gru") == recurrent("gru-before") == 3 * H * (V + H)
     assert recurrent("lstm") == 4 * H * (V + H)
 
 
 @every_cell
 @given(V=st.integers(1, 9), K=st.integers(1, 9), H=st.integers(1, 9), L=st.integers(1, 3), R=st.integers(1, 9))
 @few
-def test_biases_layers_and_factored_matrices_add_theirs(
-    cell: str, reset: str, V: int, K: int, H: int, L: int, R: int
-) -> None:
+def test_biases_layers_and_factored_matrices_add_theirs(cell: str, V: int, K: int, H: int, L: int, R: int) -> None:
     G = GATES[cell]
-    shape = {"cell": cell, "reset": reset, "hidden_size": H, "num_layers": L, "embedding_size": K, "output_rank": R}
+    shape = {"cell": cell, "hidden_size": H, "num_layers": L, "embedding_size": K, "output_rank": R}
     first, higher = G * H * (K + H + 2), G * H * (H + H + 2)
-    assert parameter_count(CharacterModel(V, **shape)) == V * K + first + (L - 1) * higher + R * H + V * (R + 1)
+    assert parameter_count(make_network(V, **shape)) == V * K + first + (L - 1) * higher + R * H + V * (R + 1)
 
 
 def test_an_output_matrix_of_full_rank_can_be_factored() -> None:
@@ -74,19 +72,19 @@ def test_an_output_matrix_of_full_rank_can_be_factored() -> None:
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @every_cell
-def test_looking_up_an_id_equals_multiplying_by_its_one_hot_vector(cell: str, reset: str, bias: bool) -> None:
+def test_looking_up_an_id_equals_multiplying_by_its_one_hot_vector(cell: str, bias: bool) -> None:
     V, T, B, H = 5, 6, 2, 4
-    model = build(V, cell=cell, reset=reset, hidden_size=H, num_layers=2, bias=bias)
+    network = build(V, cell=cell, hidden_size=H, num_layers=2, bias=bias)
     ids = draw_ids(V, T, B)
     one_hot = F.one_hot(ids, V).double()  # (T, B, V)
 
-    looked_up, state = model.recurrent(ids, model.initial_state(B))
-    multiplied, same_state = model.recurrent(one_hot, model.initial_state(B))
+    looked_up, state = network.recurrent(ids, network.initial_state(B))
+    multiplied, same_state = network.recurrent(one_hot, network.initial_state(B))
 
     torch.testing.assert_close(looked_up, multiplied, rtol=0, atol=1e-12)
     torch.testing.assert_close(state, same_state, rtol=0, atol=1e-12)
-    weights = torch.randn(T, B, H, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    parameters = list(model.recurrent.parameters())
+    weights = torch.randn(T, B, H, dtype=torch.float64, generator=generator(1))
+    parameters = list(network.recurrent.parameters())
     for a, b in zip(
         torch.autograd.grad((looked_up * weights).sum(), parameters),
         torch.autograd.grad((multiplied * weights).sum(), parameters),
@@ -96,10 +94,10 @@ def test_looking_up_an_id_equals_multiplying_by_its_one_hot_vector(cell: str, re
 
 
 @every_cell
-def test_an_embedding_factors_the_input_matrix(cell: str, reset: str) -> None:
+def test_an_embedding_factors_the_input_matrix(cell: str) -> None:
     V, K, H = 7, 2, 4
-    narrow = build(V, cell=cell, reset=reset, hidden_size=H, embedding_size=K)
-    wide = build(V, cell=cell, reset=reset, hidden_size=H)
+    narrow = build(V, cell=cell, hidden_size=H, embedding_size=K)
+    wide = build(V, cell=cell, hidden_size=H)
     weights = {name: w for name, w in narrow.state_dict().items() if name != "embedding.weight"}
     factors = weights["recurrent.weight_ih_l0"], narrow.embedding.weight.detach()
     assert [tuple(f.shape) for f in factors] == [(GATES[cell] * H, K), (V, K)]
@@ -136,7 +134,7 @@ def test_worked_example_a_chinese_sentence_is_encoded_step_by_step() -> None:
         states.append(s)
         distributions.append(np.exp(V_o @ s + b_o) / np.exp(V_o @ s + b_o).sum())
 
-    model = CharacterModel(V, cell="gru", reset="before", hidden_size=H).double()
+    network = make_network(V, dtype=torch.float64, cell="gru-before", hidden_size=H)
     halves = np.concatenate((b_r, b_z, b_h)) / 2  # PyTorch's b is bias_ih + bias_hh, its order r, z, n
     weights = {
         "recurrent.weight_ih_l0": np.concatenate((U_r, U_z, U_h)),
@@ -146,10 +144,10 @@ def test_worked_example_a_chinese_sentence_is_encoded_step_by_step() -> None:
         "output.weight": V_o,
         "output.bias": b_o,
     }
-    model.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()}, strict=True)
+    network.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()}, strict=True)
     ids = torch.tensor([[symbols.index(char)] for char in sentence])  # (4, 1)
-    features, ((last,),) = model.features(ids, model.initial_state(1))
-    probabilities = torch.softmax(model(ids, model.initial_state(1))[0], 2)
+    features, ((last,),) = network.features(ids, network.initial_state(1))
+    probabilities = torch.softmax(network(ids, network.initial_state(1))[0], 2)
 
     torch.testing.assert_close(features[:, 0], torch.from_numpy(np.stack(states)), rtol=0, atol=1e-12)
     torch.testing.assert_close(last[0], torch.from_numpy(s), rtol=0, atol=1e-12)
@@ -164,16 +162,16 @@ def test_worked_example_a_chinese_sentence_is_encoded_step_by_step() -> None:
     seed=st.integers(0, 99),
 )
 def test_one_pass_equals_chunks_with_the_state_carried(
-    cell: str, reset: str, shape: tuple[int, int, int], cuts: set[int], seed: int
+    cell: str, shape: tuple[int, int, int], cuts: set[int], seed: int
 ) -> None:
     T, B, L = shape
-    model = build(5, seed, cell=cell, reset=reset, hidden_size=4, num_layers=L)
+    network = build(5, seed, cell=cell, hidden_size=4, num_layers=L)
     ids = draw_ids(5, T, B, seed)
 
-    whole, last = model(ids, model.initial_state(B))
-    state, parts = model.initial_state(B), []
+    whole, last = network(ids, network.initial_state(B))
+    state, parts = network.initial_state(B), []
     for chunk in ids.tensor_split(sorted(cut for cut in cuts if cut < T)):
-        logits, state = model(chunk, state)
+        logits, state = network(chunk, state)
         parts.append(logits)
 
     torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-12)
@@ -181,28 +179,28 @@ def test_one_pass_equals_chunks_with_the_state_carried(
 
 
 @every_cell
-def test_the_state_before_the_first_symbol_is_zero_in_every_layer(cell: str, reset: str) -> None:
-    model = build(5, cell=cell, reset=reset, hidden_size=4, num_layers=3)
-    state: ModelState = model.initial_state(2)
+def test_the_state_before_the_first_symbol_is_zero_in_every_layer(cell: str) -> None:
+    network = build(5, cell=cell, hidden_size=4, num_layers=3)
+    state: NetworkState = network.initial_state(2)
 
     assert [len(layer) for layer in state] == [2 if cell == "lstm" else 1] * 3
     for part in (part for layer in state for part in layer):
         assert torch.equal(part, torch.zeros(2, 4, dtype=torch.float64))
-    logits, last = model(draw_ids(5, 6, 2), state)
+    logits, last = network(draw_ids(5, 6, 2), state)
     assert logits.shape == (6, 2, 5)
     assert [[part.shape for part in layer] for layer in last] == [[part.shape for part in layer] for layer in state]
 
 
 @every_cell
-def test_the_softmax_of_the_logits_is_a_distribution(cell: str, reset: str) -> None:
-    model = build(9, cell=cell, reset=reset, hidden_size=4)
-    logits, _ = model(draw_ids(9, 6, 2), model.initial_state(2))
+def test_the_softmax_of_the_logits_is_a_distribution(cell: str) -> None:
+    network = build(9, cell=cell, hidden_size=4)
+    logits, _ = network(draw_ids(9, 6, 2), network.initial_state(2))
     probabilities = torch.softmax(logits, 2)
 
     torch.testing.assert_close(probabilities.sum(2), torch.ones(6, 2, dtype=torch.float64))
     assert (probabilities > 0).all()
-    features, _ = model.features(draw_ids(9, 6, 2), model.initial_state(2))
-    expected = features @ model.output.weight.t() + model.output.bias
+    features, _ = network.features(draw_ids(9, 6, 2), network.initial_state(2))
+    expected = features @ network.output.weight.t() + network.output.bias
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-12)
 
 
@@ -211,27 +209,28 @@ def test_dropout_drops_its_share_before_the_output_in_training_only() -> None:
     ids = draw_ids(5, 40, 4)
     whole, _ = plain.features(ids, plain.initial_state(4))
 
-    torch.manual_seed(0)
-    dropped, _ = dropping.train().features(ids, dropping.initial_state(4))
+    dropped, _ = dropping.features(ids, dropping.initial_state(4), training=generator(0))
     kept = dropped != 0
     assert (~kept).double().mean() == pytest.approx(0.3, abs=0.03)
     torch.testing.assert_close(dropped[kept], whole[kept] / 0.7)
 
-    evaluated, _ = dropping.eval().features(ids, dropping.initial_state(4))
+    evaluated, _ = dropping.features(ids, dropping.initial_state(4))
     assert torch.equal(evaluated, whole)
+    without, _ = plain.features(ids, plain.initial_state(4), training=generator(0))
+    assert torch.equal(without, whole)
 
 
 @every_cell
-def test_recurrent_dropout_drops_its_share_of_each_matrix_in_training_only(cell: str, reset: str) -> None:
-    plan = {"cell": cell, "reset": reset, "hidden_size": 40, "num_layers": 2}
-    plain, dropping = (build(5, recurrent_dropout=p, **plan) for p in (0.0, 0.3))
+def test_recurrent_dropout_drops_its_share_of_each_matrix_in_training_only(cell: str) -> None:
+    shape = {"cell": cell, "hidden_size": 40, "num_layers": 2}
+    plain, dropping = (build(5, recurrent_dropout=p, **shape) for p in (0.0, 0.3))
     ids = draw_ids(5, 6, 3)
     whole, _ = plain.features(ids, plain.initial_state(3))
-    evaluated, _ = dropping.eval().features(ids, dropping.initial_state(3))
+    evaluated, _ = dropping.features(ids, dropping.initial_state(3))
     assert torch.equal(evaluated, whole)
 
-    torch.manual_seed(0)
-    dropped, _ = dropping.train().features(ids, dropping.initial_state(3))
+    drawing = generator(0)
+    dropped, _ = dropping.features(ids, dropping.initial_state(3), training=drawing)
     dropped.sum().backward()
     for layer in range(2):
         gradient = dropping.recurrent.parameter("weight_hh", layer).grad
@@ -242,98 +241,94 @@ def test_recurrent_dropout_drops_its_share_of_each_matrix_in_training_only(cell:
             plain.recurrent.parameter("weight_hh", layer).mul_(kept.double() / 0.7)
     torch.testing.assert_close(dropped, plain.features(ids, plain.initial_state(3))[0])
 
-    again, _ = dropping.features(ids, dropping.initial_state(3))
+    again, _ = dropping.features(ids, dropping.initial_state(3), training=drawing)
     assert not torch.allclose(again, dropped)  # drawn anew
+
+
+@every_cell
+def test_what_is_dropped_follows_from_the_generator_alone(cell: str) -> None:
+    network = build(5, cell=cell, hidden_size=8, num_layers=2, dropout=0.3, recurrent_dropout=0.3)
+    ids = draw_ids(5, 6, 3)
+    untouched = torch.get_rng_state()
+    first, other, same = (
+        network.features(ids, network.initial_state(3), training=generator(seed))[0] for seed in (1, 2, 1)
+    )
+    assert torch.equal(first, same)
+    assert not torch.allclose(first, other)
+    assert torch.equal(torch.get_rng_state(), untouched)
 
 
 @pytest.mark.parametrize("embedding_size", [None, 3])
 def test_dropout_acts_between_layers_but_not_on_the_input_or_in_the_recurrence(embedding_size: int | None) -> None:
-    plan = {"hidden_size": 8, "dropout": 0.5, "embedding_size": embedding_size}
-    one, two = (build(5, num_layers=L, **plan).train() for L in (1, 2))
+    shape = {"hidden_size": 8, "dropout": 0.5, "embedding_size": embedding_size}
+    one, two = (build(5, num_layers=L, **shape) for L in (1, 2))
     ids = draw_ids(5, 6, 2)
 
-    def last_states(model: CharacterModel, seed: int) -> list[Tensor]:
-        torch.manual_seed(seed)
-        return [layer[0] for layer in model.features(ids, model.initial_state(2))[1]]
+    def last_states(network: CharacterModel, training: torch.Generator | None) -> list[Tensor]:
+        return [layer[0] for layer in network.features(ids, network.initial_state(2), training)[1]]
 
-    assert torch.equal(last_states(one, 0)[0], last_states(one, 1)[0])
-    assert torch.equal(last_states(two, 0)[0], last_states(two, 1)[0])
-    assert not torch.allclose(last_states(two, 0)[1], last_states(two, 1)[1])
-    assert torch.equal(last_states(two.eval(), 0)[1], last_states(two, 1)[1])
+    assert torch.equal(last_states(one, generator(0))[0], last_states(one, generator(1))[0])
+    assert torch.equal(last_states(two, generator(0))[0], last_states(two, generator(1))[0])
+    assert not torch.allclose(last_states(two, generator(0))[1], last_states(two, generator(1))[1])
+    assert torch.equal(last_states(two, None)[1], last_states(two, None)[1])
+    assert not torch.allclose(last_states(two, None)[1], last_states(two, generator(0))[1])
+    assert torch.equal(last_states(two, None)[0], last_states(two, generator(0))[0])
 
 
 @every_cell
 @pytest.mark.parametrize("embedding_size", [None, 3])
-def test_without_bias_there_is_no_bias_anywhere(cell: str, reset: str, embedding_size: int | None) -> None:
-    model = CharacterModel(
-        5, cell=cell, reset=reset, hidden_size=4, num_layers=2, bias=False, embedding_size=embedding_size
-    )
-    assert all(parameter.dim() == 2 for parameter in model.parameters())
-    assert not any("bias" in name for name in model.state_dict())
-    assert model.output.bias is None
+def test_without_bias_there_is_no_bias_anywhere(cell: str, embedding_size: int | None) -> None:
+    network = make_network(5, cell=cell, hidden_size=4, num_layers=2, bias=False, embedding_size=embedding_size)
+    assert all(parameter.dim() == 2 for parameter in network.parameters())
+    assert not any("bias" in name for name in network.state_dict())
+    assert network.output.bias is None
 
 
 @every_cell
 @pytest.mark.parametrize("H", [1, 8])
-def test_the_recurrent_matrix_of_each_gate_starts_orthogonal(cell: str, reset: str, H: int) -> None:
-    torch.manual_seed(0)
-    model = CharacterModel(5, cell=cell, reset=reset, hidden_size=H, num_layers=2)
+def test_the_recurrent_matrix_of_each_gate_starts_orthogonal(cell: str, H: int) -> None:
+    network = make_network(5, cell=cell, hidden_size=H, num_layers=2)
 
     for layer in range(2):
-        gates = model.recurrent.parameter("weight_hh", layer).detach().split(H)
+        gates = network.recurrent.parameter("weight_hh", layer).detach().split(H)
         assert len(gates) == GATES[cell]
         for W in gates:
             torch.testing.assert_close(W @ W.t(), torch.eye(H), rtol=0, atol=1e-5)
 
 
-@every_cell
-def test_a_uniform_start_fills_plus_minus_one_over_root_h(cell: str, reset: str) -> None:
-    torch.manual_seed(0)
-    model = CharacterModel(5, cell=cell, reset=reset, hidden_size=16, recurrent_init="uniform")
-    W = model.recurrent.weight_hh_l0.detach()
-    assert W.abs().max() <= 1 / math.sqrt(16)
-    assert W.abs().max() > 0.9 / math.sqrt(16)
-    assert W.abs().mean() == pytest.approx(0.5 / math.sqrt(16), rel=0.2)
-    assert not torch.allclose(W[:16] @ W[:16].t(), torch.eye(16), atol=0.1)
-
-
-@pytest.mark.parametrize("forget_bias", [1.0, -0.5])
-def test_the_forget_gates_bias_starts_where_it_is_told_and_all_others_at_zero(forget_bias: float) -> None:
+def test_the_forget_gates_bias_starts_at_one_and_all_others_at_zero() -> None:
     H = 4
-    told = {} if forget_bias == 1.0 else {"forget_bias": forget_bias}  # 1 is the default
-    model = CharacterModel(5, hidden_size=H, num_layers=2, **told)
+    network = make_network(5, cell="lstm", hidden_size=H, num_layers=2)
     expected = torch.zeros(4 * H)
-    expected[H : 2 * H] = forget_bias  # i, f, g, o
+    expected[H : 2 * H] = 1  # i, f, g, o
     for layer in range(2):
-        total = model.recurrent.parameter("bias_ih", layer) + model.recurrent.parameter("bias_hh", layer)
+        total = network.recurrent.parameter("bias_ih", layer) + network.recurrent.parameter("bias_hh", layer)
         assert torch.equal(total.detach(), expected)
-    assert torch.equal(model.output.bias.detach(), torch.zeros(5))
+    assert torch.equal(network.output.bias.detach(), torch.zeros(5))
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru"])
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell != "lstm"])
 def test_only_the_lstm_has_a_forget_bias(cell: str) -> None:
-    model = CharacterModel(5, cell=cell, hidden_size=4, forget_bias=1.0)
-    assert not any(p.any() for name, p in model.named_parameters() if "bias" in name)
+    network = make_network(5, cell=cell, hidden_size=4)
+    assert not any(p.any() for name, p in network.named_parameters() if "bias" in name)
 
 
 @pytest.mark.parametrize(("size", "std"), [(30, 2.0), (256, 1.0), (6400, 0.2)])
 def test_a_one_hot_input_starts_large_and_smaller_the_more_symbols_there_are(size: int, std: float) -> None:
-    torch.manual_seed(0)
-    weight = CharacterModel(size, hidden_size=25).recurrent.parameter("weight_ih", 0)
+    weight = make_network(size, hidden_size=25).recurrent.parameter("weight_ih", 0)
     assert weight.std().item() == pytest.approx(std, rel=0.05)
 
 
 def test_other_inputs_start_by_their_width() -> None:
-    model = CharacterModel(90, hidden_size=25, num_layers=2, embedding_size=7)
+    network = make_network(90, hidden_size=25, num_layers=2, embedding_size=7)
     for layer, width in enumerate((7, 25)):
-        largest = model.recurrent.parameter("weight_ih", layer).abs().max().item()
+        largest = network.recurrent.parameter("weight_ih", layer).abs().max().item()
         assert 0.9 / math.sqrt(width) < largest <= 1 / math.sqrt(width)
 
 
 def test_a_fresh_model_hardly_prefers_any_symbol() -> None:
-    torch.manual_seed(0)
-    model = CharacterModel(50, hidden_size=32)
-    logits, _ = model(draw_ids(50, 20, 4), model.initial_state(4))
+    network = make_network(50, hidden_size=32)
+    logits, _ = network(draw_ids(50, 20, 4), network.initial_state(4))
     loss = F.cross_entropy(logits.flatten(0, 1), draw_ids(50, 20, 4, seed=1).flatten())
     assert loss.item() == pytest.approx(math.log(50), abs=0.1)
 
@@ -341,15 +336,15 @@ def test_a_fresh_model_hardly_prefers_any_symbol() -> None:
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize("embedding_size", [None, 3])
 @every_cell
-def test_a_model_taken_over_knows_what_it_knew_and_leaves_new_symbols_a_small_share(
-    cell: str, reset: str, embedding_size: int | None, bias: bool
+def test_transferred_weights_predict_as_before_and_leave_new_symbols_a_small_share(
+    cell: str, embedding_size: int | None, bias: bool
 ) -> None:
     ids = [None, 2, 0, None, 4, 1]  # 6 symbols, 4 of the 5 old ones in another order
-    shape = {"cell": cell, "reset": reset, "embedding_size": embedding_size, "bias": bias, "hidden_size": 4}
+    shape = {"cell": cell, "embedding_size": embedding_size, "bias": bias, "hidden_size": 4}
     shape["output_rank"] = embedding_size
     old, new = build(5, **shape), build(6, seed=1, **shape)
     drawn = new.state_dict()["embedding.weight" if embedding_size else "recurrent.weight_ih_l0"].clone()
-    take_over(new, old, ids)
+    transfer_weights(new, old, ids)
     here = torch.tensor([i for i, there in enumerate(ids) if there is not None])
     there = torch.tensor([there for there in ids if there is not None])
     x = draw_ids(len(here), 7, 2)
@@ -364,8 +359,8 @@ def test_a_model_taken_over_knows_what_it_knew_and_leaves_new_symbols_a_small_sh
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_fresh_model_knows_how_frequent_each_symbol_is(bias: bool) -> None:
     counts = np.log(np.array([0.5, 0.25, 0.125, 0.125]))
-    model = CharacterModel(4, hidden_size=3, bias=bias)
-    begin_with_frequencies(model, counts)
+    network = make_network(4, hidden_size=3, bias=bias)
+    initialize_output_bias(network, counts)
     features = torch.zeros(1, 3)
     expected = torch.from_numpy(counts).float() if bias else torch.full((4,), 0.25).log()
-    torch.testing.assert_close(torch.log_softmax(model.logits(features)[0], 0), expected)
+    torch.testing.assert_close(torch.log_softmax(network.logits(features)[0], 0), expected)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.errors import InputError
-from charlm.ranking.nbest import Hypothesis, _Ids, read_groups, reranked, score_groups
+from charlm.ranking.nbest import Hypothesis, _SeenIds, read_groups, reranked, score_groups
 from charlm.scoring.measures import Score
 
 
@@ -177,7 +177,7 @@ def test_ids_that_look_alike_are_others() -> None:
 
 
 def test_ids_that_count_up_are_not_kept_in_memory() -> None:
-    ids = _Ids()
+    ids = _SeenIds()
     for i in range(10, 100_010):
         assert str(i) not in ids
         ids.add(str(i))

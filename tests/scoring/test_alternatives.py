@@ -7,40 +7,38 @@ import pytest
 import torch
 
 from charlm.errors import InputError
-from charlm.model.network import CharacterModel
-from charlm.scoring import alternatives as module
+from charlm.language_model import LanguageModel
 from charlm.scoring.alternatives import alternatives
 from charlm.scoring.conditions import Conditions
 from charlm.text.vocabulary import Vocabulary
+from models import make_language_model, make_mixture
 
 TRAINED_ON = "我在画画。\nthe cat sat on the mat\n"
 
 
-def model_and_vocabulary(
-    framing: str = "stream", level: str = "character", text: str = TRAINED_ON
-) -> tuple[CharacterModel, Vocabulary]:
+def model(framing: str = "stream", level: str = "character", text: str = TRAINED_ON) -> LanguageModel:
     vocabulary = Vocabulary.build(text, framing=framing, level=level)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        model = CharacterModel(len(vocabulary), cell="gru", hidden_size=6).double()
-    model.output.weight.data.mul_(4)
-    return model.eval(), vocabulary
+    mixture = make_mixture(len(vocabulary), seed=5, dtype=torch.float64, cell="gru", hidden_size=6)
+    mixture.network.output.weight.data.mul_(4)
+    return make_language_model(mixture, vocabulary)
 
 
-def distributions(model: CharacterModel, symbols: list[int]) -> np.ndarray:
+def distributions(lm: LanguageModel, symbols: list[int]) -> np.ndarray:
     """log softmax after each symbol, (T, V), in one pass from the zero state."""
+    network = lm.mixture.network
     with torch.no_grad():
-        logits, _ = model(torch.tensor(symbols)[:, None], model.initial_state(1))
+        logits, _ = network(torch.tensor(symbols)[:, None], network.initial_state(1))
     return torch.log_softmax(logits[:, 0], 1).numpy()
 
 
 @pytest.mark.parametrize("framing", ["stream", "lines"])
 def test_they_are_the_likeliest_symbols_but_the_one_that_stands_there(framing: str) -> None:
-    model, vocabulary = model_and_vocabulary(framing)
+    lm = model(framing)
     text = "the 画é"
+    vocabulary = lm.vocabulary
     ids = [*vocabulary.encode_sentence(text).tolist(), vocabulary.boundary_id]
-    expected = distributions(model, [vocabulary.boundary_id, *ids[:-1]])
-    found = alternatives(model, vocabulary, text, 3)
+    expected = distributions(lm, [vocabulary.boundary_id, *ids[:-1]])
+    found = lm.alternatives(text, 3)
 
     assert len(found) == len(text) + 1
     for place, (others, log_probs) in enumerate(zip(found, expected, strict=True)):
@@ -51,35 +49,35 @@ def test_they_are_the_likeliest_symbols_but_the_one_that_stands_there(framing: s
 
 
 def test_all_of_them_and_what_stands_there_add_up_to_one() -> None:
-    model, vocabulary = model_and_vocabulary()
-    everything = alternatives(model, vocabulary, "the cat", 10_000)
-    p = distributions(model, vocabulary.encode("\nthe cat").tolist())
-    ids = vocabulary.encode("the cat\n")
+    lm = model()
+    everything = lm.alternatives("the cat", 10_000)
+    p = distributions(lm, lm.vocabulary.encode("\nthe cat").tolist())
+    ids = lm.vocabulary.encode("the cat\n")
     for place, others in enumerate(everything):
-        assert len(others) == len(vocabulary) - 2
+        assert len(others) == len(lm.vocabulary) - 2
         total = sum(math.exp(other.logprob) for other in others) + math.exp(p[place, ids[place]])
         assert total == pytest.approx(1 - math.exp(p[place, 0]))  # all but <unk>
 
 
 def test_the_conditions_are_those_of_the_score() -> None:
-    model, vocabulary = model_and_vocabulary()
-    whole = alternatives(model, vocabulary, "the cat", 2)
-    after = alternatives(model, vocabulary, " cat", 2, Conditions(context="the"))
+    lm = model()
+    whole = lm.alternatives("the cat", 2)
+    after = lm.alternatives(" cat", 2, Conditions(context="the"))
     for others, same in zip(after, whole[3:], strict=True):
         assert [other.char for other in others] == [other.char for other in same]
         assert [other.logprob for other in others] == pytest.approx([other.logprob for other in same])
-    assert len(alternatives(model, vocabulary, "the cat", 2, Conditions(eos=False))) == 7
-    assert alternatives(model, vocabulary, "", 2, Conditions(eos=False)) == []
-    (first, *_) = alternatives(model, vocabulary, "the cat", 2, Conditions(bos=False))
+    assert len(lm.alternatives("the cat", 2, Conditions(eos=False))) == 7
+    assert lm.alternatives("", 2, Conditions(eos=False)) == []
+    (first, *_) = lm.alternatives("the cat", 2, Conditions(bos=False))
     likeliest = sorted(set(TRAINED_ON) - {"t"}, key=TRAINED_ON.count, reverse=True)[:2]
     assert [other.char for other in first] == likeliest
 
 
 def test_at_byte_level_they_stand_for_the_first_byte_of_each_character() -> None:
-    model, vocabulary = model_and_vocabulary(level="byte")
+    lm = model(level="byte")
     text = "t画e"
-    p = distributions(model, [10, *text.encode()])
-    found = alternatives(model, vocabulary, text, 256)
+    p = distributions(lm, [10, *text.encode()])
+    found = lm.alternatives(text, 256)
     assert len(found) == len(text) + 1
     for others, place, byte in zip(found, (0, 1, 4, 5), (*b"t", 0xE7, *b"e\n"), strict=True):
         order = [int(i) for i in np.argsort(-p[place], kind="stable") if i != byte]
@@ -88,22 +86,26 @@ def test_at_byte_level_they_stand_for_the_first_byte_of_each_character() -> None
 
 
 def test_a_stream_without_newlines_offers_its_space_and_no_end() -> None:
-    model, vocabulary = model_and_vocabulary(text="the cat sat on the mat ")
-    found = alternatives(model, vocabulary, "cat", 100)
+    lm = model(text="the cat sat on the mat ")
+    found = lm.alternatives("cat", 100)
     assert len(found) == 3
     assert all({other.char for other in others} >= {" ", "h"} for others in found)
     assert not any(other.char == "</s>" for others in found for other in others)
 
 
-def test_a_long_text_goes_in_windows_and_reads_as_if_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, vocabulary = model_and_vocabulary()
-    whole = alternatives(model, vocabulary, "the cat " * 5, 2)
-    monkeypatch.setattr(module, "_WINDOW", 7 * len(vocabulary))
-    for a, b in zip(alternatives(model, vocabulary, "the cat " * 5, 2), whole, strict=True):
+def test_a_long_text_goes_in_windows_and_reads_as_if_whole() -> None:
+    lm = model()
+    whole = lm.alternatives("the cat " * 5, 2)
+    sizes: list[int] = []
+    lm.mixture.network.output.register_forward_hook(lambda module, inputs, logits: sizes.append(logits.numel()))
+    limit = 7 * len(lm.vocabulary)
+    in_windows = alternatives(lm.mixture, lm.vocabulary, "the cat " * 5, 2, Conditions(), max_numbers=limit)
+    assert sizes == [limit] * 5 + [6 * len(lm.vocabulary)]
+    for a, b in zip(in_windows, whole, strict=True):
         assert [other.char for other in a] == [other.char for other in b]
         assert [other.logprob for other in a] == pytest.approx([other.logprob for other in b])
 
 
 def test_less_than_one_is_refused() -> None:
     with pytest.raises(InputError, match="0: must be at least 1"):
-        alternatives(*model_and_vocabulary(), "the", 0)
+        model().alternatives("the", 0)

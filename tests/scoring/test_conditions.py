@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from charlm.errors import InputError
-from charlm.model.network import CharacterModel
-from charlm.scoring import log_probs as scoring
+from charlm.language_model import LanguageModel
 from charlm.scoring.conditions import Conditions
-from charlm.scoring.log_probs import score_sentences, score_together
+from charlm.scoring.log_probs import sequence_log_probs
 from charlm.scoring.measures import Score
+from charlm.scoring.sentences import begin
 from charlm.text.vocabulary import Vocabulary
+from models import make_language_model, make_mixture
 
 TRAINED_ON = "我在画画。\nthe cat sat on the mat\nzz top\n"
 every_reading = pytest.mark.parametrize(
@@ -22,27 +23,28 @@ every_reading = pytest.mark.parametrize(
 )
 
 
-def model_and_vocabulary(
-    framing: str = "stream", level: str = "character", text: str = TRAINED_ON
-) -> tuple[CharacterModel, Vocabulary]:
-    vocabulary = Vocabulary.build(text, framing=framing, level=level)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        model = CharacterModel(len(vocabulary), cell="lstm", hidden_size=6, num_layers=2).double()
-    model.output.weight.data.mul_(4)
-    return model.eval(), vocabulary
+def model_of(vocabulary: Vocabulary) -> LanguageModel:
+    shape = {"cell": "lstm", "hidden_size": 6, "num_layers": 2}
+    mixture = make_mixture(len(vocabulary), seed=5, dtype=torch.float64, **shape)
+    mixture.network.output.weight.data.mul_(4)
+    return make_language_model(mixture, vocabulary)
 
 
-def scores(model: CharacterModel, vocabulary: Vocabulary, *texts: str, **conditions: Any) -> list[Score]:
-    return score_together(model, vocabulary, texts, Conditions(**conditions))
+def model(framing: str = "stream", level: str = "character") -> LanguageModel:
+    return model_of(Vocabulary.build(TRAINED_ON, framing=framing, level=level))
 
 
-def stepwise(model: CharacterModel, symbols: list[int]) -> list[float]:
+def scores(lm: LanguageModel, *texts: str, **conditions: Any) -> list[Score]:
+    return lm.score(texts, Conditions(**conditions))
+
+
+def stepwise(lm: LanguageModel, symbols: list[int]) -> list[float]:
     """The log-probability of each symbol but the first, one step at a time from the zero state."""
-    state, result = model.initial_state(1), []
+    network = lm.mixture.network
+    state, result = network.initial_state(1), []
     for symbol, following in itertools.pairwise(symbols):
         with torch.no_grad():
-            logits, state = model(torch.tensor([[symbol]]), state)
+            logits, state = network(torch.tensor([[symbol]]), state)
         result.append(torch.log_softmax(logits[0, 0], 0)[following].item())
     return result
 
@@ -57,87 +59,88 @@ def log_probs(score: Score) -> list[float]:
 @every_reading
 @pytest.mark.parametrize("context", ["t", "the cat ", "我在"])
 def test_a_sentence_after_its_context_is_the_end_of_both_together(framing: str, level: str, context: str) -> None:
-    model, vocabulary = model_and_vocabulary(framing, level)
+    lm = model(framing, level)
     texts = ["sat on", "画。", "", "the mat"]
-    whole = scores(model, vocabulary, *(context + text for text in texts))
-    for text, after, both in zip(texts, scores(model, vocabulary, *texts, context=context), whole, strict=True):
+    whole = scores(lm, *(context + text for text in texts))
+    for text, after, both in zip(texts, scores(lm, *texts, context=context), whole, strict=True):
         assert (after.text, after.characters, after.n) == (text, len(text), len(text) + 1)
         assert log_probs(after) == pytest.approx(log_probs(both)[len(context) :], abs=1e-9)
         assert after.logprob == pytest.approx(sum(log_probs(after)), abs=1e-9)
 
 
-def test_a_long_context_is_read_in_windows_with_the_state_carried(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, vocabulary = model_and_vocabulary()
-    context = "the cat sat on the mat\n" * 3
-    (whole,) = scores(model, vocabulary, "zz top", context=context)
+def record_lengths(lm: LanguageModel) -> list[int]:
+    """Returns a list to which each reading of the network adds how many steps it has."""
     lengths: list[int] = []
-    model.recurrent.register_forward_pre_hook(lambda _, inputs: lengths.append(len(inputs[0])))
-    monkeypatch.setattr(scoring, "_READ_AT_ONCE", 16)
-    (windowed,) = scores(model, vocabulary, "zz top", context=context)
+    lm.mixture.network.recurrent.register_forward_pre_hook(lambda _, inputs: lengths.append(len(inputs[0])))
+    return lengths
+
+
+def test_a_long_context_is_read_in_windows_with_the_state_carried() -> None:
+    lm = model()
+    context = "the cat sat on the mat\n" * 3
+    (whole,) = scores(lm, "zz top", context=context)
+    lengths = record_lengths(lm)
+    beginning = begin(lm.mixture, lm.vocabulary, Conditions(context=context), symbols=16)
+    assert beginning is not None
+    ((_, windowed),) = sequence_log_probs(lm.mixture, [lm.vocabulary.encode("zz top\n")], beginning)
     assert lengths == [16, 16, 16, 16, 5, 7]  # the boundary and all but the last of 69, then the sentence
-    assert log_probs(windowed) == pytest.approx(log_probs(whole), abs=1e-12)
+    assert windowed == pytest.approx(log_probs(whole), abs=1e-12)
 
 
 @pytest.mark.parametrize("unknown", ["spread", "error"])
-def test_a_context_is_read_once_however_many_batches_follow_it(
-    unknown: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, vocabulary = model_and_vocabulary()
+def test_a_context_is_read_once_however_many_batches_follow_it(unknown: str) -> None:
+    lm = model()
     context, texts = "the cat sat on the mat\n" * 3, ["zz top", "the mat", "", "a cat"]
-    expected = scores(model, vocabulary, *texts, context=context)
-    lengths: list[int] = []
-    model.recurrent.register_forward_pre_hook(lambda _, inputs: lengths.append(len(inputs[0])))
-    monkeypatch.setattr(scoring, "_CHUNK", 1)
-    conditions = Conditions(context=context, unknown=unknown)
-    for one, same in zip(score_sentences(model, vocabulary, texts, conditions), expected, strict=True):
+    expected = scores(lm, *texts, context=context)
+    lengths = record_lengths(lm)
+    batches = lm.score_batches(([text] for text in texts), context=context, unknown=unknown)
+    for (one,), same in zip(batches, expected, strict=True):
         assert log_probs(one) == pytest.approx(log_probs(same), abs=1e-12)
     assert lengths == [69, 7, 8, 1, 6]
 
 
 def test_a_context_is_normalised_like_a_sentence() -> None:
-    vocabulary = Vocabulary.build("the café\n", framing="stream", normalization="nfc", lowercase=True)
-    model, _ = model_and_vocabulary()
-    model = CharacterModel(len(vocabulary), hidden_size=6)
-    (composed,) = scores(model, vocabulary, " a", context="café")
-    (decomposed,) = scores(model, vocabulary, " a", context="CAFE\u0301")
+    lm = model_of(Vocabulary.build("the café\n", framing="stream", normalization="nfc", lowercase=True))
+    (composed,) = scores(lm, " a", context="café")
+    (decomposed,) = scores(lm, " a", context="CAFE\u0301")
     assert composed == decomposed
 
 
 def test_a_line_before_may_be_context_in_a_stream_and_is_refused_by_a_model_of_lines() -> None:
-    model, vocabulary = model_and_vocabulary("stream")
-    (after,) = scores(model, vocabulary, "zz top", context="the mat\n")
-    (alone,) = scores(model, vocabulary, "zz top")
+    lm = model("stream")
+    (after,) = scores(lm, "zz top", context="the mat\n")
+    (alone,) = scores(lm, "zz top")
     assert after.logprob != pytest.approx(alone.logprob)
     with pytest.raises(InputError, match="newline"):
-        scores(*model_and_vocabulary("lines"), "zz top", context="the mat\n")
+        scores(model("lines"), "zz top", context="the mat\n")
 
 
 @every_reading
 def test_without_a_boundary_the_first_symbol_has_its_frequency_and_the_rest_follow_it(
     framing: str, level: str
 ) -> None:
-    model, vocabulary = model_and_vocabulary(framing, level)
+    lm = model(framing, level)
     texts = ["the cat", "t", "画在", ""]
-    for text, score in zip(texts, scores(model, vocabulary, *texts, bos=False), strict=True):
-        symbols = [*vocabulary.encode(text + "\n").tolist()]
-        count = vocabulary.counts[symbols[0]]
-        first = math.log((count + 1) / (sum(vocabulary.counts) + len(vocabulary)))
-        assert score.logprob == pytest.approx(first + sum(stepwise(model, symbols)), abs=1e-9)
+    for text, score in zip(texts, scores(lm, *texts, bos=False), strict=True):
+        symbols = [*lm.vocabulary.encode(text + "\n").tolist()]
+        count = lm.vocabulary.counts[symbols[0]]
+        first = math.log((count + 1) / (sum(lm.vocabulary.counts) + len(lm.vocabulary)))
+        assert score.logprob == pytest.approx(first + sum(stepwise(lm, symbols)), abs=1e-9)
 
 
 def test_a_context_without_a_boundary_opens_the_text_itself() -> None:
-    model, vocabulary = model_and_vocabulary()
-    (score,) = scores(model, vocabulary, "cat", context="the ", bos=False, eos=False)
-    expected = stepwise(model, vocabulary.encode("the cat").tolist())[3:]
+    lm = model()
+    (score,) = scores(lm, "cat", context="the ", bos=False, eos=False)
+    expected = stepwise(lm, lm.vocabulary.encode("the cat").tolist())[3:]
     assert log_probs(score) == pytest.approx(expected, abs=1e-9)
 
 
 @every_reading
 def test_without_its_end_a_sentence_is_its_characters_alone(framing: str, level: str) -> None:
-    model, vocabulary = model_and_vocabulary(framing, level)
+    lm = model(framing, level)
     for text in ("the cat", "我在", ""):
-        (whole,) = scores(model, vocabulary, text)
-        (open_,) = scores(model, vocabulary, text, eos=False)
+        (whole,) = scores(lm, text)
+        (open_,) = scores(lm, text, eos=False)
         assert open_.n == open_.characters == len(text)
         assert log_probs(open_) == pytest.approx(log_probs(whole)[:-1], abs=1e-9)
         assert open_.mean_logprob == pytest.approx(open_.logprob / len(text) if text else 0.0)
@@ -145,10 +148,10 @@ def test_without_its_end_a_sentence_is_its_characters_alone(framing: str, level:
 
 @pytest.mark.parametrize("framing", ["stream", "lines"])
 def test_prefix_continuation_and_end_multiply_to_the_whole(framing: str) -> None:
-    model, vocabulary = model_and_vocabulary(framing)
-    (whole,) = scores(model, vocabulary, "the cat sat")
-    (prefix,) = scores(model, vocabulary, "the cat", eos=False)
-    (rest,) = scores(model, vocabulary, " sat", context="the cat")
+    lm = model(framing)
+    (whole,) = scores(lm, "the cat sat")
+    (prefix,) = scores(lm, "the cat", eos=False)
+    (rest,) = scores(lm, " sat", context="the cat")
     assert prefix.logprob + rest.logprob == pytest.approx(whole.logprob, abs=1e-9)
 
 
@@ -156,55 +159,55 @@ def test_prefix_continuation_and_end_multiply_to_the_whole(framing: str) -> None
 
 
 def test_the_shares_of_all_characters_of_unicode_add_up_to_unk() -> None:
-    model, vocabulary = model_and_vocabulary()
-    (score,) = scores(model, vocabulary, "é", eos=False)
-    unk = stepwise(model, [vocabulary.boundary_id, 0])[0]
+    lm = model()
+    (score,) = scores(lm, "é", eos=False)
+    unk = stepwise(lm, [lm.vocabulary.boundary_id, 0])[0]
     never_seen = 0x110000 - len(set(TRAINED_ON))
-    assert vocabulary.unseen_characters == never_seen
+    assert lm.vocabulary.unseen_characters == never_seen
     assert math.log(never_seen) + score.logprob == pytest.approx(unk, abs=1e-9)
 
 
 def test_a_skipped_character_is_read_but_counts_nothing() -> None:
-    model, vocabulary = model_and_vocabulary()
-    spread, skip = (scores(model, vocabulary, "the é cat", unknown=u)[0] for u in ("spread", "skip"))
+    lm = model()
+    spread, skip = (scores(lm, "the é cat", unknown=u)[0] for u in ("spread", "skip"))
     known = [p for p, char in zip(log_probs(spread), spread.chars, strict=True) if not char.unknown]
     assert [p for p, char in zip(log_probs(skip), skip.chars, strict=True) if not char.unknown] == known
     assert (skip.characters, skip.unknown, skip.n) == (9, 1, 9)  # eight characters and the end
     assert skip.logprob == pytest.approx(sum(known))
     assert skip.mean_logprob == pytest.approx(sum(known) / 9)
-    unigram = sum(vocabulary.unigram_log_probs[vocabulary.encode("the  cat\n")])
+    unigram = sum(lm.vocabulary.unigram_log_probs[lm.vocabulary.encode("the  cat\n")])
     assert skip.slor == pytest.approx((sum(known) - unigram) / 9)
 
 
 def test_a_sentence_of_skipped_characters_alone_has_no_average() -> None:
-    (score,) = scores(*model_and_vocabulary(), "éé", unknown="skip", eos=False)
+    (score,) = scores(model(), "éé", unknown="skip", eos=False)
     assert (score.n, score.logprob, score.mean_logprob, score.slor, score.perplexity) == (0, 0, 0, 0, 1)
 
 
 def test_slor_is_the_same_whether_unk_is_one_character_or_shared_out() -> None:
-    model, vocabulary = model_and_vocabulary()
-    (score,) = scores(model, vocabulary, "é")
-    symbols = [vocabulary.boundary_id, 0, vocabulary.boundary_id]
-    unigram = vocabulary.unigram_log_probs[symbols[1:]].sum()
-    assert score.slor == pytest.approx((sum(stepwise(model, symbols)) - unigram) / 2)
+    lm = model()
+    (score,) = scores(lm, "é")
+    symbols = [lm.vocabulary.boundary_id, 0, lm.vocabulary.boundary_id]
+    unigram = lm.vocabulary.unigram_log_probs[symbols[1:]].sum()
+    assert score.slor == pytest.approx((sum(stepwise(lm, symbols)) - unigram) / 2)
 
 
 def test_unknown_characters_can_be_refused_in_sentence_and_context() -> None:
-    model, vocabulary = model_and_vocabulary()
+    lm = model()
     for sentence, context in (("the é cät", ""), ("cat", "the é ä")):
         with pytest.raises(InputError, match=r"'é' \(U\+00E9\), 'ä' \(U\+00E4\)"):
-            scores(model, vocabulary, "the cat", sentence, context=context, unknown="error")
-    assert scores(model, vocabulary, "the cat", unknown="error") == scores(model, vocabulary, "the cat")
+            scores(lm, "the cat", sentence, context=context, unknown="error")
+    assert scores(lm, "the cat", unknown="error") == scores(lm, "the cat")
 
 
 @pytest.mark.parametrize("unknown", ["spread", "skip", "error"])
 def test_a_model_of_bytes_knows_every_character(unknown: str) -> None:
-    model, vocabulary = model_and_vocabulary(level="byte")
-    (score,) = scores(model, vocabulary, "é☃", unknown=unknown)
+    lm = model(level="byte")
+    (score,) = scores(lm, "é☃", unknown=unknown)
     assert (score.unknown, score.n) == (0, 3)
-    expected = stepwise(model, [10, *"é☃\n".encode()])
+    expected = stepwise(lm, [10, *"é☃\n".encode()])
     assert score.logprob == pytest.approx(sum(expected), abs=1e-9)
-    assert vocabulary.unseen_characters == 0
+    assert lm.vocabulary.unseen_characters == 0
 
 
 def test_another_treatment_of_unknown_characters_is_refused_with_those_there_are() -> None:
@@ -213,9 +216,9 @@ def test_another_treatment_of_unknown_characters_is_refused_with_those_there_are
 
 
 def test_what_stands_beside_a_sentence_does_not_change_it_under_any_condition() -> None:
-    model, vocabulary = model_and_vocabulary()
+    lm = model()
     texts = ["the cat", "zz", "é", "", "sat on the mat"]
     for conditions in ({"context": "the "}, {"bos": False}, {"eos": False}, {"unknown": "skip"}):
-        together = scores(model, vocabulary, *texts, **conditions)
-        alone = [scores(model, vocabulary, text, **conditions)[0] for text in texts]
+        together = scores(lm, *texts, **conditions)
+        alone = [scores(lm, text, **conditions)[0] for text in texts]
         assert np.allclose([s.logprob for s in together], [s.logprob for s in alone], atol=1e-9)

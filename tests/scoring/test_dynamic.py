@@ -8,54 +8,60 @@ import pytest
 import torch
 from torch import Tensor
 
+from charlm.experts.mixture import Mixture
 from charlm.model.network import CharacterModel
 from charlm.scoring import dynamic
-from charlm.scoring.dynamic import SEGMENT, Rates, dynamic_log_probs, evaluate_dynamic, gradient_rms, tune
-from charlm.scoring.log_probs import sequence_log_probs
+from charlm.scoring.dynamic import SEGMENT_SYMBOLS as SEGMENT
+from charlm.scoring.dynamic import Rates, dynamic_log_probs, evaluate_dynamic, gradient_rms, tune
+from charlm.scoring.log_probs import Beginning, sequence_log_probs
 from charlm.text.batches import IGNORE, LineBatches, StreamBatches
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary
+from models import CELLS, make_mixture
 
 V, FIRST = 7, 1
-CELLS = [("rnn", "after"), ("lstm", "after"), ("gru", "before"), ("gru", "after")]
-every_cell = pytest.mark.parametrize(("cell", "reset"), CELLS)
+every_cell = pytest.mark.parametrize("cell", CELLS)
 
 
-def model_of(cell: str = "gru", reset: str = "after", size: int = V) -> CharacterModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        return CharacterModel(size, cell=cell, reset=reset, hidden_size=6, dropout=0.5).double()
+def mixture_of(cell: str = "gru", size: int = V) -> Mixture:
+    shape = {"cell": cell, "hidden_size": 6, "dropout": 0.5, "recurrent_dropout": 0.5}
+    return make_mixture(size, seed=5, dtype=torch.float64, **shape)
 
 
 def text_of(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(V, size=n).astype(np.int32)
 
 
-def rms_of(model: CharacterModel) -> list[Tensor]:
+def rms_of(mixture: Mixture) -> list[Tensor]:
     """Some root mean squares, one of them zero: a weight that training never moved."""
     rng = torch.Generator().manual_seed(3)
-    rms = [torch.rand(w.shape, generator=rng, dtype=w.dtype) for w in model.parameters()]
+    rms = [torch.rand(w.shape, generator=rng, dtype=w.dtype) for w in mixture.network.parameters()]
     rms[0].view(-1)[0] = 0
     return rms
 
 
-def losses(model: CharacterModel, ids: np.ndarray, before: int, state: list) -> tuple[Tensor, list]:
+def static_log_probs(mixture: Mixture, sequences: list[np.ndarray]) -> list[np.ndarray]:
+    found = dict(sequence_log_probs(mixture, sequences, Beginning(FIRST)))
+    return [found[i] for i in range(len(sequences))]
+
+
+def losses(network: CharacterModel, ids: np.ndarray, before: int, state: list) -> tuple[Tensor, list]:
     """The loss of each symbol by the definition, one symbol at a time."""
     parts = []
     for symbol in ids.tolist():
-        logits, state = model(torch.tensor([[before]]), state)
+        logits, state = network(torch.tensor([[before]]), state)
         parts.append(-torch.log_softmax(logits[0, 0], 0)[symbol])
         before = symbol
     return torch.stack(parts), [tuple(s.detach() for s in layer) for layer in state]
 
 
 @every_cell
-def test_it_is_the_update_of_the_paper_written_out(cell: str, reset: str) -> None:
-    model, sequences = model_of(cell, reset), [text_of(2 * SEGMENT + 5), text_of(3, seed=1)]
-    rms, rates = rms_of(model), Rates(learning_rate=0.03, decay=0.7)
-    found = dynamic_log_probs(model, rms, sequences, FIRST, rates)
+def test_it_is_the_update_of_the_paper_written_out(cell: str) -> None:
+    mixture, sequences = mixture_of(cell), [text_of(2 * SEGMENT + 5), text_of(3, seed=1)]
+    rms, rates = rms_of(mixture), Rates(learning_rate=0.03, decay=0.7)
+    found = dynamic_log_probs(mixture, rms, sequences, FIRST, rates)
 
-    slow = model_of(cell, reset).eval()
+    slow = mixture_of(cell).network
     weights = list(slow.parameters())
     trained = [w.detach().clone() for w in weights]
     mean = torch.cat([m.flatten() for m in rms]).mean()
@@ -77,34 +83,34 @@ def test_it_is_the_update_of_the_paper_written_out(cell: str, reset: str) -> Non
 
 
 @every_cell
-def test_without_a_learning_rate_it_is_the_static_score(cell: str, reset: str) -> None:
-    model, sequences = model_of(cell, reset), [text_of(50), text_of(1), text_of(0), text_of(SEGMENT)]
-    found = dynamic_log_probs(model, rms_of(model), sequences, FIRST, Rates(0.0, 0.1))
-    for part, static in zip(found, sequence_log_probs(model, sequences, FIRST), strict=True):
+def test_without_a_learning_rate_it_is_the_static_score(cell: str) -> None:
+    mixture, sequences = mixture_of(cell), [text_of(50), text_of(1), text_of(0), text_of(SEGMENT)]
+    found = dynamic_log_probs(mixture, rms_of(mixture), sequences, FIRST, Rates(0.0, 0.1))
+    for part, static in zip(found, static_log_probs(mixture, sequences), strict=True):
         np.testing.assert_allclose(part, static, rtol=1e-9)
 
 
 def test_a_symbol_is_scored_by_what_stands_before_its_segment_alone() -> None:
-    model, text = model_of(), text_of(3 * SEGMENT)
+    mixture, text = mixture_of(), text_of(3 * SEGMENT)
     other = text.copy()
     other[-1] = (other[-1] + 1) % V
     rates = Rates(0.05, 0.01)
-    one, two = (dynamic_log_probs(model, rms_of(model), [ids], FIRST, rates)[0] for ids in (text, other))
+    one, two = (dynamic_log_probs(mixture, rms_of(mixture), [ids], FIRST, rates)[0] for ids in (text, other))
     np.testing.assert_array_equal(one[:-1], two[:-1])
-    static = sequence_log_probs(model, [text], FIRST)[0]
+    (static,) = static_log_probs(mixture, [text])
     np.testing.assert_allclose(one[:SEGMENT], static[:SEGMENT], rtol=1e-9)
     assert np.abs(one - static)[SEGMENT:].max() > 0.01
 
 
 def test_the_root_mean_square_is_that_of_the_gradients_of_whole_windows() -> None:
-    model, ids = model_of("lstm"), text_of(43)
+    mixture, ids = mixture_of("lstm"), text_of(43)
     windows = list(StreamBatches(ids, 2, 6, seed=1).epoch(0))
     lines = np.array([2, 3, 1, 4, 5, 2, 3, 1, 0, 1], np.int32)
     windows += LineBatches(lines, 1, 3, 6, seed=1).epoch(0)
     assert any((window.targets == IGNORE).any() for window in windows)
-    found = gradient_rms(model, windows)
+    found = gradient_rms(mixture, windows)
 
-    slow = model_of("lstm").eval()
+    slow = mixture_of("lstm").network
     squares = [torch.zeros_like(w) for w in slow.parameters()]
     for window in windows:
         if not window.carry:
@@ -136,58 +142,57 @@ def test_a_rate_at_which_the_weights_explode_is_lowered(beyond: float) -> None:
 
 
 def test_rates_are_tuned_where_they_are_not_given() -> None:
-    model = model_of()
+    mixture = mixture_of()
     text = np.concatenate([np.tile(text_of(5, seed), 30) for seed in range(3)])  # what was learnt ages
-    rms = rms_of(model)
+    rms = rms_of(mixture)
 
     def loss(rates: Rates) -> float:
-        return -float(dynamic_log_probs(model, rms, [text], FIRST, rates)[0].sum())
+        return -float(dynamic_log_probs(mixture, rms, [text], FIRST, rates)[0].sum())
 
-    found = tune(model, rms, [text], FIRST)
+    found = tune(mixture, rms, [text], FIRST)
     assert loss(found) < loss(Rates(found.learning_rate, Rates().decay)) < loss(Rates())
-    assert tune(model, rms, [text], FIRST, learning_rate=0.01).learning_rate == 0.01
-    assert tune(model, rms, [text], FIRST, decay=0.0) == Rates(found.learning_rate, 0.0)
-    assert tune(model, rms, [text], FIRST, learning_rate=0.01, decay=0.2) == Rates(0.01, 0.2)
+    assert tune(mixture, rms, [text], FIRST, learning_rate=0.01).learning_rate == 0.01
+    assert tune(mixture, rms, [text], FIRST, decay=0.0) == Rates(found.learning_rate, 0.0)
+    assert tune(mixture, rms, [text], FIRST, learning_rate=0.01, decay=0.2) == Rates(0.01, 0.2)
 
 
 @pytest.mark.parametrize("framing", ["stream", "lines"])
 def test_a_text_that_repeats_itself_is_learnt_and_the_model_is_left_alone(framing: str) -> None:
     lines = "ab ab ba\ncab bac\n" * 30
     vocabulary = Vocabulary.build(lines, framing=framing)
-    model, split = model_of(size=len(vocabulary)).train(), Split.of(lines, vocabulary)
-    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    mixture, split = mixture_of(size=len(vocabulary)), Split.of(lines, vocabulary)
+    network = mixture.network.train()
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
 
     def nats(**rates: float) -> tuple[float, Rates]:
         windows = StreamBatches(split.ids, 4, 8, seed=1).epoch(0)
-        return evaluate_dynamic(model, vocabulary, split, training=windows, validation=split, **rates)
+        return evaluate_dynamic(mixture, vocabulary, split, training=windows, validation=split, **rates)
 
     static, _ = nats(learning_rate=0.0, decay=0.0)
     tuned, rates = nats()
     assert tuned < static - 0.5
     assert nats(learning_rate=rates.learning_rate, decay=rates.decay) == (tuned, rates)
-    assert model.training
-    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
-    assert all(weight.grad is None for weight in model.parameters())
+    assert mixture.network is network
+    assert network.training
+    assert all(torch.equal(weight, before[name]) for name, weight in network.state_dict().items())
+    assert all(weight.grad is None for weight in network.parameters())
 
 
 def test_without_a_validation_split_the_default_rates_are_taken() -> None:
     vocabulary = Vocabulary.build("abc\n" * 30)
     split, nothing = Split.of("abc\n" * 30, vocabulary), Split.of("", vocabulary)
     windows = StreamBatches(split.ids, 4, 8, seed=1).epoch(0)
-    model = model_of(size=len(vocabulary))
-    assert evaluate_dynamic(model, vocabulary, split, training=windows, validation=nothing)[1] == Rates()
+    mixture = mixture_of(size=len(vocabulary))
+    assert evaluate_dynamic(mixture, vocabulary, split, training=windows, validation=nothing)[1] == Rates()
 
 
 def test_tuning_reads_the_beginning_of_the_validation_split_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dynamic, "_TUNING", 11)
     read: list[int] = []
     tune = dynamic.tune
 
-    def spy(
-        model: CharacterModel, rms: list[Tensor], sequences: list[np.ndarray], *rest: int, **rates: float
-    ) -> Rates:
+    def spy(mixture: Mixture, rms: list[Tensor], sequences: list[np.ndarray], *rest: int, **rates: float) -> Rates:
         read.extend(map(len, sequences))
-        return tune(model, rms, sequences, *rest, **rates)
+        return tune(mixture, rms, sequences, *rest, **rates)
 
     monkeypatch.setattr(dynamic, "tune", spy)
     for framing, sizes in (("stream", [11]), ("lines", [4, 4, 4])):
@@ -195,6 +200,7 @@ def test_tuning_reads_the_beginning_of_the_validation_split_only(monkeypatch: py
         vocabulary = Vocabulary.build("abc\n" * 30, framing=framing)
         split = Split.of("abc\n" * 30, vocabulary)
         windows = StreamBatches(split.ids, 4, 8, seed=1).epoch(0)
-        model = model_of(size=len(vocabulary))
-        evaluate_dynamic(model, vocabulary, split, training=windows, validation=split, learning_rate=0.1, decay=0.1)
+        mixture = mixture_of(size=len(vocabulary))
+        how = {"learning_rate": 0.1, "decay": 0.1, "tuning_symbols": 11}
+        evaluate_dynamic(mixture, vocabulary, split, training=windows, validation=split, **how)
         assert read == sizes

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,15 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from charlm.experts.mixture import Mixture
 from charlm.model.network import CharacterModel
-from charlm.scoring import evaluation
+from charlm.scoring import log_probs as scoring
 from charlm.scoring.evaluation import Evaluation, evaluate
-from charlm.scoring.log_probs import score_together
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary
+from models import CELLS, make_language_model, make_mixture
 
 TRAINED_ON = "我在画画。\n他画了一只猫，没画老虎。\nthe cat sat on the mat\n"
-CELLS = [("rnn", "after"), ("lstm", "after"), ("gru", "before"), ("gru", "after")]
 
 few = settings(max_examples=25, deadline=None)
 some_lines = st.lists(
@@ -29,31 +30,29 @@ def vocabulary_of(framing: str = "stream", level: str = "character") -> Vocabula
     return Vocabulary.build(TRAINED_ON, framing=framing, level=level)
 
 
-def model_of(vocabulary: Vocabulary, cell: str = "gru", reset: str = "after") -> CharacterModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        model = CharacterModel(len(vocabulary), cell=cell, reset=reset, hidden_size=6).double()
-    model.output.weight.data.mul_(4)
-    return model.eval()
+def mixture_of(vocabulary: Vocabulary, cell: str = "gru", **shape: Any) -> Mixture:
+    mixture = make_mixture(len(vocabulary), seed=5, dtype=torch.float64, cell=cell, hidden_size=6, **shape)
+    mixture.network.output.weight.data.mul_(4)
+    return mixture
 
 
 def measure(vocabulary: Vocabulary, text: str) -> Evaluation:
-    return evaluate(model_of(vocabulary), vocabulary, Split.of(text, vocabulary))
+    return evaluate(mixture_of(vocabulary), vocabulary, Split.of(text, vocabulary))
 
 
-def single_pass(model: CharacterModel, vocabulary: Vocabulary, ids: np.ndarray) -> np.ndarray:
+def single_pass(network: CharacterModel, vocabulary: Vocabulary, ids: np.ndarray) -> np.ndarray:
     """Log-probabilities by the definition: the whole text at once, after one boundary."""
     inputs = torch.from_numpy(np.concatenate(([vocabulary.boundary_id], ids[:-1])))[:, None]
     with torch.no_grad():
-        logits, _ = model(inputs, model.initial_state(1))
+        logits, _ = network(inputs, network.initial_state(1))
     log_probs = torch.log_softmax(logits[:, 0], 1)
     return log_probs[torch.arange(len(ids)), torch.from_numpy(ids).long()].numpy()
 
 
-def text_log_probs(model: CharacterModel, vocabulary: Vocabulary, ids: np.ndarray) -> np.ndarray:
+def text_log_probs(mixture: Mixture, vocabulary: Vocabulary, ids: np.ndarray, **limits: int) -> np.ndarray:
     """The pieces that an evaluation reads, put together again: each symbol must stand in exactly one."""
     result = np.full(len(ids), np.nan)
-    for start, piece in evaluation.text_log_probs(model, vocabulary, ids):
+    for start, piece in scoring.text_log_probs(mixture, vocabulary, ids, **limits):
         assert np.isnan(result[start : start + len(piece)]).all()
         result[start : start + len(piece)] = piece
     assert not np.isnan(result).any()
@@ -64,18 +63,19 @@ def random_ids(vocabulary: Vocabulary, n: int) -> np.ndarray:
     return np.random.default_rng(0).integers(len(vocabulary), size=n).astype(np.int32)
 
 
-@pytest.mark.parametrize(("cell", "reset"), CELLS)
-def test_a_long_stream_in_rows_is_what_a_single_pass_gives(cell: str, reset: str) -> None:
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_long_stream_in_rows_is_what_a_single_pass_gives(cell: str) -> None:
     vocabulary = vocabulary_of()
-    model = model_of(vocabulary, cell, reset)
+    mixture = mixture_of(vocabulary, cell)
     ids = random_ids(vocabulary, 6500)
     shapes: list[tuple[int, ...]] = []
-    hook = model.register_forward_hook(lambda module, arguments, result: shapes.append(result[0].shape[:2]))
+    layers = mixture.network.recurrent
+    hook = layers.register_forward_hook(lambda module, inputs, result: shapes.append(result[0].shape[:2]))
 
-    in_rows = text_log_probs(model, vocabulary, ids)
+    in_rows = text_log_probs(mixture, vocabulary, ids)
     hook.remove()
 
-    expected = single_pass(model, vocabulary, ids)
+    expected = single_pass(mixture.network, vocabulary, ids)
     assert in_rows.shape == ids.shape
     assert shapes[0][1] == 3  # it was read in rows
     assert abs(in_rows.mean() - expected.mean()) < 1e-3
@@ -85,9 +85,9 @@ def test_a_long_stream_in_rows_is_what_a_single_pass_gives(cell: str, reset: str
 @pytest.mark.parametrize("n", [1, 2, 2048, 4095])
 def test_a_short_stream_is_read_in_a_single_pass(n: int) -> None:
     vocabulary = vocabulary_of()
-    model, ids = model_of(vocabulary), random_ids(vocabulary, n)
+    mixture, ids = mixture_of(vocabulary), random_ids(vocabulary, n)
     np.testing.assert_allclose(
-        text_log_probs(model, vocabulary, ids), single_pass(model, vocabulary, ids), rtol=0, atol=1e-9
+        text_log_probs(mixture, vocabulary, ids), single_pass(mixture.network, vocabulary, ids), rtol=0, atol=1e-9
     )
 
 
@@ -97,17 +97,13 @@ def test_rows_give_each_character_its_own_number_wherever_they_are_cut(
     n: int, rows: int, warm_up: int, window: int
 ) -> None:
     vocabulary = vocabulary_of()
-    model, ids = model_of(vocabulary), random_ids(vocabulary, n)
+    mixture, ids = mixture_of(vocabulary), random_ids(vocabulary, n)
     # Without memory, a character depends on the one before it alone: one symbol of warm-up is then enough.
-    model.recurrent.weight_hh_l0.data.zero_()
-    model.recurrent.bias_ih_l0.data[6:12] = -1000.0  # z = 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "_MIN_ROW", max(1, n // rows))
-        patch.setattr(evaluation, "_MAX_ROWS", rows)
-        patch.setattr(evaluation, "_WARM_UP", warm_up + 1)
-        patch.setattr(evaluation, "_WINDOW", window)
-        in_rows = text_log_probs(model, vocabulary, ids)
-    np.testing.assert_allclose(in_rows, single_pass(model, vocabulary, ids), rtol=0, atol=1e-9)
+    mixture.network.recurrent.weight_hh_l0.data.zero_()
+    mixture.network.recurrent.bias_ih_l0.data[6:12] = -1000.0  # z = 0
+    limits = {"min_row": max(1, n // rows), "max_rows": rows, "warm_up": warm_up + 1, "window": window}
+    in_rows = text_log_probs(mixture, vocabulary, ids, **limits)
+    np.testing.assert_allclose(in_rows, single_pass(mixture.network, vocabulary, ids), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(("framing", "level"), list(itertools.product(["stream", "lines"], ["character", "byte"])))
@@ -131,7 +127,7 @@ def test_nats_per_character_is_the_mean_over_characters_of_a_single_pass(level: 
     text = "我在画一只猫\nthe mat 是\n"
     split = Split.of(text, vocabulary)
     result = measure(vocabulary, text)
-    total = -single_pass(model_of(vocabulary), vocabulary, split.ids).sum()
+    total = -single_pass(mixture_of(vocabulary).network, vocabulary, split.ids).sum()
     assert result.nats_per_character == pytest.approx(total / len(text))
 
 
@@ -143,7 +139,7 @@ def test_unknown_characters_are_counted_and_can_be_left_out(lines: list[str]) ->
     result = measure(vocabulary, text)
 
     ids = vocabulary.encode(text)
-    log_probs = single_pass(model_of(vocabulary), vocabulary, ids)
+    log_probs = single_pass(mixture_of(vocabulary).network, vocabulary, ids)
     known = [p for char, p in zip(text, log_probs, strict=True) if char not in "是😀"]
     assert result.unknown == text.count("是") + text.count("😀")
     assert result.perplexity_excluding_unknown == pytest.approx(math.exp(-np.mean(known)))
@@ -169,18 +165,27 @@ def test_at_byte_level_nothing_is_unknown() -> None:
 @given(lines=some_lines, at_once=st.integers(1, 10))
 def test_in_lines_framing_the_text_is_the_sum_of_its_lines(level: str, lines: list[str], at_once: int) -> None:
     vocabulary = vocabulary_of("lines", level)
-    model = model_of(vocabulary)
+    mixture = mixture_of(vocabulary)
     split = Split.of("\n".join(lines) + "\n", vocabulary)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "_LINES", at_once)
-        result = evaluate(model, vocabulary, split)
+    result = evaluate(mixture, vocabulary, split)
 
-    scores = score_together(model, vocabulary, lines)
+    scores = make_language_model(mixture, vocabulary).score(lines)
     spread = math.log(vocabulary.unseen_characters) if level == "character" else 0.0  # here <unk> is one symbol
     scored = sum(score.logprob + score.unknown * spread for score in scores)
     assert -result.nats_per_character * result.characters == pytest.approx(scored)
     assert result.unknown == sum(score.unknown for score in scores)
     assert result.characters == sum(score.characters + 1 for score in scores)
+    assert text_log_probs(mixture, vocabulary, split.ids, lines=at_once).sum() == pytest.approx(scored)
+
+
+def test_lines_beyond_those_that_are_scored_together_are_measured_like_the_first() -> None:
+    vocabulary = vocabulary_of("lines")
+    mixture = mixture_of(vocabulary)
+    some, many = (Split.of("画是\nthe\n" * times, vocabulary) for times in (3, 3000))
+    expected, found = (evaluate(mixture, vocabulary, split) for split in (some, many))
+    assert found.unknown == 1000 * expected.unknown == 3000
+    assert found.nats_per_character == pytest.approx(expected.nats_per_character)
+    assert found.perplexity_excluding_unknown == pytest.approx(expected.perplexity_excluding_unknown)
 
 
 def test_the_order_of_lines_matters_to_a_stream_only() -> None:
@@ -196,21 +201,22 @@ def test_the_order_of_lines_matters_to_a_stream_only() -> None:
 
 def test_a_perplexity_beyond_all_numbers_is_infinite() -> None:
     vocabulary = vocabulary_of()
-    model = model_of(vocabulary)
-    model.output.bias.data[vocabulary.symbols.index("猫")] = -2000.0
-    result = evaluate(model, vocabulary, Split.of("猫猫", vocabulary))
+    mixture = mixture_of(vocabulary)
+    mixture.network.output.bias.data[vocabulary.symbols.index("猫")] = -2000.0
+    result = evaluate(mixture, vocabulary, Split.of("猫猫", vocabulary))
     assert result.perplexity == result.perplexity_excluding_unknown == math.inf
     assert result.nats_per_character == pytest.approx(2000, rel=0.02)
 
 
-def test_evaluating_leaves_the_model_as_it_was() -> None:
+def test_evaluating_applies_no_dropout_and_leaves_the_network_as_it_was() -> None:
     vocabulary = vocabulary_of()
-    model = model_of(vocabulary)
-    model.dropout = model.recurrent.dropout = 0.5
+    mixture = mixture_of(vocabulary, num_layers=2, dropout=0.5, recurrent_dropout=0.5)
     split = Split.of(TRAINED_ON, vocabulary)
-    calm = evaluate(model, vocabulary, split)
-    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    calm = evaluate(mixture_of(vocabulary, num_layers=2), vocabulary, split)
+    before = {name: weight.clone() for name, weight in mixture.network.state_dict().items()}
 
-    assert evaluate(model.train(), vocabulary, split) == calm
-    assert model.training
-    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+    assert evaluate(mixture, vocabulary, split) == calm
+    mixture.network.train()
+    assert evaluate(mixture, vocabulary, split) == calm
+    assert mixture.network.training
+    assert all(torch.equal(weight, before[name]) for name, weight in mixture.network.state_dict().items())

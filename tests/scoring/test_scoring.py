@@ -3,6 +3,8 @@
 import itertools
 import math
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +12,15 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from charlm.model.network import CharacterModel
-from charlm.scoring import log_probs as scoring
+from charlm.language_model import LanguageModel
 from charlm.scoring.conditions import Conditions
 from charlm.scoring.evaluation import evaluate
-from charlm.scoring.log_probs import score_sentences, score_together
+from charlm.scoring.log_probs import Beginning, sequence_log_probs
 from charlm.scoring.measures import Score
+from charlm.scoring.sentences import begin
 from charlm.text.corpus import Split
-from charlm.text.vocabulary import Vocabulary
+from charlm.text.vocabulary import Ids, Vocabulary
+from models import CELLS, make_language_model, make_mixture
 
 TRAINED_ON = "我在画画。\n他画了一只猫，没画老虎。\nthe cat sat on the mat\nzz top\n"
 UNSEEN = math.log(0x110000 - len(set(TRAINED_ON)))  # <unk> stands for each of these
@@ -35,49 +38,49 @@ def vocabulary_of(framing: str = "stream", level: str = "character", text: str =
     return Vocabulary.build(text, framing=framing, level=level)
 
 
-def model_of(vocabulary: Vocabulary, cell: str = "gru", dtype: torch.dtype = torch.float64, **shape: object):
+def model_of(
+    vocabulary: Vocabulary, cell: str = "gru", dtype: torch.dtype = torch.float64, **shape: Any
+) -> LanguageModel:
     """A model with lively preferences, so that no two contexts predict the same."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        model = CharacterModel(len(vocabulary), cell=cell, hidden_size=6, **shape).to(dtype)
-    model.output.weight.data.mul_(4)
-    return model.eval()
+    mixture = make_mixture(len(vocabulary), seed=3, dtype=dtype, cell=cell, hidden_size=6, **shape)
+    mixture.network.output.weight.data.mul_(4)
+    return make_language_model(mixture, vocabulary)
 
 
-def naive(model: CharacterModel, vocabulary: Vocabulary, ids: list[int]) -> list[float]:
+def naive(lm: LanguageModel, ids: list[int]) -> list[float]:
     """Log-probabilities by the definition: one symbol in, one distribution out, from the zero state."""
-    state, symbol, result = model.initial_state(1), vocabulary.boundary_id, []
+    network = lm.mixture.network
+    state, symbol, result = network.initial_state(1), lm.vocabulary.boundary_id, []
     for following in ids:
         with torch.no_grad():
-            logits, state = model(torch.tensor([[symbol]]), state)
+            logits, state = network(torch.tensor([[symbol]]), state)
         result.append(math.log(torch.softmax(logits[0, 0], 0)[following].item()))
         symbol = following
     return result
 
 
-def score(model: CharacterModel, vocabulary: Vocabulary, text: str) -> Score:
-    (result,) = score_together(model, vocabulary, [text])
+def score(lm: LanguageModel, text: str) -> Score:
+    (result,) = lm.score([text])
     return result
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 @every_reading
 @few
 @given(text=any_texts)
 def test_a_score_is_what_the_model_says_step_by_step(framing: str, level: str, cell: str, text: str) -> None:
     vocabulary = vocabulary_of(framing, level)
-    model = model_of(vocabulary, cell, num_layers=2)
+    lm = model_of(vocabulary, cell, num_layers=2)
     if level == "byte":
         ids = [*text.encode(), ord("\n")]
     else:
         index = {symbol: i for i, symbol in enumerate(vocabulary.symbols) if symbol != "\n" or framing == "stream"}
         ids = [*(index.get(char, 0) for char in text), vocabulary.symbols.index("\n")]
     expected = [
-        p - (UNSEEN if level == "character" and i == 0 else 0)
-        for p, i in zip(naive(model, vocabulary, ids), ids, strict=True)
+        p - (UNSEEN if level == "character" and i == 0 else 0) for p, i in zip(naive(lm, ids), ids, strict=True)
     ]
 
-    result = score(model, vocabulary, text)
+    result = score(lm, text)
 
     assert result.text == text
     assert result.characters == len(text)
@@ -95,7 +98,7 @@ def test_a_score_is_what_the_model_says_step_by_step(framing: str, level: str, c
 @given(text=any_texts)
 def test_mean_perplexity_and_bits_divide_by_the_characters_and_the_end(text: str) -> None:
     vocabulary = vocabulary_of()
-    result = score(model_of(vocabulary), vocabulary, text)
+    result = score(model_of(vocabulary), text)
     n = len(text) + 1
     assert result.mean_logprob == pytest.approx(result.logprob / n)
     assert result.perplexity == pytest.approx(math.exp(-result.logprob / n))
@@ -107,7 +110,7 @@ def test_mean_perplexity_and_bits_divide_by_the_characters_and_the_end(text: str
 @given(text=any_texts)
 def test_penlp_and_slor_follow_their_papers(level: str, text: str) -> None:
     vocabulary = vocabulary_of(level=level)
-    result = score(model_of(vocabulary), vocabulary, text)
+    result = score(model_of(vocabulary), text)
     n = len(text) + 1
     assert result.penlp == pytest.approx(result.logprob / math.pow((5 + n) / (5 + 1), 0.8))
 
@@ -126,9 +129,9 @@ def test_what_is_scored_beside_a_sentence_does_not_change_its_score(
     text: str, beside: list[str], place: int
 ) -> None:
     vocabulary = vocabulary_of()
-    model = model_of(vocabulary, "lstm", torch.float32)  # rounding is the only difference there may be
-    alone = score(model, vocabulary, text)
-    together = score_together(model, vocabulary, [*beside[:place], text, *beside[place:]])[min(place, len(beside))]
+    lm = model_of(vocabulary, "lstm", torch.float32)  # rounding is the only difference there may be
+    alone = score(lm, text)
+    together = lm.score([*beside[:place], text, *beside[place:]])[min(place, len(beside))]
 
     assert together.text == text
     assert abs(together.logprob - alone.logprob) < 1e-5 * (len(text) + 1)
@@ -140,30 +143,30 @@ def test_what_is_scored_beside_a_sentence_does_not_change_its_score(
 @given(texts=st.lists(any_texts, max_size=20))
 def test_scores_come_in_the_order_of_their_sentences(texts: list[str]) -> None:
     vocabulary = vocabulary_of("lines")
-    model = model_of(vocabulary)
-    results = list(score_sentences(model, vocabulary, texts))
+    lm = model_of(vocabulary)
+    results = lm.score(texts)
     assert [result.text for result in results] == texts
     for result in results:
-        assert result.logprob == pytest.approx(score(model, vocabulary, result.text).logprob, abs=1e-9)
+        assert result.logprob == pytest.approx(score(lm, result.text).logprob, abs=1e-9)
 
 
 def test_an_unknown_character_is_counted_marked_and_has_an_equal_share_of_unk() -> None:
     vocabulary = vocabulary_of()
-    model = model_of(vocabulary)
-    result = score(model, vocabulary, "我是画家是")
+    lm = model_of(vocabulary)
+    result = score(lm, "我是画家是")
 
     assert (result.characters, result.unknown) == (5, 3)
     assert [char.char for char in result.chars if char.unknown] == ["是", "家", "是"]
     assert vocabulary.unknown_in("我是画家是") == ["是", "家"]
     ids = [0 if char in "是家" else vocabulary.symbols.index(char) for char in "我是画家是\n"]
-    expected = [p - UNSEEN * (i == 0) for p, i in zip(naive(model, vocabulary, ids), ids, strict=True)]
+    expected = [p - UNSEEN * (i == 0) for p, i in zip(naive(lm, ids), ids, strict=True)]
     assert [char.logprob for char in result.chars] == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_newline_inside_a_sentence_is_unknown_to_a_model_of_lines_and_ordinary_to_one_of_a_stream() -> None:
     for framing, unknown in (("lines", 1), ("stream", 0)):
         vocabulary = vocabulary_of(framing)
-        assert score(model_of(vocabulary), vocabulary, "cat\nsat").unknown == unknown
+        assert score(model_of(vocabulary), "cat\nsat").unknown == unknown
 
 
 @every_reading
@@ -172,7 +175,7 @@ def test_a_newline_inside_a_sentence_is_unknown_to_a_model_of_lines_and_ordinary
 )
 def test_no_character_is_too_strange_to_score(framing: str, level: str, text: str) -> None:
     vocabulary = vocabulary_of(framing, level)
-    result = score(model_of(vocabulary), vocabulary, text)
+    result = score(model_of(vocabulary), text)
     assert [char.char for char in result.chars] == [*text, "</s>"]
     assert math.isfinite(result.logprob)
     assert result.unknown == (0 if level == "byte" else sum(char not in TRAINED_ON for char in text))
@@ -181,9 +184,9 @@ def test_no_character_is_too_strange_to_score(framing: str, level: str, text: st
 @every_reading
 def test_an_empty_sentence_is_its_end_alone(framing: str, level: str) -> None:
     vocabulary = vocabulary_of(framing, level)
-    model = model_of(vocabulary)
-    result = score(model, vocabulary, "")
-    (end,) = naive(model, vocabulary, [vocabulary.boundary_id])
+    lm = model_of(vocabulary)
+    result = score(lm, "")
+    (end,) = naive(lm, [vocabulary.boundary_id])
     assert result.characters == result.unknown == 0
     assert result.logprob == result.mean_logprob == pytest.approx(end)
     assert [char.char for char in result.chars] == ["</s>"]
@@ -191,69 +194,76 @@ def test_an_empty_sentence_is_its_end_alone(framing: str, level: str) -> None:
 
 def test_a_stream_without_newlines_has_no_end_of_sentence() -> None:
     vocabulary = vocabulary_of(text="the cat sat on the mat ")
-    model = model_of(vocabulary)
-    result = score(model, vocabulary, "sat")
+    lm = model_of(vocabulary)
+    result = score(lm, "sat")
 
-    expected = naive(model, vocabulary, [vocabulary.symbols.index(char) for char in "sat"])  # after a space
+    expected = naive(lm, [vocabulary.symbols.index(char) for char in "sat"])  # after a space
     assert vocabulary.boundary == " "
     assert [char.char for char in result.chars] == ["s", "a", "t"]
     assert result.mean_logprob == pytest.approx(sum(expected) / 3)
-    empty = score(model, vocabulary, "")
+    empty = score(lm, "")
     assert (empty.logprob, empty.mean_logprob, empty.slor, empty.perplexity, empty.chars) == (0, 0, 0, 1, ())
 
 
 def test_a_sentence_is_normalised_as_the_corpus_was() -> None:
     vocabulary = Vocabulary.build("café\n", framing="stream", normalization="nfc", lowercase=True)
-    model = model_of(vocabulary)
-    composed, decomposed = (score(model, vocabulary, text) for text in ("café", "CAFE\u0301"))
+    lm = model_of(vocabulary)
+    composed, decomposed = (score(lm, text) for text in ("café", "CAFE\u0301"))
     assert decomposed.text == "CAFE\u0301"
     assert (decomposed.characters, decomposed.unknown) == (4, 0)
     assert decomposed.logprob == pytest.approx(composed.logprob, abs=1e-9)
     assert "".join(char.char for char in decomposed.chars[:-1]) == "café"
 
 
-def test_a_very_long_sentence_goes_in_windows_and_scores_as_if_it_were_read_whole(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def sentences_of(vocabulary: Vocabulary, texts: list[str]) -> list[Ids]:
+    """What is scored of sentences: their symbols and their ends."""
+    return [vocabulary.encode(text + "\n") for text in texts]
+
+
+def test_a_very_long_sentence_goes_in_windows_and_scores_as_if_it_were_read_whole() -> None:
     vocabulary = vocabulary_of()
-    model = model_of(vocabulary, "lstm", num_layers=2)
+    lm = model_of(vocabulary, "lstm", num_layers=2)
     texts = ["我在画画。" * 40, "the cat " * 9, "", "画"]
-    whole = score_together(model, vocabulary, texts)
+    whole = lm.score(texts)
     sizes: list[int] = []
-    model.register_forward_hook(lambda module, arguments, result: sizes.append(result[0].numel()))
+    lm.mixture.network.output.register_forward_hook(lambda module, inputs, logits: sizes.append(logits.numel()))
 
     limit = 7 * len(texts) * len(vocabulary)
-    monkeypatch.setattr(scoring, "_MAX_LOGITS", limit)
-    in_windows = score_together(model, vocabulary, texts)
+    ids = sentences_of(vocabulary, texts)
+    in_windows = dict(sequence_log_probs(lm.mixture, ids, Beginning(vocabulary.boundary_id), max_numbers=limit))
 
     assert len(sizes) == math.ceil(201 / 7)
     assert max(sizes) <= limit
-    for a, b in zip(in_windows, whole, strict=True):
-        assert [c.logprob for c in a.chars] == pytest.approx([c.logprob for c in b.chars], abs=1e-9)
+    for i, expected in enumerate(whole):
+        np.testing.assert_allclose(in_windows[i], [c.logprob for c in expected.chars], rtol=0, atol=1e-9)
 
 
-def test_a_very_long_sentence_is_not_laid_beside_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_very_long_sentence_is_not_laid_beside_others() -> None:
     vocabulary = vocabulary_of()
-    model = model_of(vocabulary)
+    lm = model_of(vocabulary)
     texts = ["abc"] * 70 + ["c" * 500] + ["我在画画"] * 70
-    whole = score_together(model, vocabulary, texts)
-    sizes, make = [], scoring.window_log_probs
-    monkeypatch.setattr(
-        scoring, "window_log_probs", lambda m, inputs, *rest: sizes.append(inputs.size) or make(m, inputs, *rest)
-    )
-    monkeypatch.setattr(scoring, "_MAX_SYMBOLS", 501)
-    bounded = score_together(model, vocabulary, texts)
+    ids = sentences_of(vocabulary, texts)
+    beginning = Beginning(vocabulary.boundary_id)
+    whole = dict(sequence_log_probs(lm.mixture, ids, beginning))
+    sizes: list[int] = []
+    lm.mixture.network.recurrent.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].numel()))
+    bounded = dict(sequence_log_probs(lm.mixture, ids, beginning, max_symbols=501))
     assert max(sizes) == 501
-    assert [s.logprob for s in bounded] == pytest.approx([s.logprob for s in whole], abs=1e-9)
+    assert sorted(bounded) == list(range(141))
+    for i, log_probs in bounded.items():
+        np.testing.assert_allclose(log_probs, whole[i], rtol=0, atol=1e-9)
 
 
-def test_a_long_context_is_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_context_is_read_piece_by_piece() -> None:
     vocabulary = vocabulary_of()
-    model = model_of(vocabulary)
+    lm = model_of(vocabulary)
     context = Conditions(context="我在画画。" * 20)
-    whole = score_together(model, vocabulary, ["abc"], context)[0]
-    monkeypatch.setattr(scoring, "_READ_AT_ONCE", 7)
-    assert score_together(model, vocabulary, ["abc"], context)[0].logprob == pytest.approx(whole.logprob, abs=1e-9)
+    (whole,) = lm.score(["abc"], context)
+    beginning = begin(lm.mixture, vocabulary, context, symbols=7)
+    assert beginning is not None
+    ((_, log_probs),) = sequence_log_probs(lm.mixture, sentences_of(vocabulary, ["abc"]), beginning)
+    unknown = sum(char.unknown for char in whole.chars)
+    assert log_probs.sum() - unknown * UNSEEN == pytest.approx(whole.logprob, abs=1e-9)
 
 
 @every_reading
@@ -261,46 +271,49 @@ def test_a_long_context_is_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) 
 @given(text=known_texts.filter(len))
 def test_a_score_is_the_sum_that_evaluation_gives_for_that_text(framing: str, level: str, text: str) -> None:
     vocabulary = vocabulary_of(framing, level)
-    model = model_of(vocabulary)
-    measured = evaluate(model, vocabulary, Split.of(text + "\n", vocabulary))
-    result = score(model, vocabulary, text)
+    lm = model_of(vocabulary)
+    measured = evaluate(lm.mixture, vocabulary, Split.of(text + "\n", vocabulary))
+    result = score(lm, text)
     assert result.logprob == pytest.approx(-measured.nats_per_character * measured.characters, abs=1e-9)
     assert result.mean_logprob == pytest.approx(-measured.nats_per_character, abs=1e-9)
     assert result.perplexity == pytest.approx(measured.perplexity)
 
 
 def test_sentences_are_read_only_as_they_are_needed() -> None:
-    vocabulary = vocabulary_of()
-    model = model_of(vocabulary)
-    chunk, taken = scoring._CHUNK, []
+    lm = model_of(vocabulary_of())
+    taken = []
 
-    def endless():
+    def endless() -> Iterator[str]:
         for i in itertools.count():
             taken.append(i)
             yield f"{i:05}"
 
-    scores = score_sentences(model, vocabulary, endless())
+    scores = lm.score_stream(endless())
     assert taken == []
-    first = [result.text for result in itertools.islice(scores, chunk)]
-    assert len(taken) == chunk
-    assert [next(scores).text, *first[:2]] == [f"{chunk:05}", "00000", "00001"]
-    assert len(taken) <= 2 * chunk
+    first = next(scores)
+    batch = len(taken)
+    assert 1 < batch <= 1024
+    rest = [result.text for result in itertools.islice(scores, batch - 1)]
+    assert len(taken) == batch
+    assert [next(scores).text, first.text, rest[0]] == [f"{batch:05}", "00000", "00001"]
+    assert len(taken) == 2 * batch
 
 
-def test_dropout_is_never_applied_and_the_mode_of_the_model_is_left() -> None:
+def test_dropout_is_never_applied_and_the_mode_of_the_network_is_left() -> None:
     vocabulary = vocabulary_of()
-    model = model_of(vocabulary, dropout=0.5)
-    calm = score(model, vocabulary, "我在画画。")
-    assert not model.training
-    assert score(model.train(), vocabulary, "我在画画。") == calm
-    assert model.training
+    lm = model_of(vocabulary, num_layers=2, dropout=0.5, recurrent_dropout=0.5)
+    calm = score(model_of(vocabulary, num_layers=2), "我在画画。")
+    assert score(lm, "我在画画。") == calm
+    lm.mixture.network.train()
+    assert score(lm, "我在画画。") == calm
+    assert lm.mixture.network.training
 
 
 def test_a_hopeless_sentence_has_infinite_perplexity_and_finite_bits() -> None:
     vocabulary = vocabulary_of()
-    model = model_of(vocabulary)
-    model.output.bias.data[vocabulary.symbols.index("z")] = -2000.0
-    result = score(model, vocabulary, "zzz")
+    lm = model_of(vocabulary)
+    lm.mixture.network.output.bias.data[vocabulary.symbols.index("z")] = -2000.0
+    result = score(lm, "zzz")
     assert result.perplexity == math.inf
     assert np.isfinite([result.bits_per_character, result.penlp, result.slor]).all()
     assert result.mean_logprob == pytest.approx(-1500, rel=0.02)

@@ -1,40 +1,39 @@
 """The figures of many sentences: those of one text that holds them all."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
-from charlm.model.network import CharacterModel
-from charlm.scoring.conditions import Conditions
+from charlm.language_model import LanguageModel
 from charlm.scoring.evaluation import evaluate
-from charlm.scoring.log_probs import score_together
 from charlm.scoring.summary import Summary
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary
+from models import make_language_model, make_mixture
 
 TRAINED_ON = "我在画画。\nthe cat sat on the mat\n"
 LINES = ["the cat sat", "", "画在 画。", "a mat"]
 
 
-def summary_of(lines: list[str], **conditions: object) -> Summary:
+def model() -> LanguageModel:
     vocabulary = Vocabulary.build(TRAINED_ON, framing="lines")
+    mixture = make_mixture(len(vocabulary), seed=5, dtype=torch.float64, cell="gru", hidden_size=6)
+    return make_language_model(mixture, vocabulary)
+
+
+def summary_of(lines: list[str], **conditions: Any) -> Summary:
     summary = Summary()
-    for score in score_together(model_of(vocabulary), vocabulary, lines, Conditions(**conditions)):  # type: ignore[arg-type]
+    for score in model().score(lines, **conditions):
         summary.add(score)
     return summary
 
 
-def model_of(vocabulary: Vocabulary) -> CharacterModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        return CharacterModel(len(vocabulary), cell="gru", hidden_size=6).double().eval()
-
-
 def test_the_figures_of_a_text_without_unknown_characters_are_those_of_its_evaluation() -> None:
-    vocabulary = Vocabulary.build(TRAINED_ON, framing="lines")
+    lm = model()
     text = "\n".join(LINES) + "\n"
-    measured = evaluate(model_of(vocabulary), vocabulary, Split.of(text, vocabulary))
+    measured = evaluate(lm.mixture, lm.vocabulary, Split.of(text, lm.vocabulary))
     summary = summary_of(LINES)
     assert summary.perplexity == pytest.approx(measured.perplexity)
     assert summary.perplexity_excluding_unknown == pytest.approx(measured.perplexity_excluding_unknown)

@@ -14,7 +14,7 @@ import pytest
 import charlm
 from charlm.errors import InputError
 from charlm.store.lock import hold_lock
-from charlm.training.trainer import Metrics, StepReport
+from charlm.training.reports import Metrics, StepReport
 
 HOLD = """
 import sys, time

@@ -1,5 +1,6 @@
 """Files of a run are replaced whole or not at all, and a run folder that is not whole is named, never trusted."""
 
+import builtins
 import errno
 import io
 import json
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -19,22 +21,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlm.errors import InputError, RunError, TrainingError
-from charlm.model.network import CharacterModel
-from charlm.store import run_folder as checkpoint
-from charlm.store import tensors as weights
+from charlm.experts.mixture import POWERS, Mixture
+from charlm.experts.ngram import NgramModel
 from charlm.store.run_folder import RunFolder, write_atomically
+from charlm.system.run_format import RUN_FORMAT, FormatError
+from models import make_mixture
 
 few = settings(max_examples=25)
 OLD, NEW = b"old content", b"new content" * 10_000
-HEADER = {"charlm_format": "1"}
+HEADER = {"charlm_format": str(RUN_FORMAT)}
 
 Tensors = dict[str, torch.Tensor]
 
 
-def model(hidden_size: int = 4, **settings: Any) -> CharacterModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return CharacterModel(5, hidden_size=hidden_size, **settings)
+def model(hidden_size: int = 4, **settings: Any) -> Mixture:
+    return make_mixture(5, hidden_size=hidden_size, **settings)
+
+
+def model_with_ngrams() -> Mixture:
+    return make_mixture(5, NgramModel([np.array([1, 2, 3, 4])], 5, 0, order=3), hidden_size=4)
 
 
 def saved_run(parent: Path) -> RunFolder:
@@ -61,9 +66,9 @@ def no_space(*_: Any) -> Any:
 def fill_disk(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     """Makes one call of writing fail as on a full disk."""
     if place in ("write", "flush"):
-        monkeypatch.setattr(checkpoint, "open", type("Full", (io.FileIO,), {place: no_space}), raising=False)
+        monkeypatch.setattr(builtins, "open", type("Full", (io.FileIO,), {place: no_space}))
     elif place == "open":
-        monkeypatch.setattr(checkpoint, "open", no_space, raising=False)
+        monkeypatch.setattr(builtins, "open", no_space)
     else:
         monkeypatch.setattr(os, place, no_space)
 
@@ -178,12 +183,53 @@ def test_a_folder_that_cannot_be_made_is_wrong_input(tmp_path: Path):
 
 def test_weights_and_checkpoint_come_back_as_they_were_saved(folder: RunFolder):
     loaded = model()
-    torch.nn.init.zeros_(loaded.output.weight)
+    torch.nn.init.zeros_(loaded.network.output.weight)
     folder.load_model(loaded)
-    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model().parameters(), strict=True))
+    assert same(loaded, model())
     tensors, info = folder.load_last()
     assert torch.equal(tensors["a"], torch.arange(3.0))
     assert info == {"step": 7}
+
+
+def same(one: Mixture, other: Mixture) -> bool:
+    ours, theirs = one.tensors(), other.tensors()
+    return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_the_powers_of_a_mixture_come_back_with_the_weights(folder: RunFolder):
+    saved, loaded = model_with_ngrams(), model_with_ngrams()
+    saved.powers[:] = np.random.default_rng(1).random(saved.powers.shape)
+    folder.save_model(saved)
+    assert safetensors.torch.load(folder.model.read_bytes())[POWERS].shape == (3, 2)
+    folder.load_model(loaded)
+    assert same(loaded, saved)
+    with pytest.raises(RunError, match=f"holds tensors that this model does not have: {POWERS}"):
+        folder.load_model(model())
+    folder.save_model(model())
+    with pytest.raises(RunError, match=f"the tensor {POWERS} is missing"):
+        folder.load_model(loaded)
+
+
+@pytest.mark.parametrize(
+    ("powers", "complaint"),
+    [
+        (torch.ones(3, 3), r"is float32 \(3, 3\), the configuration asks for float32 \(3, 2\)"),
+        (torch.ones(2, 2), r"is float32 \(2, 2\)"),
+        (torch.ones(3, 2).double(), "is float64"),
+        (torch.full((3, 2), torch.nan), "holds numbers that are not finite"),
+        (torch.tensor([[1.0, 0.0], [1.0, -torch.inf], [1.0, 0.0]]), "holds numbers that are not finite"),
+        (torch.tensor([[1.0, 0.0], [1.0, 1e16], [1.0, 0.0]]), "holds numbers that are not finite or larger than"),
+    ],
+)
+def test_powers_that_no_mixture_can_use_are_refused_by_name_and_change_nothing(
+    folder: RunFolder, powers: torch.Tensor, complaint: str
+):
+    folder.save_model(saved := model_with_ngrams())
+    tensors = safetensors.torch.load(folder.model.read_bytes()) | {POWERS: powers}
+    folder.model.write_bytes(safetensors.torch.save(tensors, HEADER))
+    with pytest.raises(RunError, match=f"{folder.model}: {POWERS} {complaint}"):
+        folder.load_model(mine := model_with_ngrams())
+    assert same(mine, saved)
 
 
 def test_before_the_first_evaluation_there_are_no_weights_and_loading_says_how_to_go_on(tmp_path: Path):
@@ -210,11 +256,11 @@ def test_weights_that_do_not_fit_are_refused_by_name_and_change_nothing(
     tensors = change(safetensors.torch.load(folder.model.read_bytes()))
     folder.model.write_bytes(safetensors.torch.save(tensors, HEADER))
     mine = model()
-    torch.nn.init.ones_(mine.recurrent.weight_hh_l0)
+    torch.nn.init.ones_(mine.network.recurrent.weight_hh_l0)
     with pytest.raises(RunError, match=complaint) as caught:
         folder.load_model(mine)
     assert str(folder.model) in str(caught.value)
-    assert bool((mine.recurrent.weight_hh_l0 == 1).all())
+    assert bool((mine.network.recurrent.weight_hh_l0 == 1).all())
 
 
 @pytest.mark.parametrize("other", [{"hidden_size": 5}, {"cell": "gru"}, {"num_layers": 2}, {"bias": False}])
@@ -264,16 +310,24 @@ def test_a_damaged_header_is_never_more_than_a_run_error(
 @readers
 @pytest.mark.parametrize("header", [None, {}, {"charlm_format": "soon"}])
 def test_a_file_of_another_program_is_refused(folder: RunFolder, name: str, read: Reader, header: Any):
-    getattr(folder, name).write_bytes(safetensors.torch.save(model().state_dict(), header))
+    getattr(folder, name).write_bytes(safetensors.torch.save(model().tensors(), header))
     with pytest.raises(RunError, match="not written by charlm"):
         read(folder)
 
 
 @readers
 def test_a_newer_format_is_refused_with_what_to_do(folder: RunFolder, name: str, read: Reader):
-    header = {"charlm_format": str(weights.FORMAT + 1), "info": json.dumps({})}
-    getattr(folder, name).write_bytes(safetensors.torch.save(model().state_dict(), header))
-    with pytest.raises(RunError, match=r"newer charlm \(format 2\); install"):
+    header = {"charlm_format": str(RUN_FORMAT + 1), "info": json.dumps({})}
+    getattr(folder, name).write_bytes(safetensors.torch.save(model().tensors(), header))
+    with pytest.raises(RunError, match=r"newer charlm \(format 3\); install"):
+        read(folder)
+
+
+@readers
+def test_an_older_format_is_refused_with_what_to_do(folder: RunFolder, name: str, read: Reader):
+    header = {"charlm_format": str(RUN_FORMAT - 1), "info": json.dumps({})}
+    getattr(folder, name).write_bytes(safetensors.torch.save(model().tensors(), header))
+    with pytest.raises(FormatError, match=r"older charlm \(format 1\).*; train the model anew: .*config\.yaml"):
         read(folder)
 
 

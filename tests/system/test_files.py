@@ -1,78 +1,59 @@
-"""What stands in the place of a file is opened without waiting, and JSON says each thing once."""
+"""A file is replaced as a whole or not at all, and nothing is left beside it."""
 
-import json
 import os
-import socket
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from charlm.system.files import open_regular, parse_json, read_regular
+from charlm.system.files import replace_file, sync_folder
 
 
-def test_an_ordinary_file_is_read_up_to_its_limit_and_not_beyond(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"12345")
-    (link := tmp_path / "link").symlink_to(path)
-    assert read_regular(path, 5) == read_regular(link, 5) == b"12345"
-    with pytest.raises(ValueError, match=r"larger than such a file can be \(4 bytes\)"):
-        read_regular(path, 4)
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_file_of_a_terabyte_is_refused_without_being_read(tmp_path: Path) -> None:
-    (path := tmp_path / "file").touch()
-    os.truncate(path, 10**12)
-    with pytest.raises(ValueError, match="larger"):
-        read_regular(path, 1000)
-
-
-@pytest.mark.parametrize("kind", ["fifo", "folder", "socket", "/dev/zero", "/dev/tty", "loop", "missing"])
-def test_what_is_no_ordinary_file_is_refused_at_once(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("error", [OSError, ValueError, KeyboardInterrupt])
+def test_whatever_ends_the_writing_early_leaves_the_old_content_alone(
+    tmp_path: Path, error: type[BaseException], shared: bool
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # the name of a socket is short
-    path = Path("file")
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as bound:
-            bound.bind(str(path))
-    elif kind == "loop":
-        path.symlink_to(path)
-    elif kind != "missing":
-        path.symlink_to(kind)
-    before = set(os.listdir("/dev/fd"))
-    with pytest.raises(OSError):
-        open_regular(path)
-    assert set(os.listdir("/dev/fd")) == before
+    (path := tmp_path / "file").write_bytes(b"old")
+
+    def write() -> None:
+        with replace_file(path, shared=shared) as file:
+            file.write(b"half of the n")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert contents(tmp_path) == {"file": b"old"}
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=10,
-)
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_reader_sees_the_old_content_until_the_new_is_whole(tmp_path: Path, shared: bool) -> None:
+    (path := tmp_path / "file").write_bytes(b"old")
+    with replace_file(path, shared=shared) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert contents(tmp_path) == {"file": b"new"}
 
 
-@given(JSON)
-def test_json_that_says_each_thing_once_is_read_as_it_is(value: object) -> None:
-    assert parse_json(json.dumps(value)) == value
+def test_processes_that_write_one_file_at_once_each_write_it_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    with replace_file(path, shared=True) as first:
+        first.write(b"first, ")
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        with replace_file(path, shared=True) as second:
+            second.write(b"second")
+        assert path.read_bytes() == b"second"
+        first.write(b"whole")
+    assert contents(tmp_path) == {"file": b"first, whole"}
 
 
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ('{"a": 1, "b": {"c": 1, "c": 1}}', "the key 'c' stands twice"),
-        ("[" * 100_000, "nested too deeply"),
-        ('{"a":' * 100_000, "nested too deeply"),
-        ("9" * 5000, "integer string"),
-        ("{", "line 1"),
-    ],
-)
-def test_what_readers_may_understand_differently_is_refused(text: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        parse_json(text)
+def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), replace_file(tmp_path / "missing" / "file"):
+        pass
+    sync_folder(tmp_path / "missing")  # what cannot be synced is let be

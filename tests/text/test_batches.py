@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.errors import CorpusError
-from charlm.text import batches as batches_module
 from charlm.text.batches import IGNORE, LineBatches, StreamBatches, Window, line_bounds, pad_lines
 
 BOUNDARY = 1
@@ -285,11 +284,10 @@ def test_a_text_without_lines_is_refused(B: int) -> None:
 # --- Helpers that scoring shares
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
-def test_lines_begin_behind_the_boundary_before(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr(batches_module, "_AT_ONCE", at_once)
-    assert line_bounds(encode([[5, 6], [], [7]]), BOUNDARY).tolist() == [0, 3, 4, 6]
-    assert line_bounds(encode([]), BOUNDARY).tolist() == [0]
+@pytest.mark.parametrize("piece_size", [1, 2, 3, 100])
+def test_lines_begin_behind_the_boundary_before(piece_size: int) -> None:
+    assert line_bounds(encode([[5, 6], [], [7]]), BOUNDARY, piece_size=piece_size).tolist() == [0, 3, 4, 6]
+    assert line_bounds(encode([]), BOUNDARY, piece_size=piece_size).tolist() == [0]
 
 
 def test_sequences_are_padded_to_the_longest() -> None:

@@ -4,20 +4,27 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from charlm.config import CorpusConfig
 from charlm.errors import CorpusError
-from charlm.text import cache
+from charlm.text.cache import Cache
 from charlm.text.corpus import Corpus, load_corpus
 
 TEXT = "".join(f"line {i} 画\n" for i in range(40))
 
 
+def load(path: Path | list[str], *, max_bytes: int = 1 << 30, **settings: Any) -> Corpus:
+    """Reads a corpus with a cache to which every text is large."""
+    paths = path if isinstance(path, list) else str(path)
+    return load_corpus(CorpusConfig(path=paths, **settings), cache=Cache(memory_bytes=1, max_bytes=max_bytes))
+
+
 @pytest.fixture(autouse=True)
-def everything_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "SMALL", 1)
+def an_empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "cache"))
 
 
@@ -39,9 +46,9 @@ def read(corpus: Corpus) -> str:
 
 
 def test_a_corpus_is_encoded_once_and_mapped(tmp_path: Path, text: Path) -> None:
-    first = load_corpus(str(text))
+    first = load(text)
     files = kept(tmp_path)
-    again = load_corpus(str(text))
+    again = load(text)
     assert len(files) == 1
     assert kept(tmp_path) == files
     assert read(first) == read(again) == TEXT
@@ -49,35 +56,35 @@ def test_a_corpus_is_encoded_once_and_mapped(tmp_path: Path, text: Path) -> None
 
 
 def test_a_copy_of_the_text_is_the_same_text(tmp_path: Path, text: Path) -> None:
-    load_corpus(str(text))
+    load(text)
     files = kept(tmp_path)
     (tmp_path / "copy.txt").write_bytes(text.read_bytes())
-    load_corpus([str(tmp_path / "copy.txt")])
+    load([str(tmp_path / "copy.txt")])
     assert kept(tmp_path) == files
 
 
 def test_a_text_that_changed_is_encoded_anew_even_if_its_size_and_date_did_not(tmp_path: Path, text: Path) -> None:
-    load_corpus(str(text))
+    load(text)
     date = text.stat().st_mtime_ns
     text.write_text(TEXT.replace("7", "8"), encoding="utf-8")
     os.utime(text, ns=(date, date))
-    assert read(load_corpus(str(text))) == TEXT.replace("7", "8")
+    assert read(load(text)) == TEXT.replace("7", "8")
     assert len(kept(tmp_path)) == 2
 
 
 def test_each_setting_has_an_encoding_of_its_own(tmp_path: Path, text: Path) -> None:
-    settings: list[dict[str, object]] = [
+    settings: list[dict[str, Any]] = [
         {}, {"framing": "lines"}, {"level": "byte"}, {"validation": 0.2}, {"test": 0.1}, {"normalization": "nfc"},
         {"lowercase": True}, {"min_count": 2}, {"framing": "lines", "max_line_length": 8},
     ]  # fmt: skip
     for changed in settings:
-        load_corpus(str(text), **changed)  # type: ignore[arg-type]
+        load(text, **changed)
     assert len(kept(tmp_path)) == len(settings)
 
 
 @pytest.mark.parametrize("place", [0, 9, 20, 40, -1, -30, "empty", "cut", "longer"])
 def test_a_damaged_file_is_made_again(tmp_path: Path, text: Path, place: int | str) -> None:
-    load_corpus(str(text))
+    load(text)
     files = kept(tmp_path)
     path = tmp_path / "cache" / "encoded" / next(iter(files))
     whole = path.read_bytes()
@@ -87,7 +94,7 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, text: Path, place: int | s
     else:
         damaged = bytearray({"empty": b"", "cut": whole[:-5], "longer": whole + b"x"}[place])
     path.write_bytes(damaged)
-    assert read(load_corpus(str(text))) == TEXT
+    assert read(load(text)) == TEXT
     assert path.read_bytes() == whole
 
 
@@ -96,7 +103,7 @@ def test_without_a_folder_to_write_to_a_temporary_file_takes_its_place(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "file" / "below"))
-    corpus = load_corpus(str(text))
+    corpus = load(text)
     assert read(corpus) == TEXT
     assert isinstance(corpus.train.ids.base.base, np.memmap)
 
@@ -104,37 +111,31 @@ def test_without_a_folder_to_write_to_a_temporary_file_takes_its_place(
 def test_a_corpus_that_is_refused_leaves_nothing_behind(tmp_path: Path, text: Path) -> None:
     text.write_bytes(TEXT.encode() + b"\xff")
     with pytest.raises(CorpusError, match="not UTF-8"):
-        load_corpus(str(text))
+        load(text)
     assert kept(tmp_path) == {}
 
 
-def test_what_was_not_used_for_longest_is_removed_when_there_is_too_much(
-    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_not_used_for_longest_is_removed_when_there_is_too_much(tmp_path: Path, text: Path) -> None:
     for number, share in enumerate((0.1, 0.2, 0.3)):
-        load_corpus(str(text), validation=share)
+        load(text, validation=share)
         for path in (tmp_path / "cache" / "encoded").iterdir():
             if path.stat().st_mtime > 1000:
                 os.utime(path, (number, number))
                 size = path.stat().st_size
-    oldest_but_used = load_corpus(str(text), validation=0.1)
+    oldest_but_used = load(text, validation=0.1)
     before = kept(tmp_path)
-    monkeypatch.setattr(cache, "_KEPT", 2 * size + size // 2)
-    load_corpus(str(text), validation=0.4)
+    load(text, validation=0.4, max_bytes=2 * size + size // 2)
     left = kept(tmp_path)
     assert len(before) == 3
     assert len(left) == 2
     assert read(oldest_but_used) == TEXT  # what is mapped stays readable, removed or not
-    load_corpus(str(text), validation=0.1)
+    load(text, validation=0.1)
     assert kept(tmp_path) == left
 
 
-def test_one_corpus_larger_than_the_bound_is_kept_alone(
-    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cache, "_KEPT", 1)
+def test_one_corpus_larger_than_the_bound_is_kept_alone(tmp_path: Path, text: Path) -> None:
     for share in (0.1, 0.2):
-        load_corpus(str(text), validation=share)
+        load(text, validation=share, max_bytes=1)
         assert len(kept(tmp_path)) == 1
 
 
@@ -145,17 +146,18 @@ def test_what_a_killed_program_left_is_removed_after_a_day(tmp_path: Path, text:
         (folder / name).write_bytes(b"half")
         if date:
             os.utime(folder / name, (date, date))
-    load_corpus(str(text))
+    load(text)
     assert {name for name in kept(tmp_path) if name.endswith(".tmp")} == {"new.ids.2.tmp"}
 
 
 def test_programs_that_encode_the_same_corpus_at_once_do_not_disturb_each_other(tmp_path: Path, text: Path) -> None:
     program = (
-        "import sys\nfrom charlm.text import cache\nfrom charlm.text.corpus import load_corpus\ncache.SMALL = 1\n"
-        "print(load_corpus(sys.argv[1]).key)"
+        "import sys\nfrom charlm.config import CorpusConfig\nfrom charlm.text.cache import Cache\n"
+        "from charlm.text.corpus import load_corpus\n"
+        "print(load_corpus(CorpusConfig(path=sys.argv[1]), cache=Cache(memory_bytes=1)).key)"
     )
     command = [sys.executable, "-c", program, str(text)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     keys = {process.communicate(timeout=60)[0].strip() for process in running}
-    assert keys == {load_corpus(str(text)).key}
+    assert keys == {load(text).key}
     assert len(kept(tmp_path)) == 1

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charlm.config import CorpusConfig
 from charlm.errors import CorpusError
-from charlm.text import cache, reading
-from charlm.text import corpus as corpus_module
+from charlm.text.cache import Cache
 from charlm.text.corpus import Corpus, Split, load_corpus, load_held_out, statistics
 from charlm.text.vocabulary import Vocabulary
 
@@ -23,6 +23,11 @@ def save(path: Path, content: str | bytes) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return str(path)
+
+
+def load(path: str, *, piece_size: int = 1 << 20, cache: Cache | None = None, **settings: Any) -> Corpus:
+    """Reads a corpus of these settings."""
+    return load_corpus(CorpusConfig(path=path, **settings), cache=cache or Cache(), piece_size=piece_size)
 
 
 def parts_of(corpus: Corpus) -> list[Split]:
@@ -42,7 +47,7 @@ def test_the_parts_are_the_text_cut_in_three_of_the_shares_asked_for_unless_one_
     path = save(tmp_path_factory.getbasetemp() / "split.txt", "".join(units))
     shares = (1 - validation - test, validation, test)
     try:
-        corpus = load_corpus(path, framing=framing, validation=validation, test=test, level="byte")
+        corpus = load(path, framing=framing, validation=validation, test=test, level="byte")
     except CorpusError:
         corpus = None
     if corpus is None:
@@ -73,14 +78,14 @@ def test_a_text_too_small_for_its_split_is_refused_with_what_to_change(
     path = save(tmp_path / "small.txt", text)
     if expected:
         with pytest.raises(CorpusError, match=re.escape(expected)):
-            load_corpus(path, validation=validation, test=test)
+            load(path, validation=validation, test=test)
     else:
-        assert len(load_corpus(path, validation=validation, test=test).test.ids) == 1
+        assert len(load(path, validation=validation, test=test).test.ids) == 1
 
 
 def test_a_corpus_of_lines_is_split_between_lines_and_leaves_out_empty_ones(tmp_path: Path) -> None:
     path = save(tmp_path / "lines.txt", "\n\nlonger first\nb\n\nc\n d\n\n\ne")
-    corpus = load_corpus(path, framing="lines", validation=0.2, test=0.2)
+    corpus = load(path, framing="lines", validation=0.2, test=0.2)
     assert corpus.train.ids.tolist() == corpus.vocabulary.encode("longer first\nb\nc\n").tolist()
     assert [part.characters for part in (corpus.train, corpus.validation, corpus.test)] == [17, 3, 2]
     assert corpus.test.ids.tolist() == [corpus.vocabulary.symbols.index("e"), corpus.vocabulary.boundary_id]
@@ -88,16 +93,16 @@ def test_a_corpus_of_lines_is_split_between_lines_and_leaves_out_empty_ones(tmp_
 
 def test_overlong_lines_are_left_out_with_a_note(tmp_path: Path) -> None:
     path = save(tmp_path / "lines.txt", "abc\n\nabcd\nab\nabcde\n")
-    corpus = load_corpus(path, framing="lines", validation=0, max_line_length=3)
+    corpus = load(path, framing="lines", validation=0, max_line_length=3)
     assert corpus.train.ids.tolist() == corpus.vocabulary.encode("abc\nab\n").tolist()
     assert corpus.notes == ["2 of 4 lines are longer than 3 characters and are left out"]
-    assert load_corpus(path, framing="lines", validation=0, max_line_length=5).notes == []
+    assert load(path, framing="lines", validation=0, max_line_length=5).notes == []
     with pytest.raises(CorpusError, match=r"no line is as short as .*: 1; raise it"):
-        load_corpus(path, framing="lines", validation=0, max_line_length=1)
+        load(path, framing="lines", validation=0, max_line_length=1)
 
 
 def test_what_only_the_later_parts_hold_is_unknown(tmp_path: Path) -> None:
-    corpus = load_corpus(save(tmp_path / "a", "abab" + "xb" + "yb"), validation=0.25, test=0.25)
+    corpus = load(save(tmp_path / "a", "abab" + "xb" + "yb"), validation=0.25, test=0.25)
     assert corpus.vocabulary.symbols == ("<unk>", "a", "b")
     assert corpus.vocabulary.counts == (0, 2, 2)
     assert [part.ids.tolist() for part in (corpus.train, corpus.validation, corpus.test)] == [
@@ -109,7 +114,7 @@ def test_what_only_the_later_parts_hold_is_unknown(tmp_path: Path) -> None:
 
 def test_a_text_is_normalised_before_it_is_counted_and_the_vocabulary_remembers_how(tmp_path: Path) -> None:
     path = save(tmp_path / "a", "E\u0301E\u0301ﬁ\n")
-    corpus = load_corpus(path, validation=0, normalization="nfkc", lowercase=True, min_count=2)
+    corpus = load(path, validation=0, normalization="nfkc", lowercase=True, min_count=2)
     assert corpus.vocabulary.symbols == ("<unk>", "é")
     assert corpus.vocabulary.counts == (3, 2)
     assert (corpus.train.characters, corpus.train.bytes) == (5, 7)
@@ -118,7 +123,7 @@ def test_a_text_is_normalised_before_it_is_counted_and_the_vocabulary_remembers_
 
 def test_at_byte_level_a_part_has_fewer_characters_than_symbols(tmp_path: Path) -> None:
     path = save(tmp_path / "a", "画在\n".encode() + b"\xff")
-    train = load_corpus(path, validation=0, level="byte").train
+    train = load(path, validation=0, level="byte").train
     assert (len(train.ids), train.characters, train.bytes) == (8, 4, 8)
 
 
@@ -155,29 +160,27 @@ def test_a_large_text_is_encoded_as_a_small_one_is(
     path = save(tmp_path_factory.getbasetemp() / "text.txt", "a\nb\nc\n" + "\n".join(lines))
     settings: dict[str, Any] = {"framing": framing, "level": level, "validation": 0.3, "max_line_length": longest}
     settings |= {"normalization": "nfkc", "lowercase": True}
-    small = load_corpus(path, **settings)
+    small = load(path, **settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHARLM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        patch.setattr(cache, "SMALL", 1)
-        patch.setattr(reading, "_CHUNK", piece)
-        patch.setattr(corpus_module, "_PIECE", piece)
+        pieces: dict[str, Any] = {"cache": Cache(memory_bytes=1), "piece_size": piece}
         for _ in range(2):  # encoded, then found
-            large = load_corpus(path, **settings)
+            large = load(path, **settings, **pieces)
             assert large.vocabulary.to_json() == small.vocabulary.to_json()
             assert (large.key, large.notes) == (small.key, small.notes)
             for part, expected in zip(parts_of(large), parts_of(small), strict=True):
                 assert part.ids.tolist() == expected.ids.tolist()
                 assert (part.characters, part.bytes) == (expected.characters, expected.bytes)
-        held_out = load_held_out(path, large.vocabulary)
+        held_out = load_held_out(path, large.vocabulary, **pieces)
     expected = load_held_out(path, small.vocabulary)
     assert held_out.ids.tolist() == expected.ids.tolist()
     assert (held_out.characters, held_out.bytes) == (expected.characters, expected.bytes)
 
 
-def test_a_split_counts_a_symbol_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus_module, "_PIECE", 2)
-    train = load_corpus(save(tmp_path / "a", "abcabca"), validation=0).train
-    assert [train.count(symbol) for symbol in (0, 1, 2, None)] == [0, 3, 2, 0]
+@pytest.mark.parametrize("piece_size", [2, 100])
+def test_a_split_counts_a_symbol_piece_by_piece(tmp_path: Path, piece_size: int) -> None:
+    train = load(save(tmp_path / "a", "abcabca"), validation=0).train
+    assert [train.count(symbol, piece_size=piece_size) for symbol in (0, 1, 2, None)] == [0, 3, 2, 0]
 
 
 @pytest.mark.parametrize(("symbols", "dtype"), [(255, "uint8"), (256, "uint16"), (300, "uint16")])
@@ -185,11 +188,11 @@ def test_ids_are_stored_in_the_smallest_type_that_holds_the_vocabulary(
     tmp_path: Path, symbols: int, dtype: str
 ) -> None:
     text = "".join(chr(0x4E00 + i) for i in range(symbols))  # and <unk>
-    assert load_corpus(save(tmp_path / "a", text), validation=0).train.ids.dtype == dtype
+    assert load(save(tmp_path / "a", text), validation=0).train.ids.dtype == dtype
 
 
 def test_the_key_of_a_corpus_is_that_of_its_vocabulary_training_and_validation_text(tmp_path: Path) -> None:
-    corpus = load_corpus(save(tmp_path / "a", "abcabc" * 9), validation=0.2, test=0.2)
+    corpus = load(save(tmp_path / "a", "abcabc" * 9), validation=0.2, test=0.2)
     seen = [corpus.train.ids.astype(np.int32), corpus.validation.ids.astype(np.int32)]
     expected = hashlib.sha256(corpus.vocabulary.to_json().encode() + b"".join(ids.tobytes() for ids in seen))
     assert corpus.key == expected.hexdigest()
@@ -197,13 +200,12 @@ def test_the_key_of_a_corpus_is_that_of_its_vocabulary_training_and_validation_t
 
 def test_a_disk_without_room_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "a", "abc" * 5000)
-    monkeypatch.setattr(cache, "SMALL", 1)
     monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "cache"))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
         with pytest.raises(CorpusError, match=r"no room to encode the corpus \(.*\); make room .* CHARLM_CACHE"):
-            load_corpus(path)
+            load(path, cache=Cache(memory_bytes=1))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 

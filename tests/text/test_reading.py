@@ -4,13 +4,14 @@ import gzip
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.errors import CorpusError
-from charlm.text import library, reading
+from charlm.text import library
 from charlm.text.reading import content_key, read_text
 
 BOM = b"\xef\xbb\xbf"
@@ -29,10 +30,10 @@ def stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> str:
     return "-"
 
 
-def refused(path: str | list[str], level: str = "character") -> str:
+def refused(path: str | list[str], **settings: Any) -> str:
     """The message with which paths are refused."""
     with pytest.raises(CorpusError) as caught:
-        read_text([path] if isinstance(path, str) else path, level=level)
+        read_text([path] if isinstance(path, str) else path, **settings)
     return str(caught.value)
 
 
@@ -118,18 +119,18 @@ def test_a_text_is_the_same_in_whatever_pieces_it_is_read(
 ) -> None:
     name = "pieces.txt.gz" if packed else "pieces.txt"
     path = save(tmp_path_factory.getbasetemp() / name, gzip.compress(raw) if packed else raw)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "_CHUNK", chunk)
-        try:
-            expected = decoded(raw, level)
-        except UnicodeDecodeError as error:
-            at = error.start + 3 * raw.startswith(BOM)
-            assert f"byte 0x{raw[at]:02x} at offset {at} (line {raw.count(10, 0, at) + 1})" in refused(path, level)
-            return
-        if expected.strip("\n"):
-            assert read_text([path], level=level) == expected
-        else:
-            assert refused(path, level) == f"{path}: the corpus is empty"
+    settings: dict[str, Any] = {"level": level, "read_bytes": chunk}
+    try:
+        expected = decoded(raw, level)
+    except UnicodeDecodeError as error:
+        at = error.start + 3 * raw.startswith(BOM)
+        place = f"byte 0x{raw[at]:02x} at offset {at} (line {raw.count(10, 0, at) + 1})"
+        assert place in refused(path, **settings)
+        return
+    if expected.strip("\n"):
+        assert read_text([path], **settings) == expected
+    else:
+        assert refused(path, **settings) == f"{path}: the corpus is empty"
 
 
 def test_what_files_hold_has_a_key_whatever_they_are_called(tmp_path: Path) -> None:
@@ -160,14 +161,15 @@ def test_a_file_that_is_missing_empty_or_unreadable_is_named(
     assert refused(empty[0]) == f"{empty[0]}: cannot be read: Permission denied"
 
 
-def test_a_gzip_file_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_CHUNK", 1000)
-    monkeypatch.setattr(reading, "_BOMB", 100_000)
+def test_a_gzip_file_that_would_fill_the_disk_is_refused(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"read_bytes": 1000, "max_unpacked_bytes": 100_000}
     bomb = save(tmp_path / "bomb.gz", gzip.compress(b"a" * 10_000_000))
-    assert refused(bomb).startswith(f"{bomb}: unpacks to more than ")
-    assert len(read_text([save(tmp_path / "same.gz", gzip.compress(b"a" * 100_000))])) == 100_000  # small: allowed
+    assert refused(bomb, **settings).startswith(f"{bomb}: unpacks to more than ")
+    same = save(tmp_path / "same.gz", gzip.compress(b"a" * 100_000))
+    assert len(read_text([same], **settings)) == 100_000  # small: allowed
     text = "".join(f"{number} bottles\n" for number in range(20_000)).encode()
-    assert read_text([save(tmp_path / "text.gz", gzip.compress(text))]).encode() == text  # large: as text unpacks
+    packed = save(tmp_path / "text.gz", gzip.compress(text))
+    assert read_text([packed], **settings).encode() == text  # large: as text unpacks
 
 
 @pytest.mark.parametrize("damage", ["cut off", "another block", "another checksum", "no gzip"])
@@ -187,12 +189,11 @@ def test_a_damaged_gzip_file_is_named(tmp_path: Path, damage: str) -> None:
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
 @pytest.mark.parametrize("chunk", [1, 2, 5, 1000])
 def test_a_fault_in_utf_8_is_told_with_file_byte_offset_and_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: bytes, newline: bytes, chunk: int
+    tmp_path: Path, mark: bytes, newline: bytes, chunk: int
 ) -> None:
-    monkeypatch.setattr(reading, "_CHUNK", chunk)
     before = mark + "画".encode() + newline + newline + b"caf"
     path = save(tmp_path / "latin1.txt", before + b"\xe9 au lait\n\xff")
-    message = refused(path)
+    message = refused(path, read_bytes=chunk)
     assert message.startswith(f"{path}: not UTF-8: byte 0xe9 at offset {len(before)} (line 3); convert it")
     assert "corpus.level: byte" in message
 

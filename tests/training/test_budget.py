@@ -2,11 +2,14 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlm.training.budget import Amount, Progress
+from charlm.config import TrainingConfig
+from charlm.text.corpus import Split
+from charlm.training.budget import Amount, Progress, read_amounts
 
 UNITS = ["seconds", "training_seconds", "epochs", "steps", "characters"]
 
@@ -116,3 +119,25 @@ def test_spending_does_not_touch_what_was_done(unit: str):
     progress = Progress(step=3, symbols=300, seconds=1.5, epoch=1, window=2)
     Amount(unit, 10, 1000).times_spent(progress, 0.5)
     assert progress == Progress(step=3, symbols=300, seconds=1.5, epoch=1, window=2)
+
+
+SPLIT = Split(np.zeros(100, np.uint8), characters=50, bytes=100)  # two symbols a character
+
+
+@pytest.mark.parametrize(
+    ("budget", "every", "expected"),
+    [
+        ("20 epochs", "10%", ("epochs", 20, "epochs", 2)),
+        ("1m", "25%", ("seconds", 60, "training_seconds", 15)),  # slow evaluations leave time to train
+        ("1m", "5s", ("seconds", 60, "training_seconds", 5)),
+        ("5k steps", "5s", ("steps", 5000, "training_seconds", 5)),
+        ("1M characters", "1 epoch", ("characters", 1e6, "epochs", 1)),
+    ],
+)
+def test_budget_and_interval_are_read_from_the_configuration(
+    budget: str, every: str, expected: tuple[str, float, str, float]
+):
+    found = read_amounts(TrainingConfig(budget=budget, evaluate_every=every), SPLIT)
+    assert tuple(part for amount in found for part in (amount.unit, amount.amount)) == expected
+    for amount in found:
+        assert (amount.symbols_per_epoch, amount.characters_per_symbol) == (100, 0.5)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from charlm.training.optimization import build_optimizer, schedule_factor
+from charlm.config import TrainingConfig
+from charlm.training.optimization import make_optimizer, optimizer_slots, schedule_factor
 
 SCHEDULES = ["linear", "cosine", "constant", "step"]
 OPTIMIZERS = ["sgd", "rmsprop", "adam", "adamw"]
@@ -105,10 +107,15 @@ def steps(
         yield [(p.grad, p.detach()) for p in model.parameters() if p.grad is not None]
 
 
+def make(model: nn.Module, name: str, **settings: Any) -> torch.optim.Optimizer:
+    """Makes an optimiser of a name and settings of the `training` section."""
+    return make_optimizer(model, TrainingConfig(optimizer=name, **settings))  # type: ignore[arg-type]
+
+
 def assert_follows(name: str, expected: list["Rule"], **settings: float) -> None:
     model = layer()
     theta = [p.detach().clone() for p in model.parameters()]
-    for pairs in steps(model, build_optimizer(model, name, **settings)):  # type: ignore[arg-type]
+    for pairs in steps(model, make(model, name, **settings)):
         for i, (gradient, after) in enumerate(pairs):
             theta[i] = expected[i](theta[i], gradient)
             torch.testing.assert_close(after, theta[i], rtol=0, atol=1e-14)
@@ -145,7 +152,7 @@ def test_plain_sgd_is_exactly_theta_minus_eta_g(values: list[int], eta: float):
         model.weight.copy_(theta)
         model.bias.copy_(bias)
     model.weight.grad, model.bias.grad = g, bias_g
-    build_optimizer(model, "sgd", learning_rate=eta).step()
+    make(model, "sgd", learning_rate=eta).step()
     assert torch.equal(model.weight, theta - eta * g)
     assert torch.equal(model.bias, bias - eta * bias_g)
 
@@ -178,7 +185,27 @@ def test_only_adamw_decays_weights(name: str):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_parameter_is_optimised_once_at_the_given_rate(name: str):
     model = nn.Sequential(layer(), layer())
-    optimizer = build_optimizer(model, name, learning_rate=0.25)
+    optimizer = make(model, name, learning_rate=0.25)
     held = [p for group in optimizer.param_groups for p in group["params"]]
     assert sorted(map(id, held)) == sorted(map(id, model.parameters()))
     assert {group["lr"] for group in optimizer.param_groups} == {0.25}
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_slots_are_what_an_optimiser_stores_after_a_step(name: str, momentum: float):
+    model = layer()
+    optimizer = make(model, name, momentum=momentum)
+    expected = optimizer_slots(optimizer)
+    next(steps(model, optimizer))
+    stored = {
+        f"{index}.{slot}": value
+        for index, slots in optimizer.state_dict()["state"].items()
+        for slot, value in slots.items()
+        if torch.is_tensor(value)
+    }
+    described, wanted = (
+        {name: (value.shape, value.dtype) for name, value in slots.items()} for slots in (stored, expected)
+    )
+    assert described == wanted
+    assert all(value.is_meta for value in expected.values())

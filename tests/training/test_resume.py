@@ -20,9 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import charlm
+from charlm.config import load_config
 from charlm.errors import Interrupted, RunError
 from charlm.store.run_folder import RunFolder
-from charlm.training import gradient
+from charlm.training.choice import make_network
 from runs import KINDS, STEPS, StopAt, config, contents, outcome
 
 # --- stopped --------------------------------------------------------------------------------------
@@ -56,26 +57,28 @@ def test_a_run_stopped_anywhere_and_resumed_equals_the_uninterrupted_run_bit_for
     lm = charlm.train(config(tiny_corpus, kind), out=run, resume=True)
     assert outcome(run) == uninterrupted(kind)
     best = safetensors.torch.load(uninterrupted(kind)["model.safetensors"])
-    assert all(torch.equal(value, best[name]) for name, value in lm.model.state_dict().items())
+    assert all(torch.equal(value, best[name]) for name, value in lm.mixture.tensors().items())
 
 
-@pytest.mark.parametrize("kind", ["stream-gru-ngram", "lines-rnn-sgd"])  # of batches that can be divided
-def test_it_does_so_too_with_rows_divided_among_threads(
-    tmp_path: Path, tiny_corpus: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(gradient, "_SMALL", 0)
+@pytest.mark.parametrize("kind", ["stream-gru-ngram", "lines-rnn-sgd"])
+def test_it_does_so_too_with_rows_divided_among_threads(tmp_path: Path, tiny_corpus: Path, kind: str):
+    large = config(tiny_corpus, kind, batch_size=9, budget="14 steps")  # large enough to be divided
+    large["model"] = large["model"] | {"hidden_size": 402}
     threads = torch.get_num_threads()
     try:
         whole, run = tmp_path / "whole", tmp_path / "run"
-        charlm.train(config(tiny_corpus, kind), out=whole, threads=2)
+        lm = charlm.train(large, out=whole, threads=2)
+        trained = make_network(load_config(large), len(lm.vocabulary), torch.device("cpu"))
+        assert trained.plan.row_threads(9, 2) == 2
         with pytest.raises(Interrupted):
-            charlm.train(config(tiny_corpus, kind), out=run, threads=2, observer=StopAt(10))
-        charlm.train(config(tiny_corpus, kind), out=run, threads=2, resume=True)
+            charlm.train(large, out=run, threads=2, observer=StopAt(7))
+        charlm.train(large, out=run, threads=2, resume=True)
         assert outcome(run) == outcome(whole)
     finally:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_error_says_how_to_go_on_and_carries_the_exit_code(
     tmp_path: Path, tiny_corpus: Path, number: int, code: int

@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,25 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from charlm.config import TrainingConfig
 from charlm.errors import TrainingError
+from charlm.experts.mixture import Mixture
 from charlm.model.network import CharacterModel
 from charlm.store.run_folder import RunFolder
 from charlm.text.batches import StreamBatches
+from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary
-from charlm.training.budget import Amount
-from charlm.training.optimization import build_optimizer, schedule_factor
-from charlm.training.trainer import Metrics, StepReport, Trainer
+from charlm.training.optimization import schedule_factor
+from charlm.training.reports import Metrics, StepReport
+from charlm.training.step import TrainingStep
+from charlm.training.trainer import Trainer
+from models import CELLS, make_network
 
 TEXT = "the heron sees the boat.\n" * 16  # 400 characters
 B, T, PEAK = 4, 10, 0.02  # 10 windows an epoch
 VOCABULARY = Vocabulary.build(TEXT)
-IDS = VOCABULARY.encode(TEXT)
+SPLIT = Split.of(TEXT, VOCABULARY)
+IDS = SPLIT.ids
 
 
 class Recorder:
@@ -84,25 +89,34 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def new_model(**settings: Any) -> CharacterModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        return CharacterModel(len(VOCABULARY), **{"hidden_size": 8, **settings})
+    return make_network(len(VOCABULARY), seed=1, **{"hidden_size": 8, **settings})
+
+
+@dataclasses.dataclass
+class StubEvaluator:
+    """An evaluator that does what a test says."""
+
+    mixture: Mixture
+    validate: Callable[[], float | None]
+    write_sample: Callable[[], str]
 
 
 def run(
-    folder: RunFolder, budget: str, every: str, *, model: CharacterModel | None = None, optimizer: str = "adam",
-    rate: float = PEAK, clock: Clock | None = None, **changes: Any,
+    folder: RunFolder, budget: str, every: str, *, model: CharacterModel | None = None, clock: Clock | None = None,
+    custom: torch.optim.Optimizer | None = None, validate: Callable[[], float | None] = lambda: None,
+    write_sample: Callable[[], str] = lambda: "a sample", **settings: Any,
 ) -> Recorder:  # fmt: skip
-    """Trains for an amount such as `40 steps`, without warm-up or validation unless they are asked for."""
+    """Trains for an amount such as `40 steps`, without warm-up or validation unless they are asked for.
+
+    The other settings are those of the `training` section; a `custom` optimiser may take the place of theirs.
+    """
     model, clock = model or new_model(), clock or Clock()
-    parts = {"warmup": 0.0, "validate": None, "write_sample": lambda: "a sample"} | changes
     model.recurrent.register_forward_pre_hook(lambda *_: clock.spend(clock.step))
-    total, interval = (Amount(text.split()[1], float(text.split()[0]), len(IDS)) for text in (budget, every))
-    if interval.unit == "seconds":  # as the builder has it
-        interval = replace(interval, unit="training_seconds")
+    defaults = {"optimizer": "adam", "learning_rate": PEAK, "warmup": 0.0}
+    config = TrainingConfig(budget=budget, evaluate_every=every, **defaults | settings)
     trainer = Trainer(
-        model, StreamBatches(IDS, B, T, seed=1), build_optimizer(model, optimizer, learning_rate=rate),
-        budget=total, interval=interval, folder=folder, clock=clock, **parts,
+        TrainingStep(model, config, optimizer=custom), StreamBatches(IDS, B, T, seed=1), SPLIT, config,
+        StubEvaluator(Mixture(model), validate, write_sample), folder, clock=clock,
     )  # fmt: skip
     recorder = Recorder(model)
     trainer.run(recorder)
@@ -112,14 +126,15 @@ def run(
 
 # --- learning -------------------------------------------------------------------------------------
 
-CELLS = [{"cell": "rnn"}, {"cell": "lstm"}, {"cell": "gru", "reset": "before"}, {"cell": "gru", "reset": "after"}]
 RATES = {"sgd": 2.0, "rmsprop": 0.01, "adam": 0.02, "adamw": 0.02}
 
 
 @pytest.mark.parametrize("name", RATES)
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: "-".join(cell.values()))
-def test_every_cell_learns_a_small_text_with_every_optimiser(folder: RunFolder, cell: dict[str, str], name: str):
-    recorder = run(folder, "120 steps", "60 steps", model=new_model(**cell), optimizer=name, rate=RATES[name])
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_learns_a_small_text_with_every_optimiser(folder: RunFolder, cell: str, name: str):
+    recorder = run(
+        folder, "120 steps", "60 steps", model=new_model(cell=cell), optimizer=name, learning_rate=RATES[name]
+    )
     assert recorder.steps[0].train_loss == pytest.approx(math.log(len(VOCABULARY)), abs=0.4)
     assert recorder.evaluations[1].train_loss < 0.7 * recorder.evaluations[0].train_loss
 
@@ -129,7 +144,7 @@ def test_plain_sgd_moves_each_weight_by_the_rate_times_the_gradient_of_the_mean_
     window = next(StreamBatches(IDS, B, T, 1).epoch(0))
     x, y = (torch.from_numpy(part).long().t() for part in (window.inputs, window.targets))
     F.cross_entropy(fresh(x, fresh.initial_state(B))[0].flatten(0, 1), y.flatten()).backward()
-    run(folder, "1 steps", "1 steps", model=model, optimizer="sgd", rate=0.5, clip_norm=None)
+    run(folder, "1 steps", "1 steps", model=model, optimizer="sgd", learning_rate=0.5, clip_norm=None)
     for after, before in zip(model.parameters(), fresh.parameters(), strict=True):
         assert before.grad is not None
         torch.testing.assert_close(after, before - 0.5 * before.grad)
@@ -141,7 +156,7 @@ def test_clipping_bounds_the_gradient_that_is_applied_not_the_norm_that_is_told(
 ):
     model = new_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    settings = {"optimizer": "sgd", "rate": 1.0, "schedule": "constant", "clip_norm": clip}
+    settings = {"optimizer": "sgd", "learning_rate": 1.0, "schedule": "constant", "clip_norm": clip}
     recorder = run(folder, "6 steps", "1 steps", model=model, **settings)
     for after, metrics in zip(recorder.weights, recorder.evaluations, strict=True):
         moved = math.sqrt(sum(float((after[name] - before[name]).square().sum()) for name in before))
@@ -152,7 +167,7 @@ def test_clipping_bounds_the_gradient_that_is_applied_not_the_norm_that_is_told(
 
 def test_the_state_goes_from_window_to_window_and_its_gradient_does_not(folder: RunFolder):
     model = new_model()
-    recorder = run(folder, "2 steps", "1 steps", model=model, optimizer="sgd", rate=0.0, clip_norm=None)
+    recorder = run(folder, "2 steps", "1 steps", model=model, optimizer="sgd", learning_rate=1e-30, clip_norm=None)
     got = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     first, second = itertools.islice(StreamBatches(IDS, B, T, 1).epoch(0), 2)
     x, y = (torch.from_numpy(part).long().t() for part in (second.inputs, second.targets))
@@ -173,7 +188,7 @@ def test_the_state_goes_from_window_to_window_and_its_gradient_does_not(folder: 
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "step", "constant"])
-@pytest.mark.parametrize("budget", ["40 steps", "4 epochs", "1600 characters", "40 seconds"])
+@pytest.mark.parametrize("budget", ["40 steps", "4 epochs", "1600 characters", "40s"])
 def test_the_schedule_ends_where_the_budget_ends_whatever_its_unit(folder: RunFolder, budget: str, schedule: str):
     recorder = run(folder, budget, "10 steps", schedule=schedule, warmup=0.1)
     assert [metrics.step for metrics in recorder.evaluations] == [10, 20, 30, 40]
@@ -189,7 +204,7 @@ def test_a_budget_of_time_includes_the_evaluations(
     clock = Clock()
     clock.step = step
     slow = {"validate": clock.slow(lambda: 1.0, evaluation), "write_sample": clock.slow(lambda: "", sample)}
-    recorder = run(new_folder(tmp_path_factory.mktemp("time")), "100 seconds", "25 seconds", clock=clock, **slow)
+    recorder = run(new_folder(tmp_path_factory.mktemp("time")), "100s", "25s", clock=clock, **slow)
     assert 100 - evaluation - sample - 1e-6 <= clock.now <= 100 + step + 1e-6
     assert recorder.evaluations[-1].seconds == pytest.approx(clock.now, abs=1e-3)
     assert recorder.rates[-1] <= PEAK * (step + evaluation + sample) / 80
@@ -199,21 +214,21 @@ def test_a_budget_of_time_includes_the_time_that_saving_takes(folder: RunFolder,
     clock = Clock()
     monkeypatch.setattr(folder, "save_model", clock.slow(folder.save_model, 2))
     monkeypatch.setattr(folder, "save_last", clock.slow(folder.save_last, 4))
-    run(folder, "100 seconds", "10 seconds", clock=clock)
+    run(folder, "100s", "10s", clock=clock)
     assert clock.now <= 107  # a step and one round of saving too late at the most
 
 
 @pytest.mark.parametrize("evaluation", [9, 12, 19])
 def test_slow_evaluations_leave_time_to_train(folder: RunFolder, evaluation: float):
     slow = (clock := Clock()).slow(lambda: 1.0, evaluation)
-    recorder = run(folder, "150 seconds", "10 training_seconds", clock=clock, validate=slow)
+    recorder = run(folder, "150s", "10s", clock=clock, validate=slow)
     assert [metrics.step for metrics in recorder.evaluations[:4]] == [10, 20, 30, 40]
 
 
 @pytest.mark.parametrize(
     ("every", "steps"),
     [("7 steps", [7, 14, 21, 25]), ("1 epochs", [10, 20, 25]), ("0.5 epochs", [5, 10, 15, 20, 25]),
-     ("480 characters", [12, 24, 25]), ("9 seconds", [9, 18, 25]), ("100 steps", [25])],
+     ("480 characters", [12, 24, 25]), ("9s", [9, 18, 25]), ("100 steps", [25])],
 )  # fmt: skip
 def test_evaluations_come_at_their_interval_and_at_the_end(folder: RunFolder, every: str, steps: list[int]):
     assert [metrics.step for metrics in run(folder, "25 steps", every).evaluations] == steps
@@ -304,18 +319,14 @@ def test_a_validation_loss_that_is_not_finite_stops_before_anything_is_overwritt
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_step_that_goes_beyond_all_numbers_is_never_saved(folder: RunFolder, optimizer: str, steps: int):
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_a_step_that_goes_beyond_all_numbers_is_never_saved(
+    folder: RunFolder, optimizer: Callable[..., torch.optim.Optimizer], steps: int
+):
     run(folder, "5 steps", "5 steps")
     files = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    model, amount = new_model(), f"{steps} steps"
+    far = optimizer(model.parameters(), lr=1e30)
     with pytest.raises(TrainingError, match=r"training has diverged; .*lower training.learning_rate"):
-        run(
-            folder,
-            f"{steps} steps",
-            f"{steps} steps",
-            optimizer=optimizer,
-            rate=1e30,
-            schedule="constant",
-            clip_norm=None,
-        )
+        run(folder, amount, amount, model=model, custom=far, schedule="constant", clip_norm=None)
     assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == files

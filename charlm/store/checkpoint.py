@@ -1,6 +1,6 @@
-"""What a checkpoint says, held against the training that is to go on with it, before any of it is used.
+"""What a checkpoint holds, checked before training goes on from it and any of it is used.
 
-A checkpoint may come from a stranger as weights may (`weights`): counters are numbers that a training can reach,
+A checkpoint may come from a stranger as weights may (`tensors`): counters are numbers that a training can reach,
 and of tensors every name, shape and dtype, and then every number, is looked at.
 """
 
@@ -15,26 +15,30 @@ import torch
 from torch import Tensor
 
 from charlm.errors import RunError
-from charlm.model.network import CharacterModel
 from charlm.store.tensors import check_tensors, check_weights, unusable
-from charlm.training.optimization import kept_by
 
 T = TypeVar("T")
+Parts = dict[str, dict[str, Tensor]]
 
 _LARGEST_COUNT = 2**53  # of steps, characters or seconds: the largest that is exact in every reader of JSON
-_MAY_BE_NEGATIVE = ("exp_avg", "momentum_buffer")  # of what optimisers keep
+_MAY_BE_NEGATIVE = ("exp_avg", "momentum_buffer")  # of what optimisers store
 
 
-def parts_of(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def join_parts(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Names the tensors of all parts for one file: PART.NAME."""
+    return {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
+
+
+def split_parts(tensors: Mapping[str, Tensor]) -> Parts:
     """Sorts the tensors of a checkpoint by what they belong to: `model`, `optimizer`, `state` and `rng`."""
-    parts: dict[str, dict[str, Tensor]] = {part: {} for part in ("model", "optimizer", "state", "rng")}
+    parts: Parts = {part: {} for part in ("model", "optimizer", "state", "rng")}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
         parts.setdefault(part, {})[rest] = value
     return parts
 
 
-def counters(kind: type[T], data: Any) -> T:
+def read_counters(kind: type[T], data: Any) -> T:
     """Makes a dataclass of counters from what stood in JSON.
 
     Raises:
@@ -50,38 +54,22 @@ def counters(kind: type[T], data: Any) -> T:
     return kind(**data)
 
 
-def check_parts(
-    parts: Mapping[str, Mapping[str, Tensor]],
-    model: CharacterModel,
-    optimizer: torch.optim.Optimizer,
-    *,
-    begun: bool,
-    rows: int | None,
-    source: Path,
-) -> None:
+def check_parts(parts: Parts, expected: Mapping[str, Mapping[str, Tensor]], source: Path) -> None:
     """Checks the tensors of a checkpoint.
 
     Args:
-        parts: see `parts_of`.
-        model: that they are for.
-        optimizer: that they are for.
-        begun: whether the training had made a step, so that there are a state and what the optimiser keeps.
-        rows: of the next window, if the state is carried into it; else the state is of any number of rows.
+        parts: see `split_parts`.
+        expected: of `model`, `optimizer` and `state` the tensors that training has there, as shapes.
         source: the file.
 
     Raises:
         RunError: a tensor is missing, superfluous, of another shape or dtype, or has impossible numbers.
     """
-    check_weights(model, parts["model"], source)
-    kept, state = parts["optimizer"], parts["state"]
-    if rows is None:
-        rows = max([1, *(value.shape[0] for value in state.values() if value.dim())])
-    layers = enumerate(model.initial_state(1)) if begun else ()
-    like = {f"{layer}.{i}": part.expand(rows, -1) for layer, of in layers for i, part in enumerate(of)}
-    check_tensors(state, like, source)
-    check_tensors(kept, kept_by(optimizer) if begun else {}, source)
-    bad = unusable(state)
-    for name, value in kept.items():
+    check_weights(parts["model"], expected["model"], source)
+    check_tensors(parts["state"], expected["state"], source)
+    check_tensors(parts["optimizer"], expected["optimizer"], source)
+    bad = unusable(parts["state"])
+    for name, value in parts["optimizer"].items():
         low, high = torch.aminmax(value)
         least = -torch.inf if name.endswith(_MAY_BE_NEGATIVE) else 0.0
         if not (low >= least and bool(low.isfinite()) and bool(high.isfinite())):

@@ -1,12 +1,14 @@
-"""The runs that the recipe of `charlm train --corpus TEXT --budget TIME` was fitted to.
+"""The runs to which the recipe of `charlm train --corpus TEXT --budget TIME` was fitted.
 
-Each run trains on a text for some seconds with what the recipe chooses, but for the settings named. What is in the
-file of results already is not run again, so a sweep can be stopped and continued, and rows can be added.
+Each run trains on a text for a number of seconds with what the recipe chooses, except for the settings given; it is
+to be read beside the run of the same text and time without any. Measured is the loss on the validation split.
+Runs that are already in the results file are skipped, so that a sweep can be stopped and continued, and runs
+can be added.
 
-    python benchmarks/recipe_sweep.py FOLDER [--only shakespeare] [--results benchmarks/results/recipe_sweep.jsonl]
+    python dev/recipe_sweep.py FOLDER [--only shakespeare] [--seconds 30] [--results dev/results/recipe_sweep.jsonl]
 
-FOLDER holds tiny_shakespeare.txt, names.txt and tang_couplets.txt; `chinese` is charlm's own. Of the names 1,000
-lines at random are held out, of the others the last tenth.
+FOLDER holds tiny_shakespeare.txt, names.txt and tang_couplets.txt; `chinese` is one of charlm's own corpora. Of
+the names 1,000 random lines are held out, of the other texts the last tenth.
 """
 
 from __future__ import annotations
@@ -14,18 +16,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command-line program has it
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command-line program sets it
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+from measure import shuffle_lines
 
 import charlm
-from charlm.language_model import load_metrics
 from charlm.text.library import find
+from charlm.training.reports import load_metrics
 
-TEXTS = {
+TEXTS = {  # file or name of a corpus, framing, lines held out at random (None: the last tenth)
     "shakespeare": ("tiny_shakespeare.txt", "stream", None),
     "names": ("names.txt", "lines", 1000),
     "tang": ("tang_couplets.txt", "lines", None),
@@ -33,7 +38,7 @@ TEXTS = {
 }
 H, LR, DROPOUT, BATCH = "model.hidden_size", "training.learning_rate", "model.dropout", "training.batch_size"
 CELL, NGRAM, RANK, WEIGHTS = "model.cell", "model.ngram", "model.output_rank", "model.recurrent_dropout"
-# text, seconds, what is set by hand
+# text, seconds, settings given
 RUNS: list[tuple[str, float, dict[str, Any]]] = [
     ("shakespeare", 100, {}),
     ("shakespeare", 100, {CELL: "gru"}),
@@ -80,20 +85,12 @@ RUNS: list[tuple[str, float, dict[str, Any]]] = [
 ]
 
 
-def shuffled(path: Path, lines: int, to: Path) -> float:
-    """Writes the lines of a text in a random order; returns the share at the end that so many lines are."""
-    found = path.read_text(encoding="utf-8").splitlines()
-    random.Random(0).shuffle(found)
-    to.write_text("".join(line + "\n" for line in found), encoding="utf-8")
-    return lines / len(found)
-
-
 def held_out(folder: Path, text: str, scratch: Path) -> tuple[Path, dict[str, Any]]:
-    """Returns the path of a text and the settings that belong to it, its validation split at its end."""
+    """Returns the path of a text, its validation split at its end, and the settings that belong to it."""
     name, framing, lines = TEXTS[text]
     path, share = find(name) or folder / name, 0.1
     if lines is not None:
-        path, share = scratch / name, shuffled(path, lines, scratch / name)
+        path, share = scratch / name, shuffle_lines(path, lines, scratch / name)
     return path, {"corpus.framing": framing, "corpus.validation": share}
 
 
@@ -125,10 +122,10 @@ def run(folder: Path, text: str, seconds: float, settings: dict[str, Any]) -> di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--seconds", type=float)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="the folder with the texts")
+    parser.add_argument("--only", default="", help="run only on texts whose name contains this")
+    parser.add_argument("--seconds", type=float, help="run only runs of this many seconds")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "recipe_sweep.jsonl")
     options = parser.parse_args()
     options.results.parent.mkdir(exist_ok=True)
@@ -137,8 +134,8 @@ def main() -> None:
     )
     done = [(row["text"], row["seconds"], row["set"]) for row in rows]
     for text, seconds, settings in RUNS:
-        wanted = options.only in text and options.seconds in (None, seconds)
-        if wanted and (text, seconds, settings) not in done:
+        chosen = options.only in text and options.seconds in (None, seconds)
+        if chosen and (text, seconds, settings) not in done:
             row = json.dumps(run(options.folder, text, seconds, settings))
             print(row, flush=True)
             with options.results.open("a") as file:

@@ -1,0 +1,157 @@
+"""The mixture: the product of what its experts predict, each to a power that depends on the context.
+
+    p(w) ∝ Π_e p_e(w)^a_e,k        log p(w) = Σ_e a_e,k log p_e(w) - log Z
+
+k is the kind of context: of several experts that tell contexts apart, every combination is a kind of its own. The
+powers are found on held-out text (`powers`); before that the network speaks alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charlm.experts.expert import Contexts, CountedExpert, Expert, LogProbs, Reading
+from charlm.experts.network import NetworkExpert
+from charlm.model.network import CharacterModel
+from charlm.text.batches import IGNORE
+from charlm.text.vocabulary import Ids
+
+MixtureState = list[Any]  # one of each expert
+Step = Callable[[NDArray[np.intp]], LogProbs]
+
+POWERS = "mixture.powers"  # the name of the powers' tensor, beside the network's weights
+_CACHED_NUMBERS = 1 << 16  # logits that are exponentiated together, so that they stay in the cache
+_SAFE_LOGIT = 60.0  # the exponentials of smaller ones, and their sums, neither overflow nor vanish in float32
+
+
+class Mixture:
+    """A network, and the experts beside it.
+
+    Args:
+        network: on its device.
+        others: the experts beside it.
+
+    Attributes:
+        experts: all of them, the network first.
+        others: those beside the network.
+        powers: how far each expert is trusted in each kind of context, shape (contexts, experts).
+    """
+
+    def __init__(self, network: CharacterModel, others: Sequence[CountedExpert] = ()) -> None:
+        self.network = network
+        self.others = tuple(others)
+        self.experts: tuple[Expert, ...] = (NetworkExpert(network), *others)
+        self.powers = np.zeros(
+            (math.prod(expert.contexts for expert in self.experts), len(self.experts)), np.float32
+        )
+        self.powers[:, 0] = 1
+
+    def replace_network(self, network: CharacterModel) -> None:
+        """Puts another network of the same shape in the place of this one; the others and the powers stay."""
+        self.network = network
+        self.experts = (NetworkExpert(network), *self.experts[1:])
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+        return self.network.output.out_features
+
+    def initial_state(self, batch_size: int) -> MixtureState:
+        """Returns the state before the first symbol of B texts."""
+        return [expert.initial_state(batch_size) for expert in self.experts]
+
+    def repeat(self, state: MixtureState, batch_size: int) -> MixtureState:
+        """Returns the state of one text as that of B."""
+        return [expert.repeat(own, batch_size) for expert, own in zip(self.experts, state, strict=True)]
+
+    def advance(self, ids: Ids, state: MixtureState) -> tuple[list[Reading], MixtureState]:
+        """Reads symbols, ids (T, B): what each expert has read at each place, (T, B, ·), and the last state."""
+        read = [expert.advance(ids, own) for expert, own in zip(self.experts, state, strict=True)]
+        return [reading for reading, _ in read], [own for _, own in read]
+
+    def logits(self, readings: Sequence[Reading]) -> LogProbs:
+        """Returns log p up to a constant of each row: (N, ·) of each expert → (N, V)."""
+        logits = self.experts[0].log_probs(readings[0])
+        if len(self.experts) == 1:
+            return logits
+        power, others = self.beside_network(readings)
+        others += np.multiply(logits, power, out=logits)
+        return others
+
+    def beside_network(self, readings: Sequence[Reading]) -> tuple[NDArray[np.float32], LogProbs]:
+        """Returns the power of the network, (N, 1), and what is added to its logits then, (N, V)."""
+        contexts = [expert.context(reading) for expert, reading in zip(self.experts, readings, strict=True)]
+        parts = [expert.log_probs(reading) for expert, reading in zip(self.experts[1:], readings[1:], strict=True)]
+        return self._weighted(contexts, parts)
+
+    def _weighted(
+        self, contexts: Sequence[Contexts], parts: Sequence[LogProbs]
+    ) -> tuple[NDArray[np.float32], LogProbs]:
+        powers = self.powers[self.kinds(contexts)]  # (N, E)
+        total, *others = (np.multiply(part, powers[:, e, None], out=part) for e, part in enumerate(parts, 1))
+        for other in others:
+            total += other
+        return powers[:, :1], total
+
+    def kinds(self, contexts: Sequence[Contexts]) -> Contexts:
+        """Returns the row of `powers` for what each expert says of the context, (N,) each."""
+        kind = contexts[0]
+        for expert, context in zip(self.experts[1:], contexts[1:], strict=True):
+            kind = kind * expert.contexts + context
+        return kind
+
+    def target_log_probs(self, readings: Sequence[Reading], targets: Ids) -> NDArray[np.float64]:
+        """Returns the log-probability (nats) of what came after each place.
+
+        Args:
+            readings: of each expert, (T, B, ·).
+            targets: the symbols that came, shape (T, B); where `IGNORE`, the result is 0.
+        """
+        logits = self.logits([reading.reshape(-1, reading.shape[-1]) for reading in readings])  # (T·B, V)
+        flat = targets.reshape(-1)
+        result = np.zeros(len(flat))
+        rows = max(1, _CACHED_NUMBERS // logits.shape[1])
+        for first in range(0, len(flat), rows):
+            part = slice(first, first + rows)
+            result[part] = log_softmax_at(logits[part], np.maximum(flat[part], 0))
+        result[flat == IGNORE] = 0
+        return result.reshape(targets.shape)
+
+    def make_step(self, state: MixtureState) -> Step:
+        """Returns a function that maps one symbol of each text, ids (B,), to log p up to a constant, (B, V).
+
+        The result is the caller's until the next call.
+        """
+        steps = [expert.make_step(own) for expert, own in zip(self.experts, state, strict=True)]
+        if len(steps) == 1:
+            return lambda ids: steps[0](ids)[0]
+
+        def step(ids: NDArray[np.intp]) -> LogProbs:
+            (logits, *parts), contexts = zip(*(each(ids) for each in steps), strict=True)
+            power, others = self._weighted(contexts, parts)
+            others += np.multiply(logits, power, out=logits)
+            return others
+
+        return step
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns what training changes, for a file: the network's weights, and the powers if there are any."""
+        weights: dict[str, Tensor] = self.network.state_dict()
+        return weights if len(self.experts) == 1 else {**weights, POWERS: torch.from_numpy(self.powers)}
+
+
+def log_softmax_at(logits: LogProbs, targets: Ids) -> NDArray[np.float32]:
+    """Returns log softmax of each row at one symbol: logits (N, V), targets (N,) → (N,)."""
+    at_target = logits[np.arange(len(logits)), targets]
+    if logits.max(initial=0) > _SAFE_LOGIT or logits.min(initial=0) < -_SAFE_LOGIT:
+        most = logits.max(1)
+        logits, at_target = logits - most[:, None], at_target - most
+    result: NDArray[np.float32] = at_target - np.log(np.exp(logits).sum(1))
+    return result

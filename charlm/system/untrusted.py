@@ -1,0 +1,154 @@
+"""Untrusted files: what a run folder may hold that someone else has made, opened and parsed within bounds.
+
+Run folders are data that people send to each other. Each of their files is opened and parsed by a function of this
+module, which says what it guarantees. Texts are left to `charlm.text.source`, which reads them piece by piece.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+
+_MAX_SCALAR_CHARACTERS = 10_000  # of a value in YAML; no path is as long
+_MAX_HEADER_BYTES = 1 << 22  # of a safetensors file; 16 layers and an optimiser take less than a hundredth
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a regular file for reading.
+
+    Guarantees that the file is no FIFO, device, socket or folder, and that opening it does not wait: a FIFO without
+    a writer would block for ever. A symbolic link is followed, and what it leads to is held to the same.
+
+    Raises:
+        OSError: the file cannot be opened, or is not a regular file.
+    """
+    return open(_open(path, os.O_RDONLY), "rb")
+
+
+def open_regular_for_writing(path: Path) -> int:
+    """Opens a regular file for reading and writing, or creates it, and returns its descriptor.
+
+    Guarantees what `open_regular` does, and that no symbolic link is followed: what is written cannot end up in
+    another file. The content is left as it is.
+
+    Raises:
+        OSError: the file cannot be opened or created, or is a symbolic link, or not a regular file.
+    """
+    return _open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+
+
+def _open(path: Path, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("not an ordinary file")
+    return descriptor
+
+
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """Reads a regular file.
+
+    Guarantees what `open_regular` does, and that at most `max_bytes` + 1 bytes are read, whatever size the file has
+    or claims to have.
+
+    Raises:
+        OSError: see `open_regular`.
+        ValueError: the file is larger than `max_bytes`.
+    """
+    with open_regular(path) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"larger than such a file can be ({max_bytes:,} bytes)")
+    return content
+
+
+def parse_json(text: str, *, max_objects: int | None = None, max_lists: int | None = None) -> Any:
+    """Parses JSON.
+
+    Guarantees that every key of an object appears once (of two, each reader would believe another), that deep
+    nesting ends in an error, and that there are no more objects and lists than given (a text of nothing but small
+    lists takes twenty times its size in memory; brackets inside strings are counted too).
+
+    Raises:
+        ValueError: the text is not JSON, or breaks one of these rules.
+    """
+    for bracket, most in (("{", max_objects), ("[", max_lists)):
+        if most is not None and text.count(bracket) > most:
+            raise ValueError("nested too deeply")
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"the key {key[:100]!r} stands twice")
+        result[key] = value
+    return result
+
+
+class YamlLoader(yaml.SafeLoader):
+    """Parses YAML into plain values: mappings, lists, texts, numbers, true, false and null.
+
+    Guarantees that no alias is expanded (a few lines of aliases can mean gigabytes), that no tag is obeyed (tags
+    such as `!!int x` crash PyYAML's own conversions), and that no scalar has more than 10,000 characters (a long
+    `1:1:1` is a number to base 60, whose conversion takes for ever). Deep nesting ends in a RecursionError. Unlike
+    PyYAML's own loaders it reads `4e-3` as a number, as YAML 1.2 does.
+
+    Raises:
+        yaml.YAMLError, ValueError, OverflowError, RecursionError: the text cannot be parsed.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuses aliases, tags and long scalars before anything is made of them."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        problem = None
+        if isinstance(event, yaml.AliasEvent):
+            problem = "aliases (*name) are not used here; write the value out"
+        elif getattr(event, "tag", None) is not None:
+            problem = f"the tag {event.tag} is not used here"
+        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > _MAX_SCALAR_CHARACTERS:
+            problem = f"a value of {len(event.value):,} characters; at most {_MAX_SCALAR_CHARACTERS:,} are read"
+        if problem:
+            raise yaml.composer.ComposerError(problem=problem, problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+
+YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"), list("-+0123456789")
+)
+
+
+def check_safetensors_header(path: Path) -> None:
+    """Checks a safetensors file before the library that maps it into memory sees it.
+
+    Guarantees what `open_regular` does; that the file is not larger than this machine's memory (holes cost a file
+    nothing, so one that claims terabytes can be sent by mail); that its header has at most 4 MiB; and that the
+    header is a JSON object as `parse_json` takes it. Offsets, shapes and dtypes are left to the library, and to the
+    caller, who knows which tensors to expect.
+
+    Raises:
+        OSError: see `open_regular`.
+        ValueError: the file breaks one of these rules.
+    """
+    with open_regular(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > (memory := _physical_memory_bytes()):
+            raise ValueError(f"it has {size / 1e9:,.0f} GB, this machine {memory / 1e9:,.0f} GB of memory")
+        header_bytes = int.from_bytes(file.read(8), "little")
+        if header_bytes > _MAX_HEADER_BYTES:
+            raise ValueError(f"a header of {header_bytes:,} bytes, at most {_MAX_HEADER_BYTES:,} are read")
+        if not isinstance(parse_json(file.read(header_bytes).decode()), dict):
+            raise ValueError("the header is not an object")
+
+
+def _physical_memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,169 @@
+"""What must agree before a run goes on, or a network takes the weights of another; what differs, in words."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from charlm.config import Config, load_config
+from charlm.errors import ConfigError, RunError
+from charlm.model.network import CharacterModel, plan_layers
+from charlm.store.checkpoint import split_parts
+from charlm.store.run_folder import RunFolder
+from charlm.store.tensors import check_weights
+from charlm.store.trained import TrainedModel
+from charlm.text.characters import name_characters
+from charlm.text.corpus import Corpus
+from charlm.text.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training stands, and what it began with.
+
+    Attributes:
+        tensors: see `store.checkpoint`.
+        info: counters.
+        config: the configuration.
+        corpus_key: of the text.
+        known: characters that the vocabulary began with: those of a model it went on from.
+        threads: of the CPU.
+    """
+
+    tensors: dict[str, Tensor]
+    info: dict[str, Any]
+    config: Config
+    corpus_key: str
+    known: tuple[str, ...]
+    threads: int
+
+
+def read_checkpoint(folder: RunFolder) -> Checkpoint:
+    """Reads where a training stands.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    tensors, info = folder.load_last()
+    try:
+        identity = info["identity"]
+        config, known, threads = load_config(dict(identity["config"])), identity["known"], identity["threads"]
+        if not isinstance(known, str) or len(set(known)) < len(known):
+            raise ValueError("known holds something else than characters, each once")
+        if type(threads) is not int or threads < 1:
+            raise ValueError(f"threads is {str(threads)[:50]}")
+        return Checkpoint(tensors, info, config, str(identity["corpus"]), tuple(known), threads)
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{folder.last}: damaged checkpoint ({type(error).__name__}: {str(error)[:500]})") from None
+
+
+def check_network(
+    folder: RunFolder, checkpoint: Checkpoint, config: Config, vocabulary_size: int, device: torch.device
+) -> None:
+    """Checks that the weights of a checkpoint fit, before memory is taken for what its configuration asks for.
+
+    Raises:
+        RunError: they do not.
+    """
+    plan = plan_layers(vocabulary_size, config.model, device)
+    with torch.device("meta"):
+        shapes = CharacterModel(vocabulary_size, config.model, plan)
+    check_weights(split_parts(checkpoint.tensors)["model"], shapes.state_dict(), folder.last)
+
+
+# What may change when a run goes on: when it ends, what it shows and keeps, where it computes, and where the text
+# lies, which must itself be the same.
+_MAY_CHANGE = (
+    "corpus.path",
+    "training.budget",
+    "training.evaluate_every",
+    "training.early_stopping",
+    "training.keep",
+    "training.device",
+    "sampling.",
+)
+
+
+def check_settings(folder: RunFolder, old: Config, new: Config) -> None:
+    """Checks that a run may go on with these settings.
+
+    Raises:
+        RunError: a setting differs that must not.
+    """
+    before, now = flatten(old), flatten(new)
+    differing = [key for key in now if now[key] != before[key] and not key.startswith(_MAY_CHANGE)]
+    if differing:
+        lines = "".join(f"\n  {key}: {before[key]!r} in the run, {now[key]!r} now" for key in differing)
+        raise RunError(f"{folder.path}: cannot go on with another configuration:{lines}")
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Returns every value of a configuration by its dotted key."""
+    dump = config.model_dump()
+    return {f"{section}.{key}": value for section, keys in dump.items() for key, value in keys.items()}
+
+
+def check_corpus(folder: RunFolder, key: str, corpus: Corpus) -> None:
+    """Checks that a run may go on with this text.
+
+    Raises:
+        RunError: it is not the text of before; the message says what differs, as far as the run remembers.
+    """
+    if corpus.key == key:
+        return
+    lines = []
+    with suppress(RunError):
+        old = Vocabulary.from_json(folder.read_text(folder.vocabulary))
+        new = corpus.vocabulary
+        sizes = sum(old.counts), sum(new.counts)
+        if sizes[0] != sizes[1]:
+            lines.append(f"{sizes[0]:,} characters to learn from in the run, {sizes[1]:,} now")
+        for what, here, there in (("new", new, old), ("gone", old, new)):
+            if characters := [c for c in here.symbols if c not in there.symbols]:
+                lines.append(f"{len(characters):,} {what}: {name_characters(characters)}")
+    raise RunError(
+        f"{folder.path}: the corpus is not the one this run was trained on; bring that one back, or begin a new "
+        "run with its weights by --from" + "".join(f"\n  {line}" for line in lines)
+    )
+
+
+_NO_WEIGHTS = ("dropout", "recurrent_dropout", "ngram")  # of the model section: weights fit whatever these are
+
+
+def check_transfer(trained: TrainedModel, config: Config) -> None:
+    """Checks that the weights of a trained model fit into the one that a configuration asks for.
+
+    Raises:
+        RunError: they do not; the message says what differs and how to ask for what the run has.
+    """
+    there, here = trained.config.model, config.model
+    keys = [key for key in type(there).model_fields if key not in _NO_WEIGHTS]
+    differing = [f"model.{key}" for key in keys if getattr(there, key) != getattr(here, key)]
+    if trained.vocabulary.level != config.corpus.level:
+        differing.append("corpus.level")
+    if differing:
+        before, now = flatten(trained.config), flatten(config)
+        lines = "".join(f"\n  {key}: {before[key]!r} in the run, {now[key]!r} now" for key in differing)
+        options = " ".join(f"--set {key}={json.dumps(before[key]).strip(chr(34))}" for key in differing)
+        raise RunError(
+            f"{trained.folder}: its weights do not fit another model:{lines}\ntake the run's by {options}"
+        )
+
+
+def compare_vocabularies(trained: TrainedModel, vocabulary: Vocabulary) -> str:
+    """Says which characters are new to a trained model, and which of its own the new text does not use."""
+    old = trained.vocabulary
+    new = [symbol for symbol in vocabulary.symbols if symbol not in old.symbols]
+    counts = dict(zip(vocabulary.symbols, vocabulary.counts, strict=True))
+    unused = [symbol for symbol in old.characters if not counts[symbol]]
+    note = f"from {trained.folder}: {len(old.characters) - len(unused):,} characters known"
+    if vocabulary.level == "byte":
+        return note.replace("characters", "bytes")
+    for what, characters in (("new", new), ("no longer used", unused)):
+        note += f"; {len(characters):,} {what}" + (f": {name_characters(characters)}" if characters else "")
+    return note

@@ -1,0 +1,100 @@
+"""What the text, the budget and the speed of this machine decide: what nobody has set, and how much is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from charlm.config import Config, load_config, parse_amount
+from charlm.config.recipe import Recipe, TextProperties, choose, validation_share
+from charlm.experts import EXPERTS
+from charlm.experts.expert import CountedExpert
+from charlm.model.network import CharacterModel, plan_layers
+from charlm.scoring.log_probs import cut_sequences
+from charlm.text.corpus import Corpus, load_corpus
+from charlm.training.agreement import flatten
+from charlm.training.step import TrainingStep, make_batches, measure_speed
+
+MOST_COUNTED_SYMBOLS = 12_000_000  # of a text, its end, by experts; counting and saving n-grams take 135 bytes each
+COUNTED_SYMBOLS_PER_SECOND = 150_000  # of the budget: counting n-grams takes about a tenth of it
+MEASURE_SECONDS = 0.7  # for each size that the recipe looks at
+
+Note = Callable[[str], None]
+
+
+def choose_rest(
+    config: Config, chosen: set[str], corpus: Corpus, device: torch.device, note: Note
+) -> tuple[Config, Corpus]:
+    """Chooses what nobody has set, and says what and why; a smaller validation split makes another corpus."""
+    unit, amount = parse_amount(config.training.budget)
+    if unit == "seconds" and "corpus.validation" not in chosen:
+        share = validation_share(config.corpus.validation, corpus.train.characters, amount)
+        if share < config.corpus.validation:
+            config = load_config(config.model_dump(), {"corpus.validation": share})
+            corpus = load_corpus(config.corpus)
+    given = {key: value for key, value in flatten(config).items() if {key, key.partition(".")[0]} & chosen}
+    recipe = _recipe(config, given, corpus, device)
+    for reason in recipe.reasons:
+        note(reason)
+    return load_config(config.model_dump(), recipe.settings), corpus
+
+
+def _recipe(config: Config, given: Mapping[str, Any], corpus: Corpus, device: torch.device) -> Recipe:
+    """Chooses what is not `given`, by the text, the budget and the speed of this machine."""
+    vocabulary, ids = corpus.vocabulary, corpus.train.ids
+    lines = vocabulary.framing == "lines"
+    text = TextProperties(
+        characters=len(ids),
+        held_out=len(corpus.validation.ids),
+        symbols=len(vocabulary),
+        line_length=len(ids) / max(1, corpus.train.count(vocabulary.boundary_id)) if lines else None,
+    )
+
+    def speed(settings: Mapping[str, Any]) -> float:
+        return measure_training(load_config(config.model_dump(), settings), corpus, device, MEASURE_SECONDS)
+
+    return choose(text, given, parse_amount(config.training.budget), speed)
+
+
+def measure_training(config: Config, corpus: Corpus, device: torch.device, seconds: float) -> float:
+    """Trains a network made for it for so many seconds; returns characters per second."""
+    with torch.random.fork_rng(devices=[]):
+        network = make_network(config, len(corpus.vocabulary), device).to(device)
+        step, batches = TrainingStep(network, config.training), make_batches(corpus, config.training)
+        symbols = measure_speed(step, batches, seconds)
+    return symbols * corpus.train.characters / len(corpus.train.ids)
+
+
+def make_network(config: Config, vocabulary_size: int, device: torch.device) -> CharacterModel:
+    """Makes a fresh network on the CPU, which computes as training on a device asks for."""
+    t = config.training
+    plan = plan_layers(
+        vocabulary_size, config.model, device, kernel=t.kernel, precision=t.precision, batch_size=t.batch_size
+    )
+    return CharacterModel(vocabulary_size, config.model, plan)
+
+
+def count_experts(
+    config: Config,
+    corpus: Corpus,
+    *,
+    most: int = MOST_COUNTED_SYMBOLS,
+    symbols_per_second: int = COUNTED_SYMBOLS_PER_SECOND,
+) -> list[CountedExpert]:
+    """Counts the experts that the configuration asks for, on as much of the training text as the budget allows.
+
+    Args:
+        config: the configuration.
+        corpus: its text; where not all of the training part is counted, its end is.
+        most: how many symbols are counted, at most.
+        symbols_per_second: how many are counted, at most, for each second of a budget that is a time.
+    """
+    vocabulary = corpus.vocabulary
+    unit, amount = parse_amount(config.training.budget)
+    if unit == "seconds":
+        most = min(most, max(1, int(symbols_per_second * amount)))
+    wanted = [kind for kind in EXPERTS if kind.is_wanted(config.model)]
+    sequences = cut_sequences(vocabulary, corpus.train.ids[-most:]) if wanted else []
+    return [kind.count(config.model, sequences, len(vocabulary), vocabulary.boundary_id) for kind in wanted]

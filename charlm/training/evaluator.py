@@ -1,0 +1,41 @@
+"""What training asks of a model at each evaluation: the validation loss, and a sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from charlm.config import SamplingConfig
+from charlm.experts.mixture import Mixture
+from charlm.experts.powers import fit_powers
+from charlm.sampling import write_texts
+from charlm.scoring.evaluation import evaluate
+from charlm.text.corpus import Corpus
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates the network in training, with the experts beside it.
+
+    Attributes:
+        mixture: of the network and the other experts.
+        corpus: its validation split is evaluated on.
+        sampling: the `sampling` section of the configuration.
+        seed: of the sample.
+    """
+
+    mixture: Mixture
+    corpus: Corpus
+    sampling: SamplingConfig
+    seed: int
+
+    def validate(self) -> float | None:
+        """Fits the powers of the mixture, and returns its loss in nats per character; None: nothing is held out."""
+        vocabulary, validation = self.corpus.vocabulary, self.corpus.validation
+        if not len(validation.ids):
+            return None
+        fit_powers(self.mixture, vocabulary, validation.ids)
+        return evaluate(self.mixture, vocabulary, validation).nats_per_character
+
+    def write_sample(self) -> str:
+        """Returns what the model writes now."""
+        return next(write_texts(self.mixture, self.corpus.vocabulary, 1, self.sampling, seed=self.seed))

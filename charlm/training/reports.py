@@ -1,0 +1,100 @@
+"""What training tells: metrics of each evaluation, a report of each step, and the observer who hears of both."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from charlm.errors import RunError
+from charlm.store.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One line of metrics.jsonl.
+
+    Attributes:
+        step: optimiser steps so far.
+        characters: characters learnt from so far.
+        epoch: passes over the training text so far.
+        seconds: of training so far, evaluations included.
+        train_loss: nats per character since the evaluation before.
+        validation_loss: nats per character over the whole validation split; None without one.
+        bits_per_character: the validation loss (without one, the training loss) over ln 2.
+        learning_rate: at this step.
+        gradient_norm: of the last step, before clipping.
+        characters_per_second: of training alone since the evaluation before.
+    """
+
+    step: int
+    characters: int
+    epoch: float
+    seconds: float
+    train_loss: float
+    validation_loss: float | None
+    bits_per_character: float
+    learning_rate: float
+    gradient_norm: float
+    characters_per_second: float
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a progress line shows after a step.
+
+    Attributes:
+        step: optimiser steps so far.
+        fraction: of the budget spent, 0 to 1.
+        epoch: passes over the training text so far.
+        train_loss: nats per character since the last evaluation.
+        learning_rate: of this step.
+        gradient_norm: before clipping.
+        characters_per_second: of training since the last evaluation.
+        seconds_left: expected.
+    """
+
+    step: int
+    fraction: float
+    epoch: float
+    train_loss: float
+    learning_rate: float
+    gradient_norm: float
+    characters_per_second: float
+    seconds_left: float
+
+
+class Observer(Protocol):
+    """Hears what happens in training."""
+
+    def on_step(self, report: StepReport) -> None:
+        """A step was made."""
+
+    def on_evaluation(self, metrics: Metrics, sample: str, is_best: bool) -> None:
+        """The model was evaluated and saved, and wrote `sample`."""
+
+    def on_note(self, note: str) -> None:
+        """Something a person should know: how the corpus was read, or that a signal's wish was met."""
+
+
+def load_metrics(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Reads the training curve of a run: the rows of metrics.jsonl.
+
+    Raises:
+        RunError: the run is missing, or a row lacks a field of `Metrics` or has something else than a number there.
+    """
+    folder = RunFolder(Path(run))
+    rows = folder.read_metrics()
+    for number, row in enumerate(rows, 1):
+        for field in dataclasses.fields(Metrics):
+            if not _is_number(row.get(field.name, ""), or_null=field.name == "validation_loss"):
+                raise RunError(f"{folder.metrics}, line {number}: {field.name} is missing or not a number")
+    return rows
+
+
+def _is_number(value: Any, or_null: bool) -> bool:
+    if value is None:
+        return or_null
+    return type(value) in (int, float) and abs(value) < 1e300  # a bool is an int to isinstance

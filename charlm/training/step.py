@@ -1,0 +1,139 @@
+"""One step of training: window → gradient → clip → update. Usable by itself, to train, to measure, to look inside.
+
+    g = ∂L/∂θ of the window's mean cross-entropy L,   g ← g · min(1, clip_norm / |g|),   θ moves by the optimiser
+
+Backpropagation through time is truncated: the state goes on from window to window, its gradient does not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+
+from charlm.config import TrainingConfig
+from charlm.model.network import CharacterModel, NetworkState
+from charlm.text.batches import IGNORE, Batches, LineBatches, StreamBatches, Window
+from charlm.text.corpus import Corpus
+from charlm.training.gradient import GradientComputer
+from charlm.training.optimization import make_optimizer, schedule_factor
+
+
+class StepResult(NamedTuple):
+    """What a step gives.
+
+    Attributes:
+        loss: cross-entropy of the window in nats, summed.
+        symbols: how many places of the window counted.
+        gradient_norm: before clipping.
+        learning_rate: of the step.
+    """
+
+    loss: float
+    symbols: int
+    gradient_norm: float
+    learning_rate: float
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether loss and gradient are finite; if not, the weights have not moved."""
+        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
+
+
+Hook = Callable[[Window, StepResult], None]
+
+
+class TrainingStep:
+    """Moves the weights of one network, window after window.
+
+    Args:
+        network: on its device.
+        config: the `training` section of the configuration.
+        optimizer: over the parameters of the network; None: the one that the configuration asks for.
+        hook: is called after each step, when the parameters' `grad` is the clipped gradient.
+
+    Attributes:
+        network: as given.
+        optimizer: as given.
+        state: carried from the last window; None before the first.
+    """
+
+    def __init__(
+        self,
+        network: CharacterModel,
+        config: TrainingConfig,
+        *,
+        optimizer: torch.optim.Optimizer | None = None,
+        hook: Hook | None = None,
+    ) -> None:
+        self.network = network
+        self.optimizer = optimizer or make_optimizer(network, config)
+        self.state: NetworkState | None = None
+        self._config = config
+        self._gradient = GradientComputer(network)
+        self._hook = hook
+        self._peaks = [group["lr"] for group in self.optimizer.param_groups]
+
+    def __call__(self, window: Window, fraction: float) -> StepResult:
+        """Moves the weights once, down the gradient of the window's mean cross-entropy.
+
+        Args:
+            window: ids, and whether the state is carried into it.
+            fraction: of the budget that is spent, for the schedule of the learning rate.
+        """
+        network = self.network
+        x = torch.from_numpy(window.inputs).to(network.device).t()  # (T, B)
+        y = torch.from_numpy(window.targets).long().to(network.device).t()  # (T, B)
+        symbols = int((window.targets != IGNORE).sum())
+        if not window.carry or self.state is None:
+            self.state = network.initial_state(x.shape[1])
+        factor = schedule_factor(self._config.schedule, fraction, self._config.warmup)
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * factor
+
+        gradient = self._gradient(x, y, self.state, symbols)
+        for parameter, value in zip(network.parameters(), gradient.parameters, strict=True):
+            parameter.grad = value
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), self._config.clip_norm or math.inf)
+        result = StepResult(float(gradient.loss), symbols, float(norm), self._peaks[0] * factor)
+        if result.is_finite:
+            self.optimizer.step()
+            self.state = gradient.state
+        if self._hook is not None:
+            self._hook(window, result)
+        return result
+
+
+def make_batches(corpus: Corpus, config: TrainingConfig) -> Batches:
+    """Lays the training split of a corpus out in windows."""
+    vocabulary, ids = corpus.vocabulary, corpus.train.ids
+    if vocabulary.framing == "lines":
+        return LineBatches(ids, vocabulary.boundary_id, config.batch_size, config.sequence_length, config.seed)
+    return StreamBatches(ids, config.batch_size, config.sequence_length, config.seed)
+
+
+def endless_windows(batches: Batches) -> Iterator[Window]:
+    """Yields the windows of one epoch after another."""
+    epoch = 0
+    while True:
+        yield from batches.epoch(epoch)
+        epoch += 1
+
+
+def measure_speed(
+    step: TrainingStep, batches: Batches, seconds: float, clock: Callable[[], float] = time.monotonic
+) -> float:
+    """Takes steps for so many seconds and returns symbols per second.
+
+    The weights move: it is for a network made for it.
+    """
+    windows = endless_windows(batches)
+    step(next(windows), 0.0)  # the first step allocates, and is not typical
+    start, spent, symbols = clock(), 0.0, 0
+    while spent < seconds:
+        symbols += step(next(windows), 0.0).symbols
+        spent = clock() - start
+    return symbols / spent
