@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## train the quickstart model (about 2 minutes with set-up), let it write, let it score
 	@rm -rf $(RUN)
-	$(BIN)/charlm train configs/quickstart.yaml --out $(RUN)
+	$(BIN)/charlm train config:quickstart --out $(RUN)
 	@echo
 	$(BIN)/charlm sample $(RUN) --prompt "The river " --length 400 --seed 1
 	@echo

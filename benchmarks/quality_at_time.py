@@ -216,7 +216,8 @@ def charlm_by_default(text: str, framing: str, validation: float, seconds: float
     """Trains by the command line with the text and the time alone; returns nats and what charlm chose."""
     with tempfile.TemporaryDirectory() as folder:
         run = str(Path(folder) / "run")
-        fixed = [f"corpus.framing={framing}", f"corpus.validation={validation}", f"training.seed={seed}"]
+        fixed = [f"corpus.framing={framing}", "corpus.split=tail", f"corpus.validation={validation}"]
+        fixed.append(f"training.seed={seed}")
         command = [sys.executable, "-m", "charlm", "train", *(a for f in fixed for a in ("--set", f)), "--out", run]
         command += ["--corpus", text, "--budget", f"{seconds:g}s", "--quiet"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # it prints the path of the run
@@ -250,7 +251,7 @@ def main() -> None:
     if options.held_out:
         shuffled = Path(scratch.name) / "shuffled"
         share, path = shuffle_lines(Path(path), options.held_out, shuffled), str(shuffled)
-    corpus = load_corpus(CorpusConfig(path=path, framing=options.framing, validation=share))
+    corpus = load_corpus(CorpusConfig(path=path, framing=options.framing, split="tail", validation=share))
     train, validation = (torch.from_numpy(split.ids.astype("int64")) for split in (corpus.train, corpus.validation))
     names = options.only.split(",") if options.only else ["charlm", *RIVALS, "kneser-ney"]
     losses: dict[str, list[float]] = {name: [] for name in names}

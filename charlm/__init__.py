@@ -2,7 +2,7 @@
 
     import charlm
 
-    lm = charlm.train("configs/quickstart.yaml", budget="2m", out="runs/q")
+    lm = charlm.train("config:quickstart", budget="2m", out="runs/q")
     lm = charlm.load("runs/q")
     lm.score(["to be or not to be"])
     for text in lm.sample(count=3, length=200, temperature=0.8, seed=1):

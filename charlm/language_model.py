@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import numpy as np
 from charlm.config import SamplingConfig, change_section
 from charlm.errors import InputError
 from charlm.ranking.minimal_pairs import PairsResult, judge
-from charlm.ranking.nbest import read_groups, reranked, score_groups
+from charlm.ranking.nbest import Group, NbestFormat, read_groups, reranked, score_groups
 from charlm.ranking.tuning import Tuning, tune
-from charlm.sampling import write, write_texts
+from charlm.sampling import Sample, normalize_stop, without_stop, write, write_texts
 from charlm.scoring.alternatives import Alternative, alternatives
 from charlm.scoring.conditions import Conditions
 from charlm.scoring.dynamic import evaluate_dynamic
@@ -26,7 +26,10 @@ from charlm.scoring.measures import Ranked, Score, rank
 from charlm.scoring.sentences import score_batches
 from charlm.store.run_folder import RunFolder
 from charlm.store.trained import TrainedModel, load_trained
-from charlm.system.devices import find_device, set_threads
+from charlm.system.arguments import check_integer, check_number, check_path, check_text, each_of, each_text
+from charlm.system.devices import find_device
+from charlm.system.encodings import check_encoding
+from charlm.system.threads import set_threads
 from charlm.text.corpus import Corpus, Split, load_held_out
 from charlm.training.step import make_batches
 
@@ -77,7 +80,7 @@ class LanguageModel:
         """Scores any number of sentences in bounded memory, in their order; arguments as in `score`."""
         if isinstance(sentences, str):
             raise InputError("score takes a list of sentences; put the one sentence into a list")
-        remaining = iter(sentences)
+        remaining = each_text(sentences, "sentences")
         batches = iter(lambda: list(islice(remaining, _BATCH_SENTENCES)), [])
         return (score for scores in self.score_batches(batches, conditions, **settings) for score in scores)
 
@@ -85,7 +88,8 @@ class LanguageModel:
         self, batches: Iterable[Sequence[str]], conditions: Conditions | None = None, **settings: Any
     ) -> Iterator[list[Score]]:
         """Scores batches of sentences as they come, for callers that batch by themselves; as in `score`."""
-        return score_batches(self.mixture, self.vocabulary, batches, Conditions.given(conditions, settings))
+        texts = (list(each_text(batch, "sentences")) for batch in each_of(batches, "batches"))
+        return score_batches(self.mixture, self.vocabulary, texts, _conditions(conditions, settings))
 
     def rank(
         self,
@@ -121,55 +125,67 @@ class LanguageModel:
         Raises:
             InputError: k is below 1.
         """
-        return alternatives(self.mixture, self.vocabulary, sentence, k, Conditions.given(conditions, settings))
+        check_text(sentence, "sentence")
+        check_integer(k, "k")
+        return alternatives(self.mixture, self.vocabulary, sentence, k, _conditions(conditions, settings))
 
     def rerank(
-        self, nbest: Iterable[str], *, weight: float = 1.0, length_bonus: float = 0.0, measure: str = "logprob"
-    ) -> Iterator[str]:
-        """Ranks a Moses n-best list anew, in bounded memory.
-
-        Args:
-            nbest: its lines, `id ||| hypothesis ||| features ||| total`, each id's together; an open file will do.
-            weight: of the measure, in the new total: total + weight * measure + length_bonus * characters.
-            length_bonus: for each character of the hypothesis.
-            measure: `logprob`, `mean`, `penlp` or `slor`.
-
-        Yields:
-            The lines without their newlines, each with a feature `charlm= measure` and the new total; each id's
-            from the best down, equals in their order.
-
-        Raises:
-            InputError: a line is not one of an n-best list, or an id comes again after another.
-        """
-        lines = (line.rstrip("\r\n") for line in nbest)
-        batches = iter(lambda: list(islice(lines, _BATCH_LINES)), [])
-        for batch in self.rerank_batches(batches, weight=weight, length_bonus=length_bonus, measure=measure):
-            yield from batch
-
-    def rerank_batches(
         self,
-        batches: Iterable[Sequence[str]],
+        nbest: Iterable[str],
         *,
         weight: float = 1.0,
         length_bonus: float = 0.0,
         measure: str = "logprob",
-        source: str = "n-best list",
-    ) -> Iterator[list[str]]:
-        """As `rerank`, for callers that batch by themselves: answers as many ids as each batch completes.
+        input_format: str = "auto",
+    ) -> Iterator[str]:
+        """Ranks an n-best list anew, in bounded memory.
 
         Args:
-            batches: lines without their newlines.
+            nbest: its lines, each id's together; an open file will do.
+            weight: of the measure, in the new total: total + weight * measure + length_bonus * characters.
+            length_bonus: for each character of the hypothesis.
+            measure: `logprob`, `mean`, `penlp` or `slor`.
+            input_format: `moses`, `nematus`, `fairseq`, `kaldi`, or `auto` to find it out; see `ranking.nbest`.
+
+        Yields:
+            The lines without their newlines, in the format in which they came, with the new total (Moses: and with
+            a feature `charlm= measure`); each id's from the best down, ties in their order.
+
+        Raises:
+            InputError: a line is not one of an n-best list, or an id comes again after another.
+        """
+        lines = (line.rstrip("\r\n") for line in each_text(nbest, "nbest"))
+        batches = iter(lambda: list(islice(lines, _BATCH_LINES)), [])
+        groups = read_groups(batches, "n-best list", _nbest_format(input_format))
+        for batch in self.rerank_groups(groups, weight=weight, length_bonus=length_bonus, measure=measure):
+            yield from batch
+
+    def rerank_groups(
+        self,
+        batches: Iterable[Sequence[Group]],
+        *,
+        weight: float = 1.0,
+        length_bonus: float = 0.0,
+        measure: str = "logprob",
+    ) -> Iterator[list[str]]:
+        """As `rerank`, for callers that read the list by themselves: answers the ids of each batch.
+
+        Args:
+            batches: what `read_groups` yields.
             weight: of the measure.
             length_bonus: for each character.
             measure: `logprob`, `mean`, `penlp` or `slor`.
-            source: what messages call the list.
         """
         for name, number in (("weight", weight), ("length bonus", length_bonus)):
+            check_number(number, name)
             if not math.isfinite(number):
                 raise InputError(f"{name} {number}: must be a finite number")
-        for groups in read_groups(batches, source):
+        for groups in batches:
             scored = score_groups(groups, self.score_stream, measure)
-            yield [line for group in scored for line in reranked(group, weight, length_bonus)]
+            lines: list[str] = []
+            for group, hypotheses in zip(groups, scored, strict=True):
+                lines += [*group.before, *reranked(hypotheses, weight, length_bonus), *group.after]
+            yield lines
 
     def tune_reranking(
         self,
@@ -179,6 +195,7 @@ class LanguageModel:
         metric: str = "chrf",
         measure: str = "logprob",
         source: str = "n-best list",
+        input_format: str = "auto",
     ) -> Tuning:
         """Finds the weight and the length bonus of `rerank` on a development set, by a grid.
 
@@ -188,13 +205,16 @@ class LanguageModel:
             metric: `chrf`, `bleu` or `bleu-zh` (words or characters as sacrebleu splits them).
             measure: `logprob`, `mean`, `penlp` or `slor`.
             source: what messages call the list.
+            input_format: see `rerank`.
 
         Raises:
             InputError: sacrebleu is not installed, or list and references do not fit together.
         """
-        lines = [line.rstrip("\r\n") for line in nbest]
-        groups = [group for some in read_groups([lines], source) for group in some]
-        return tune(groups, references, self.score_stream, measure=measure, metric=metric)
+        hypotheses = [line.rstrip("\r\n") for line in each_text(nbest, "nbest")]
+        references = [list(each_text(lines, "references")) for lines in each_of(references, "references")]
+        groups = read_groups([hypotheses] if hypotheses else [], source, _nbest_format(input_format))
+        found = [group for some in groups for group in some if group]
+        return tune(found, references, self.score_stream, measure=measure, metric=metric)
 
     def pairs(
         self,
@@ -216,47 +236,78 @@ class LanguageModel:
         Raises:
             InputError: there are no pairs.
         """
-        return judge(pairs, self.score_stream, measure, against.score_stream if against else None)
+        if against is not None and not isinstance(against, LanguageModel):
+            raise InputError("against must be a model, as charlm.load returns it")
+        return judge(_checked_pairs(pairs), self.score_stream, measure, against.score_stream if against else None)
 
     def sample(
-        self, count: int = 1, *, prompt: str = "", seed: int = 0, stop: str | None = None, **settings: Any
-    ) -> Iterator[str]:
+        self,
+        count: int = 1,
+        *,
+        prompt: str = "",
+        seed: int = 0,
+        stop: str | None = None,
+        only_new: bool = False,
+        **settings: Any,
+    ) -> Iterator[Sample]:
         """Writes `count` texts, each beginning with the prompt.
 
-        Sample k depends only on the seed and k.
+        Sample k depends only on the seed and k. Each text is a string that also has the attributes `prompt` and
+        `ended`, which says why it ended: `length`, `stop` or `line`.
 
         Args:
             count: how many.
             prompt: text to go on from.
             seed: of the random numbers.
             stop: end a text as soon as it ends with this.
+            only_new: leave the prompt and the stop text out of the texts.
             **settings: values of the `sampling` section of a configuration, in place of the run's own: `length`
                 (characters; in lines framing a text also ends with its line), `temperature` (divides the logits; 0
                 takes the likeliest character always), `top_k`, `top_p`, `min_p`.
 
         Raises:
-            InputError: the prompt has unknown characters, or a setting is out of range.
+            InputError: the prompt or the stop text has characters that the model cannot write, or in lines framing
+                several lines; or a setting is out of range.
         """
+        check_integer(count, "count")
+        _check_writing(prompt, seed, stop)
         rule = self._sampling(settings)
-        return write_texts(self.mixture, self.vocabulary, count, rule, prompt=prompt, seed=seed, stop=stop)
+        return write_texts(
+            self.mixture, self.vocabulary, count, rule, prompt=prompt, seed=seed, stop=stop, only_new=only_new
+        )
 
-    def stream(self, *, prompt: str = "", seed: int = 0, stop: str | None = None, **settings: Any) -> Iterator[str]:
+    def stream(
+        self,
+        *,
+        prompt: str = "",
+        seed: int = 0,
+        stop: str | None = None,
+        only_new: bool = False,
+        **settings: Any,
+    ) -> Iterator[str]:
         """Writes one text piece by piece: the prompt, then each character as it is drawn.
 
-        Joined, it is the first text that `sample` gives for the same arguments.
+        Joined, it is the first text that `sample` gives for the same arguments. With `only_new` and a stop text, as
+        many characters as the stop text has are held back until it is clear that they are not the stop text.
         """
+        _check_writing(prompt, seed, stop)
         rule = self._sampling(settings)
-        pieces = write(self.mixture, self.vocabulary, [0], rule, prompt=prompt, seed=seed, stop=stop)
-        first = next(pieces, [""])  # a bad prompt speaks up before anything is written
-        yield prompt + first[0]
-        for (piece,) in pieces:
-            yield piece
+        steps = write(self.mixture, self.vocabulary, [0], rule, prompt=prompt, seed=seed, stop=stop)
+        first = next(steps, [""])  # a bad prompt speaks up before anything is written
+        pieces = chain(first, (piece for (piece,) in steps))
+        if only_new:
+            yield from without_stop(pieces, normalize_stop(self.vocabulary, stop))
+        else:
+            yield prompt + next(pieces)
+            yield from pieces
 
     def _sampling(self, settings: dict[str, Any]) -> SamplingConfig:
         """Returns the run's own way of sampling with other settings; None stands for what the run has."""
         plain = {name: v.item() if isinstance(v, np.generic) else v for name, v in settings.items()}
         given = {name: value for name, value in plain.items() if value is not None}
         length = given.pop("length", None)
+        if length is not None:
+            check_integer(length, "length")
         if length is not None and length < 1:
             raise InputError(f"length {length}: must be at least 1")
         rule = change_section(self.config.sampling, given)
@@ -271,17 +322,25 @@ class LanguageModel:
         learning_rate: float | None = None,
         decay: float | None = None,
         baseline: bool = False,
+        field: str | int | None = None,
+        encoding: str = "utf-8",
+        strict: bool = False,
+        note: Callable[[str], None] = lambda text: None,
     ) -> Evaluation:
         """Measures how well the model predicts held-out text.
 
         Args:
-            paths: files, folders, globs, `.gz` or `-`, read with the run's own framing and normalisation; None: the
-                validation split of the run's own corpus.
+            paths: files, folders, globs, packed files or `-`, read with the run's own framing and normalisation;
+                None: the validation split of the run's own corpus.
             dynamic: also measure a copy of the model that goes on learning from the text as it reads it; see
                 `charlm.scoring.dynamic`.
             learning_rate: of the dynamic evaluation; None: tuned on the beginning of the run's validation split.
             decay: of the dynamic evaluation, back to the trained weights; None: tuned as well.
             baseline: also measure an n-gram model that learnt from the run's own training split.
+            field: in JSON lines, CSV, TSV or Kaldi text, the column to read, by its name or its number from 1.
+            encoding: of these files: a name that Python knows, or `auto`.
+            strict: whether what is not text in folders and archives is refused instead of skipped.
+            note: is told what was skipped, and which encodings were found.
 
         Raises:
             CorpusError: nothing to read, or not text; or the run's own corpus is needed, and is gone or changed.
@@ -290,10 +349,20 @@ class LanguageModel:
         if not dynamic and (learning_rate, decay) != (None, None):
             raise InputError("a learning rate and a decay belong to dynamic evaluation; ask for it (--dynamic)")
         for name, rate in (("learning rate", learning_rate), ("decay", decay)):
+            if rate is not None:
+                check_number(rate, name)
             if rate is not None and not 0 <= rate <= 1:
                 raise InputError(f"{name} {rate:g}: must be from 0 to 1")
+        if paths is None and (encoding, strict) != ("utf-8", False):
+            raise InputError("an encoding and --strict belong to texts that are named; the run knows its own")
+        try:
+            check_encoding(encoding)
+        except ValueError as error:
+            raise InputError(str(error)) from None
         corpus = self.corpus() if dynamic or baseline or paths is None else None
-        split = self._split(paths, corpus)
+        if paths is None and field is not None:
+            raise InputError("a field belongs to a text; the run's own validation split is read as in training")
+        split = self._split(paths, corpus, field, encoding, strict, note)
         result = evaluate(self.mixture, self.vocabulary, split)
         if corpus and dynamic:
             nats, rates = evaluate_dynamic(
@@ -316,18 +385,58 @@ class LanguageModel:
             result = replace(result, baseline_nats_per_character=nats)
         return result
 
-    def _split(self, paths: PathLike | Iterable[PathLike] | None, corpus: Corpus | None) -> Split:
+    def _split(
+        self,
+        paths: PathLike | Iterable[PathLike] | None,
+        corpus: Corpus | None,
+        field: str | int | None,
+        encoding: str,
+        strict: bool,
+        note: Callable[[str], None],
+    ) -> Split:
         """Reads the text to be measured; without paths it is the validation split of the corpus."""
         if paths is None and corpus is not None:
             if not corpus.validation.characters:
                 raise InputError(f"{self.folder}: trained without a validation split; name a text to evaluate")
             return corpus.validation
-        names = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths or ())
-        return load_held_out([os.fspath(name) for name in names], self.vocabulary)
+        names = [paths] if isinstance(paths, (str, os.PathLike)) else list(each_of(paths, "paths"))
+        for name in names:
+            check_path(name, "paths")
+        files = [os.fspath(name) for name in names]
+        return load_held_out(files, self.vocabulary, field=field, encoding=encoding, strict=strict, note=note)
 
     def corpus(self) -> Corpus:
         """Reads the corpus that the model was trained on again; see `TrainedModel.read_corpus`."""
         return self.trained.read_corpus()
+
+
+def _conditions(conditions: Conditions | None, settings: dict[str, Any]) -> Conditions:
+    given = Conditions.given(conditions, settings)
+    check_text(given.context, "context")
+    return given
+
+
+def _check_writing(prompt: Any, seed: Any, stop: Any) -> None:
+    check_text(prompt, "prompt")
+    check_integer(seed, "seed")
+    if stop is not None:
+        check_text(stop, "stop")
+
+
+def _checked_pairs(pairs: Any) -> Iterator[Any]:
+    for number, pair in enumerate(each_of(pairs, "pairs"), 1):
+        texts = tuple(each_of(pair, f"pairs: number {number}"))
+        if len(texts) not in (2, 3):
+            raise InputError(f"pairs: number {number} has {len(texts)} parts, not good, bad and perhaps a group")
+        for text in texts[:2]:
+            check_text(text, f"pairs: number {number}")
+        yield texts
+
+
+def _nbest_format(name: str) -> NbestFormat:
+    if name not in set(NbestFormat):
+        raise InputError(f"input format {name!r}: must be one of {', '.join(NbestFormat)}")
+    return NbestFormat(name)
 
 
 def load(run: PathLike, *, device: str = "auto", threads: int | None = None) -> LanguageModel:
@@ -341,5 +450,7 @@ def load(run: PathLike, *, device: str = "auto", threads: int | None = None) -> 
     Raises:
         RunError: the folder is missing, incomplete, damaged or of another format.
     """
+    check_path(run, "run")
+    check_text(device, "device")
     set_threads(threads)
     return LanguageModel(load_trained(RunFolder(Path(run)), find_device(device)))

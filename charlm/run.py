@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from charlm.cells import compiled
 from charlm.config import Config, load_config, to_yaml
 from charlm.errors import ConfigError, InputError, RunError
 from charlm.language_model import LanguageModel, PathLike, load
@@ -21,13 +22,17 @@ from charlm.store.lock import hold_lock
 from charlm.store.run_folder import RunFolder
 from charlm.store.trained import TrainedModel, load_run_config
 from charlm.system.allocator import keep_freed_memory
-from charlm.system.devices import find_device, set_threads
+from charlm.system.arguments import check_path, each_of
+from charlm.system.devices import find_device
+from charlm.system.threads import set_threads
 from charlm.text.corpus import load_corpus
+from charlm.text.reading import refuse_special_files
 from charlm.training import job
 from charlm.training.agreement import read_checkpoint
 from charlm.training.budget import read_amounts
 from charlm.training.choice import make_network, measure_training
 from charlm.training.reports import Metrics, Observer, StepReport
+from charlm.training.room import check_room
 from charlm.training.signals import catch_signals
 from charlm.training.step import make_batches
 
@@ -63,8 +68,8 @@ def train(
     """Trains a model and returns the best one by validation loss.
 
     Args:
-        config: a YAML file, the same as dictionaries, or a `Config`; None: chosen by the text, the budget and the
-            machine (see `recipe`), and `corpus` is needed.
+        config: a YAML file or `config:NAME`, the same as dictionaries, or a `Config`; None: chosen by the text, the
+            budget and the machine (see `recipe`), and `corpus` is needed.
         corpus: replaces `corpus.path`.
         budget: replaces `training.budget`.
         out: the run folder; None: `runs/` and the name of the configuration or corpus.
@@ -83,8 +88,11 @@ def train(
         RunError: nothing to resume, or the run is damaged or does not match the configuration or corpus; or
             `from_run` is no run, or of another cell or size.
         TrainingError: the loss is not finite or a file cannot be written; what was saved is whole.
-        Interrupted: a signal stopped it; the work is saved.
+        Interrupted: a signal stopped it; the work is saved, if there was any.
     """
+    for name, path in (("config", config), ("out", out), ("from_run", from_run)):
+        if path is not None and not (name == "config" and isinstance(path, (Mapping, Config))):
+            check_path(path, name)
     set_threads(threads)
     observer = observer or _Silent()
     if resume and from_run is not None:
@@ -93,6 +101,7 @@ def train(
         raise InputError(f"--from {from_run}: name the new text with --corpus, or a configuration")
     changes: dict[str, Any] = {"corpus": corpus, "budget": budget, "device": device, "overrides": overrides}
     with ExitStack() as held:
+        requests = held.enter_context(catch_signals())
         held.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
         keep_freed_memory()
         if resume:
@@ -112,14 +121,17 @@ def train(
             folder.make()
             held.enter_context(_lock(folder, observer))
             _refuse_a_run(folder)  # another training may have begun and ended here meanwhile
+            keep = prepared.config.training.keep
+            check_room(prepared.mixture, prepared.step, keep, folder, observer.on_note)
             prepared.trainer.save()
+        _note_missing_compiler(prepared.config, observer)
         # The checkpoint, which remembers the settings, comes before the file that shows them: where that stands
         # there is something to go on from.
         folder.create(to_yaml(prepared.config), prepared.corpus.vocabulary.to_json())
         for expert in prepared.mixture.others:
             folder.save_expert(expert)
-        with catch_signals() as requests:
-            prepared.trainer.run(observer, requests)
+        requests.begun = True
+        prepared.trainer.run(observer, requests)
         folder.load_model(prepared.mixture)
     return LanguageModel(TrainedModel(prepared.mixture, prepared.corpus.vocabulary, prepared.config, folder.path))
 
@@ -144,6 +156,9 @@ def _resume(
     if threads is None:  # sums round otherwise with another number
         set_threads(min(checkpoint.threads, os.cpu_count() or 1))
     settings = resolve_config(checkpoint.config if config is None else config, **changes)
+    if config is None and changes["corpus"] is None and settings.corpus.path == checkpoint.config.corpus.path:
+        path = settings.corpus.path  # as the folder says, which someone else may have made
+        refuse_special_files([path] if isinstance(path, str) else path)
     prepared = job.resume(checkpoint, settings, folder, note=observer.on_note)
     if settings != checkpoint.config:
         prepared.trainer.save()
@@ -155,6 +170,7 @@ def _new_folder(
 ) -> RunFolder:
     folder = RunFolder(Path(out) if out is not None else default_out(config, settings))
     _refuse_a_run(folder)
+    folder.check_writable()
     return folder
 
 
@@ -164,6 +180,17 @@ def _resumed_folder(
     if config is None and corpus is None:
         raise InputError("to resume, name the run folder with --out")
     return default_out(config, resolve_config(config, corpus=corpus))
+
+
+def _note_missing_compiler(config: Config, observer: Observer) -> None:
+    """Says what training loses where the kernels in C cannot be had."""
+    on_cpu = find_device(config.training.device).type == "cpu"
+    if config.training.kernel == "auto" and on_cpu and compiled.library() is None:
+        problem = compiled.why_missing()
+        observer.on_note(
+            f"{problem}: training is slower without the compiled kernels, with an LSTM by about a tenth, with a "
+            "GRU by almost half"
+        )
 
 
 def _is_stored(folder: RunFolder, config: Config) -> bool:
@@ -201,9 +228,13 @@ def resolve_config(
     Raises:
         ConfigError: the result is not valid, or there is neither a configuration nor a corpus.
     """
+    if not isinstance(overrides or {}, Mapping) or not all(isinstance(key, str) for key in overrides or ()):
+        raise InputError("overrides must be a dictionary of values by dotted key, such as training.budget")
     changes = dict(overrides or {})
     if corpus is not None:
         one = isinstance(corpus, (str, os.PathLike))
+        for path in [corpus] if one else each_of(corpus, "corpus"):
+            check_path(path, "corpus")
         changes["corpus.path"] = os.fspath(corpus) if one else [os.fspath(path) for path in corpus]  # type: ignore[arg-type,union-attr]
     if budget is not None:
         changes["training.budget"] = budget
@@ -220,7 +251,7 @@ def resolve_config(
 def default_out(config: PathLike | Mapping[str, Any] | Config | None, settings: Config) -> Path:
     """Returns `runs/NAME`, NAME being that of the configuration file or else of the corpus."""
     if isinstance(config, (str, os.PathLike)):
-        name = Path(config).stem
+        name = Path(str(config).removeprefix("config:")).stem
     else:
         path = settings.corpus.path
         first = path if isinstance(path, str) else path[0]

@@ -6,8 +6,9 @@ on the seed and k: asking for more samples, or for one alone, changes none of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,29 @@ def choose(rule: SamplingConfig, logits: NDArray[np.floating], uniform: NDArray[
     return place if order is None else order[np.arange(B), place]
 
 
+Ended = Literal["length", "stop", "line"]
+
+
+class Sample(str):
+    """A written text: a string that also knows where it came from.
+
+    Attributes:
+        prompt: the text that it goes on from.
+        ended: why it ended: `length`, it has all characters asked for; `stop`, it ended with the stop text; or
+            `line`, the model ended its line (in lines framing).
+    """
+
+    prompt: str
+    ended: Ended
+
+    def __new__(cls, text: str, prompt: str = "", ended: Ended = "length") -> Sample:
+        """Makes a sample of its text."""
+        sample = super().__new__(cls, text)
+        sample.prompt = prompt
+        sample.ended = ended
+        return sample
+
+
 class _Text:
     """One sample as it grows: symbols go in, text comes out, until it is complete.
 
@@ -123,7 +147,7 @@ def write(
             its line does.
         prompt: text that each sample goes on from; it is not part of the result.
         seed: see the module.
-        stop: end a sample as soon as it ends with this text.
+        stop: end a sample as soon as it ends with this text, normalised as the training text was.
         block: so many random numbers of a sample are made at once.
 
     Yields:
@@ -131,10 +155,12 @@ def write(
         lacks bytes).
 
     Raises:
-        InputError: the prompt has characters that the model does not know.
+        InputError: the prompt or the stop text has characters that the model cannot write, or several lines where
+            the model writes single ones.
     """
     B = len(samples)
     ids = _encode_prompt(vocabulary, prompt)
+    stop = normalize_stop(vocabulary, stop)
     uniform = _uniform(seed, samples, block)
     texts = [_Text(vocabulary, rule.length, stop) for _ in samples]
     if not any(text.going for text in texts):
@@ -170,25 +196,81 @@ def write_texts(
     prompt: str = "",
     seed: int = 0,
     stop: str | None = None,
+    only_new: bool = False,
     batch: int = _MAX_BATCH,
     block: int = _BLOCK_CHARACTERS,
-) -> Iterator[str]:
-    """Yields `count` whole samples, each beginning with the prompt, a batch at a time; arguments as in `write`."""
+) -> Iterator[Sample]:
+    """Yields `count` whole samples, a batch at a time.
+
+    Each begins with the prompt and may end with the stop text, unless it is to have `only_new` text. Other
+    arguments as in `write`.
+    """
+    ending = normalize_stop(vocabulary, stop)
     for start in range(0, count, batch):
         samples = range(start, min(start + batch, count))
         steps = write(mixture, vocabulary, samples, rule, prompt=prompt, seed=seed, stop=stop, block=block)
-        texts = [[prompt] for _ in samples]
+        texts: list[list[str]] = [[] for _ in samples]
         # As strings, which take a tenth of the memory of their pieces.
         while some := list(islice(steps, block)):
             for k, text in enumerate(texts):
                 text.append("".join(pieces[k] for pieces in some))
-        yield from map("".join, texts)
+        for pieces in texts:
+            written = "".join(pieces)
+            ended: Ended = "length" if len(written) == rule.length else "line"
+            if ending and written.endswith(ending):
+                ended = "stop"
+            if only_new:
+                yield Sample(written.removesuffix(ending) if ended == "stop" else written, prompt, ended)
+            else:
+                yield Sample(prompt + written, prompt, ended)
+
+
+def without_stop(pieces: Iterable[str], stop: str) -> Iterator[str]:
+    """Passes on the pieces of one text but for the stop text at its end, which they are held back for."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        ready = max(0, len(held) - len(stop))
+        yield held[:ready]
+        held = held[ready:]
+    yield held.removesuffix(stop)
+
+
+def check_writable(vocabulary: Vocabulary, text: str, name: str) -> None:
+    """Refuses a normalised text that the model could never have written.
+
+    Args:
+        vocabulary: the model's own.
+        text: the text.
+        name: what messages call it.
+
+    Raises:
+        InputError: it has several lines where the model writes single ones, or characters that are not in the
+            vocabulary.
+    """
+    if vocabulary.framing == "lines" and ("\n" in text or "\r" in text):
+        raise InputError(
+            f"{name} has more than one line, but this model writes single lines (corpus.framing is lines): "
+            "give one line without its end"
+        )
+    if unknown := vocabulary.unknown_in(text):
+        names = name_characters(unknown)
+        raise InputError(f"{name} has characters that the model has never seen: {names}; leave them out")
+
+
+def normalize_stop(vocabulary: Vocabulary, stop: str | None) -> str:
+    """Returns the stop text as the model would write it; empty if there is none.
+
+    Raises:
+        InputError: the model can never write it.
+    """
+    text = vocabulary.normalize(stop or "")
+    check_writable(vocabulary, text, "the stop text")
+    return text
 
 
 def _encode_prompt(vocabulary: Vocabulary, prompt: str) -> Ids:
     """Returns the boundary and the prompt as ids, shape (1 + N,)."""
     text = vocabulary.normalize(prompt)
-    if unknown := vocabulary.unknown_in(text):
-        names = name_characters(unknown)
-        raise InputError(f"the prompt has characters that the model has never seen: {names}; leave them out")
+    check_writable(vocabulary, text, "the prompt")
     return np.append([vocabulary.boundary_id], vocabulary.encode_sentence(text))

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from recipe_sweep import TEXTS, held_out
 from torch import Tensor, nn
@@ -148,7 +149,9 @@ class ShortWindowsFirst(TrainingStep):
         if fraction > 1 / 3 or half == 0:
             return super().__call__(window, fraction)
         first = super().__call__(Window(x[:, :half], y[:, :half], carry), fraction)
-        return together(first, super().__call__(Window(x[:, half:], y[:, half:], True), fraction))
+        return together(
+            first, super().__call__(Window(x[:, half:], y[:, half:], np.ones(len(x), np.bool_)), fraction)
+        )
 
 
 class SmallBatchesFirst(TrainingStep):
@@ -159,11 +162,11 @@ class SmallBatchesFirst(TrainingStep):
         half = len(x) // 2
         if fraction > 1 / 3 or half == 0:
             return super().__call__(window, fraction)
-        whole = self.state if carry else None
+        whole = self.state if carry.any() else None
         results, states = [], []
         for rows in (slice(half), slice(half, None)):
             self.state = whole and [tuple(part[rows] for part in layer) for layer in whole]
-            results.append(super().__call__(Window(x[rows], y[rows], carry), fraction))
+            results.append(super().__call__(Window(x[rows], y[rows], carry[rows]), fraction))
             states.append(self.state or [])
         self.state = [tuple(map(torch.cat, zip(*layers, strict=True))) for layers in zip(*states, strict=True)]
         return together(*results)

@@ -64,7 +64,7 @@ def _train(corpus: Path, out: Path, framing: str, model: dict[str, Any]) -> Path
     import charlm
 
     config = {
-        "corpus": {"path": str(corpus), "framing": framing},
+        "corpus": {"path": str(corpus), "framing": framing, "split": "tail"},
         "model": {"hidden_size": 16, **model},
         "training": {
             "budget": "40 steps",

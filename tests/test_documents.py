@@ -11,6 +11,8 @@ import pytest
 import typer.main
 
 from charlm.cli import app
+from charlm.config import shipped_configs
+from charlm.text.library import known_corpora
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -60,6 +62,20 @@ def test_every_named_file_is_there(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for name in re.findall(r"`((?:charlm|configs|tests|data|benchmarks|dev)/[\w./-]+\.\w+)`", text):
         assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=IDS)
+def test_every_configuration_and_corpus_that_is_called_by_its_name_comes_with_charlm(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert set(re.findall(r"\bconfig:([a-z][\w-]*)", text)) <= set(shipped_configs())
+    assert set(re.findall(r"\bcorpus:([a-z][\w-]*)", text)) <= {corpus.name for corpus in known_corpora()}
+
+
+def test_the_readme_is_short_and_names_every_shipped_configuration() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) < 150
+    assert set(re.findall(r"config:([\w-]+)", readme)) == set(shipped_configs())
+    assert not re.search(r"\w://|www\.", readme)  # no host is named
 
 
 def _script_options(command: str) -> tuple[Path, set[str], set[str]]:
@@ -126,11 +142,14 @@ def test_the_log_has_dated_entries_with_verdicts_newest_first() -> None:
 def test_the_makefile_explains_every_target_that_the_readme_names() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     named = set(re.findall(r"(?:^|`)make ([a-z]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.M))
-    assert {"demo", "test"} <= named
+    assert {"demo", "test", "check"} <= named
     for target in named:
         assert re.search(rf"^{target}:.*##", makefile, re.M), target
 
 
 def test_ci_calls_the_checks_that_the_readme_names() -> None:
-    assert "make check" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    command = re.findall(r"^(make \w+) +# run all checks", readme, re.M)
+    assert command == ["make check"]
+    assert command[0] in (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
     assert re.search(r"^check:.*\btest\b", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)

@@ -110,6 +110,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "logs of a terabyte": (logs_of_a_terabyte, "samples.txt: damaged"),
     "known characters that are lists": (info(lambda info: info["identity"].update(known=[[1]])), "known holds"),
     "a known character twice": (info(lambda info: info["identity"].update(known="aa")), "known holds"),
+    "framing that is not known yet": (setting("corpus.framing", "auto"), "corpus.framing is 'auto'"),
     "threads without end": (info(lambda info: info["identity"].update(threads=math.inf)), "threads is inf"),
     "a size beyond all bounds": (setting("model.hidden_size", 10**7), "hidden_size"),
     # the files beside it
@@ -131,7 +132,13 @@ def test_a_state_that_the_next_window_takes_up_must_have_its_rows(tmp_path: Path
     run, few = tmp_path / "run", {"model.hidden_size": H, "training.batch_size": 8, "training.sequence_length": 8}
     path = charlm.load(tiny_run).config.corpus.path
     with pytest.raises(charlm.Interrupted):
-        charlm.train({"corpus": {"path": path}}, budget="9 steps", out=run, overrides=few, observer=StopAt(3))
+        charlm.train(
+            {"corpus": {"path": path, "framing": "stream"}},
+            budget="9 steps",
+            out=run,
+            overrides=few,
+            observer=StopAt(3),
+        )
     tensors(lambda t: t.update({f"state.0.{i}": torch.zeros(3, H) for i in (0, 1)}))(run)
     with (
         bounds(),

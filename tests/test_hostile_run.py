@@ -173,7 +173,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "an infinite power": (weights(lambda w: w[POWERS][0, 1].fill_(math.inf)), "mixture.powers holds numbers"),
     "a power beyond all use": (weights(lambda w: w[POWERS][2, 0].fill_(-2e15)), "mixture.powers holds numbers"),
     "powers of another expert": (weights(lambda w: w.update({POWERS: torch.ones(3, 3)})), r"\(3, 3\), the conf"),
-    "powers of more contexts": (weights(lambda w: w.update({POWERS: torch.ones(4, 2)})), r"\(4, 2\), the conf"),
+    "powers of more contexts": (weights(lambda w: w.update({POWERS: torch.ones(5, 2)})), r"\(5, 2\), the conf"),
     "powers in half precision": (weights(lambda w: w.update({POWERS: w[POWERS].half()})), "powers is float16"),
     "no powers": (weights(lambda w: w.pop(POWERS)), "the tensor mixture.powers is missing"),
     "half precision": (weights(lambda w: w.update({"output.bias": w["output.bias"].half()})), "is float16"),
@@ -292,7 +292,8 @@ def factored_mixture_run(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: 
     """A run whose predictions are the product of three of its numbers: two matrices at the output, and a power."""
     run = tmp_path_factory.mktemp("factored") / "run"
     model = {"hidden_size": 16, "embedding_size": 8, "output_rank": 16, "ngram": 3}
-    charlm.train({"corpus": {"path": str(tiny_corpus)}, "model": model}, budget="1 steps", out=run)
+    corpus = {"path": str(tiny_corpus), "framing": "stream"}
+    charlm.train({"corpus": corpus, "model": model}, budget="1 steps", out=run)
     return run
 
 

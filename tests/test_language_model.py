@@ -93,7 +93,8 @@ def test_a_relative_corpus_is_beside_its_yaml_or_in_the_working_folder(
     ("config", "corpus", "name"),
     [("configs/quick.yaml", "a/b.txt", "quick"), (Path("x.y.yaml"), "a/b.txt", "x.y"), (None, "a/b.txt.gz", "b"),
      ({}, "a/folder", "folder"), (None, ["a/one.txt", "two.txt"], "one"), (None, "corpus:english", "english"),
-     (None, "texts/*", "run"), (None, "-", "run")],
+     (None, "texts/*", "run"), (None, "-", "run"), ("config:quickstart", "a/b.txt", "quickstart"),
+     (Path("config:textbook-rnn"), "a/b.txt", "textbook-rnn")],
 )  # fmt: skip
 def test_without_out_the_run_is_named_after_the_configuration_or_the_corpus(config: Any, corpus: Any, name: str):
     settings = load_config({"corpus": {"path": corpus}})
@@ -162,7 +163,7 @@ def test_the_random_numbers_of_the_caller_are_untouched(tmp_path: Path, tiny_cor
 def test_train_returns_the_best_model_by_the_validation_loss_that_evaluate_gives(tmp_path: Path, framing: str):
     (tmp_path / "text.txt").write_text("abc\n" * 300 + "cab\n" * 33)  # what is learnt soon misleads
     changes = {"training.learning_rate": 0.05, "training.evaluate_every": "10%"}
-    config = small(tmp_path / "text.txt", framing=framing)
+    config = small(tmp_path / "text.txt", framing=framing, split="tail")
     lm = charlm.train(config, out=tmp_path / "run", budget="40 steps", overrides=changes)
     losses = [row["validation_loss"] for row in load_metrics(tmp_path / "run")]
     assert min(losses) < losses[-1]
@@ -202,8 +203,8 @@ def edit(name: str, *changes: tuple[str, str]) -> Callable[[Path], object]:
      (lambda run: (run / "config.yaml").unlink(), "incomplete run: config.yaml is missing"),
      (lambda run: (run / "vocabulary.json").write_bytes(b"\xff"), "vocabulary.json: cannot be read"),
      (lambda run: (run / "model.safetensors").write_bytes(b""), "model.safetensors: damaged"),
-     (edit("vocabulary.json", ('"format": 2', '"format": 3')), "vocabulary.json: written by a newer charlm"),
-     (edit("vocabulary.json", ('"format": 2', '"format": 1')),
+     (edit("vocabulary.json", ('"format": 3', '"format": 4')), "vocabulary.json: written by a newer charlm"),
+     (edit("vocabulary.json", ('"format": 3', '"format": 2')),
       "vocabulary.json: written by an older charlm .*; train the model anew: .* give it to `charlm train`"),
      (edit("vocabulary.json", ('"framing": "stream"', '"framing": "bag"')), "vocabulary.json: not a vocabulary"),
      (edit("vocabulary.json", ('"counts": [0, ', '"counts": [')), "counts do not match"),
@@ -326,6 +327,6 @@ def test_a_preflight_tells_what_the_run_will_be_and_leaves_no_trace(
 
 def test_a_preflight_names_rare_and_unknown_characters(tmp_path: Path):
     (tmp_path / "text.txt").write_text("QXX" + "the text " * 100 + "Ω" * 100, encoding="utf-8")
-    told = preflight(resolve_config(small(tmp_path / "text.txt")), measure_seconds=0.05)
+    told = preflight(resolve_config(small(tmp_path / "text.txt", split="tail")), measure_seconds=0.05)
     assert dict(told.rare) == {"Q": 1, "X": 2}
     assert told.unknown_share == pytest.approx(100 / told.validation_characters)

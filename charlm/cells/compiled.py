@@ -38,8 +38,7 @@ def library() -> ctypes.CDLL | None:
 
     They lie in the cache, in a folder that nobody else may write to, and are compiled again for another machine.
     """
-    compiler = shutil.which(os.environ.get("CC") or "cc") if os.name == "posix" else None
-    if compiler is None:
+    if (compiler := _compiler()) is None:
         return None
     try:
         key = hashlib.sha256(_SOURCE.read_bytes() + repr((_FLAGS, _machine(), compiler)).encode()).hexdigest()[:16]
@@ -58,6 +57,18 @@ def library() -> ctypes.CDLL | None:
         return ctypes.CDLL(str(target))
     except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: no home to keep a cache in
         return None
+
+
+def _compiler() -> str | None:
+    return shutil.which(os.environ.get("CC") or "cc") if os.name == "posix" else None
+
+
+def why_missing() -> str:
+    """Says why there are no compiled kernels, and what helps."""
+    if _compiler() is None:
+        name = os.environ.get("CC") or "cc"
+        return f"no C compiler {name} (install gcc or clang, for example by `apt install gcc`, or name one in CC)"
+    return f"the C compiler {_compiler()} could not make the kernels, or the cache folder cannot hold them"
 
 
 def _machine() -> str:

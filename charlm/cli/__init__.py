@@ -5,36 +5,56 @@ Nothing here imports torch before a command needs it.
 
 from __future__ import annotations
 
-import io
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from charlm import __version__
 from charlm.cli import config, corpus, evaluate, inspect, pairs, rerank, sample, score, train
-from charlm.cli.help import Command
+from charlm.cli.failures import describe_failure, finish_output, prepare_streams
+from charlm.cli.help import Command, Group
+from charlm.cli.layout import terminal_width, wrap_lines
 from charlm.cli.render import escape_control_characters
 from charlm.errors import CharlmError
+from charlm.training.signals import exit_if_importing
 
 
-class _Commands(TyperGroup):
-    """Turns charlm's errors into one message and an exit code, and exits quietly when a pipe is closed."""
+class _Commands(Group):
+    """Turns what a user can cause into one message and an exit code, and exits quietly when a pipe is closed."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra)
+        except (OSError, CharlmError) as error:  # of help and usage messages, printed before a command is invoked
+            sys.exit(_tell_failure(error))
 
     def invoke(self, ctx: Any) -> Any:
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            finish_output()
             raise typer.Exit(0) from None
-        except CharlmError as error:
-            # The message may quote a file, whose control characters must not reach the terminal.
-            typer.echo(escape_control_characters(f"charlm: {error}"), err=True)
-            raise typer.Exit(error.exit_code) from None
+        except (CharlmError, OSError, MemoryError, RuntimeError, ValueError) as error:
+            raise typer.Exit(_tell_failure(error)) from None
         return result
+
+
+def _tell_failure(error: Exception) -> int:
+    """Prints the message of an error that a user can cause, and returns the exit code; raises any other again."""
+    failure = describe_failure(error)
+    if failure is None:
+        raise error
+    message, exit_code = failure
+    finish_output()
+    # The message may quote a file, whose control characters must not reach the terminal.
+    text = escape_control_characters(f"charlm: {message}")
+    typer.echo(wrap_lines(text, terminal_width(sys.stderr)), err=True)
+    return exit_code
 
 
 app = typer.Typer(
@@ -63,9 +83,9 @@ def charlm(
     """Train character-level recurrent language models, score sentences and write text.
 
     \b
-    $ charlm train configs/quickstart.yaml       train a model
-    $ charlm sample runs/quickstart              write text with it
-    $ charlm score runs/quickstart "a sentence"  measure how likely a sentence is
+    $ charlm train --corpus my.txt --budget 1m --out runs/mine
+    $ charlm sample runs/mine --prompt "The river " --length 100
+    $ charlm score runs/mine "The river was high." "The rievr was high."
     """
 
 
@@ -83,12 +103,20 @@ app.add_typer(config.app, name="config")
 app.add_typer(corpus.app, name="corpus")
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    exit_if_importing(number, frame)
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Runs the `charlm` program; its output is UTF-8, whatever the locale says."""
     # torch's threads wait for each other in busy loops, which starve each other when other programs compute. This
     # limit costs nothing when charlm runs alone; two trainings at once on two cores run 1.6 times as fast.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    app()
+    prepare_streams()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app()
+    finally:
+        finish_output()

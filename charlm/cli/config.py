@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 import typer
 
 from charlm.cli import options
-from charlm.cli.help import Command
-from charlm.cli.render import align_columns, format_duration, format_size, note, printable
+from charlm.cli.help import Command, Group
+from charlm.cli.layout import align_columns, fit_fields, terminal_width
+from charlm.cli.render import format_duration, format_size, note, printable
+from charlm.system.counts import count_of
 
 app = typer.Typer(
-    help="Write, complete and check configuration files.", no_args_is_help=True, rich_markup_mode=None
+    cls=Group, help="Write, complete and check configuration files.", no_args_is_help=True, rich_markup_mode=None
 )
+
+
+@app.command("list", cls=Command)
+def list_() -> None:
+    """List the configurations that come with charlm.
+
+    Wherever a command takes a configuration file, `config:NAME` stands for one of these.
+
+    \b
+    $ charlm config list
+    name           what
+    ...
+    quickstart     A first English model in a minute, on the shipped corpus.
+    ...
+    """
+    from charlm.config import shipped_configs
+
+    print("\n".join(align_columns([("name", "what"), *shipped_configs().items()], "<<")))
 
 
 @app.command(cls=Command)
@@ -45,7 +66,7 @@ def show(
     """Print a configuration with all defaults filled in.
 
     \b
-    $ charlm config show configs/quickstart.yaml --set model.cell=gru | grep cell
+    $ charlm config show config:quickstart --set model.cell=gru | grep cell
       cell: gru
     """
     from charlm.config import load_config, to_yaml
@@ -65,7 +86,7 @@ def check(
     A few training steps measure speed and memory; nothing is written.
 
     \b
-    $ charlm config check configs/quickstart.yaml
+    $ charlm config check config:quickstart
     training text  142,953 characters
     validation     15,884 characters, 0.00% of them unknown
     ...
@@ -77,21 +98,21 @@ def check(
 
     p = preflight(load_config(config, _overrides(corpus, budget, assign)))
     t = p.config.training
-    rare = f"{len(p.rare)} characters occur once or twice"
+    rare = f"{count_of(len(p.rare), 'character occurs', 'characters occur')} once or twice"
     if p.rare:
         rare += ": " + " ".join(printable(char) for char, _ in p.rare[:20]) + (" ..." if len(p.rare) > 20 else "")
     rows = [
-        ("training text", f"{p.train_characters:,} characters"),
-        ("validation", f"{p.validation_characters:,} characters, {p.unknown_share:.2%} of them unknown"),
-        ("test", f"{p.test_characters:,} characters"),
-        ("vocabulary", f"{p.vocabulary_size:,} symbols; {rare}"),
+        ("training text", count_of(p.train_characters, "character")),
+        ("validation", f"{count_of(p.validation_characters, 'character')}, {p.unknown_share:.2%} of them unknown"),
+        ("test", count_of(p.test_characters, "character")),
+        ("vocabulary", f"{count_of(p.vocabulary_size, 'symbol')}; {rare}"),
         ("windows", f"{p.windows_per_epoch:,} of {t.batch_size} x {t.sequence_length} per epoch"),
         ("parameters", f"{p.parameters:,}"),
         ("memory", f"{format_size(p.memory_bytes)} at most, measured over a few steps"),
         ("speed", f"{p.characters_per_second:,.0f} characters per second, measured"),
         ("budget", f"{t.budget}: about {format_duration(p.seconds)}, {p.epochs:.1f} epochs"),
     ]
-    print("\n".join(align_columns(rows, "<<")))
+    print("\n".join(fit_fields(rows, terminal_width(sys.stdout))))
     for message in p.notes:
         note(f"note: {message}")
 

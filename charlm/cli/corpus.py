@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from rich.cells import cell_len
 
-from charlm.cli.help import Command
-from charlm.cli.render import align_columns, console, format_size, printable
+from charlm.cli import options
+from charlm.cli.help import Command, Group
+from charlm.cli.layout import align_columns, fit_fields, terminal_width, wrap
+from charlm.cli.render import console, format_size, note, printable
+from charlm.system.counts import count_of
 
-app = typer.Typer(help="Find, download and inspect corpora.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    cls=Group, help="Find, download and inspect corpora.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command("list", cls=Command)
@@ -34,7 +42,7 @@ def list_() -> None:
                 known.description,
             )
         )
-    print("\n".join(align_columns(rows, "<><<<")))
+    print("\n".join(_list_lines(rows, "<><<<", terminal_width(sys.stdout))))
 
 
 @app.command(cls=Command)
@@ -58,7 +66,7 @@ def fetch(
     screen = console(stderr=True)
     with Progress(
         TextColumn(name),
-        BarColumn(),
+        BarColumn(min(40, max(4, screen.width - 45))),
         DownloadColumn(),
         TransferSpeedColumn(),
         console=screen,
@@ -77,23 +85,26 @@ def fetch(
 @app.command(cls=Command)
 def stats(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH", help="Files, folders, globs or .gz; - is standard input.")
+        list[str],
+        typer.Argument(metavar="PATH", help="Files, folders, globs or packed files; - is standard input."),
     ],
+    encoding: options.EncodingOption = "utf-8",
 ) -> None:
     """Count the characters, lines and vocabulary of a text.
 
     Its most frequent characters, its rare ones and its longest lines are shown too.
 
     \b
-    $ charlm corpus stats data/english.txt
+    $ charlm corpus stats corpus:english
     characters     158,837
     bytes          158,837
     ...
     """
     from charlm.text.corpus import statistics
+    from charlm.text.decoding import OPTION
     from charlm.text.reading import read_text
 
-    s = statistics(read_text(paths))
+    s = statistics(read_text(paths, encoding=encoding, remedy=OPTION, note=note))
 
     def list_counts(counts: list[tuple[str, int]], most: int = 10) -> str:
         items = "  ".join(f"{printable(char) if char != ' ' else '␣'} {n:,}" for char, n in counts[:most])
@@ -103,9 +114,27 @@ def stats(
         ("characters", f"{s.characters:,}"),
         ("bytes", f"{s.bytes:,}"),
         ("lines", f"{s.lines:,}"),
-        ("vocabulary", f"{s.vocabulary:,} different characters"),
+        ("vocabulary", count_of(s.vocabulary, "different character")),
         ("frequent", list_counts(s.frequent)),
-        ("rare", f"{len(s.rare):,} occur once or twice: {list_counts(s.rare)}"),
-        ("longest lines", "  ".join(f"{n:,} characters (line {line:,})" for line, n in s.longest[:3])),
+        (
+            "rare",
+            f"{len(s.rare):,} {'occurs' if len(s.rare) == 1 else 'occur'} once or twice: {list_counts(s.rare)}",
+        ),
+        ("longest lines", "  ".join(f"{count_of(n, 'character')} (line {line:,})" for line, n in s.longest[:3])),
     ]
-    print("\n".join(align_columns(rows, "<<")))
+    print("\n".join(fit_fields(rows, terminal_width(sys.stdout))))
+
+
+def _list_lines(rows: Sequence[tuple[str, ...]], align: str, width: int | None) -> list[str]:
+    """Aligns the cells of rows; the last columns, if they do not fit the terminal, follow below each row."""
+    lines = align_columns(rows, align)
+    columns = len(align)
+    while width is not None and columns > 1 and max(map(cell_len, lines)) > width:
+        columns -= 1
+        lines = align_columns([row[:columns] for row in rows], align[:columns])
+    if columns == len(align):
+        return lines
+    below: list[str] = []
+    for line, row in zip(lines, rows, strict=True):
+        below += [line, *wrap("    " + "; ".join(filter(None, row[columns:])), width, 4)]
+    return below

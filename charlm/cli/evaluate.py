@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from charlm.cli import options
-from charlm.cli.render import align_columns, json_line
+from charlm.cli.layout import fit_table, terminal_width
+from charlm.cli.render import json_line, note
+from charlm.text.columns import parse_field
 
 _comparison_option = options.option_group("Comparisons")
 
@@ -27,7 +30,8 @@ def evaluate(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="PATH", help="Files, folders, globs, .gz or -; without any, the run's own validation split."
+            metavar="PATH",
+            help="Files, folders, globs, packed files or -; without any, the run's own validation split.",
         ),
     ] = None,
     baseline: Annotated[
@@ -56,17 +60,25 @@ def evaluate(
             help="Set the decay of --dynamic to the trained weights, otherwise tuned on the validation split.",
         ),
     ] = None,
+    field: options.FieldOption = None,
     output: Annotated[
         Format,
         options.output_option("--format", help="Print a table or one JSON object."),
     ] = Format.TABLE,
+    encoding: options.EncodingOption = "utf-8",
+    strict: Annotated[
+        bool,
+        options.input_option(
+            "--strict", help="Refuse what is not text in folders and archives, instead of skipping it."
+        ),
+    ] = False,
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
 ) -> None:
     """Measure how well a model predicts text that it has not seen.
 
     \b
-    $ charlm eval runs/quickstart data/english.txt
+    $ charlm eval runs/quickstart corpus:english
     characters                    158,837
     bytes                         158,837
     unknown                             0
@@ -77,7 +89,7 @@ def evaluate(
     perplexity_excluding_unknown   2.5948
 
     \b
-    $ charlm eval runs/shakespeare --dynamic --baseline | grep nats
+    $ charlm eval runs/mine --dynamic --baseline | grep nats
     nats_per_character             1.5107
     dynamic_nats_per_character     1.3650
     baseline_nats_per_character    1.5165
@@ -85,14 +97,26 @@ def evaluate(
     from charlm import load
 
     lm = load(run, device=device or "auto", threads=threads)
+    notes: list[str] = []
     evaluation = lm.evaluate(
-        paths or None, dynamic=dynamic, learning_rate=learning_rate, decay=decay, baseline=baseline
+        paths or None,
+        dynamic=dynamic,
+        learning_rate=learning_rate,
+        decay=decay,
+        baseline=baseline,
+        field=None if field is None else parse_field(field),
+        encoding=encoding,
+        strict=strict,
+        note=note,
     )
+    for message in notes:
+        note(message)
     result = {name: value for name, value in dataclasses.asdict(evaluation).items() if value is not None}
     if output is Format.JSON:
         print(json_line(result))
     else:
-        print("\n".join(align_columns([(name, _format_figure(name, n)) for name, n in result.items()], "<>")))
+        rows = [(name, _format_figure(name, n)) for name, n in result.items()]
+        print("\n".join(fit_table(rows, "<>", terminal_width(sys.stdout), min_name=None)))
 
 
 def _format_figure(name: str, number: float) -> str:

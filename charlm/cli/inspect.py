@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 from charlm.cli import options
-from charlm.cli.render import align_columns, draw_curve, format_duration, printable
+from charlm.cli.layout import fit_table, terminal_width, wrap_lines
+from charlm.cli.render import CURVE_LABEL_CELLS, draw_curve, format_duration, printable
+from charlm.system.counts import count_of
 
 
 def inspect(run: options.RunArgument) -> None:
@@ -12,7 +16,7 @@ def inspect(run: options.RunArgument) -> None:
     \b
     $ charlm inspect runs/quickstart
     LSTM, 1 layer, hidden size 256, one-hot input of 64, softmax over 64
-    framing stream, character level, trained on data/english.txt
+    framing stream, character level, trained on corpus:english
     ...
     all                                   346,176
     ...
@@ -23,23 +27,25 @@ def inspect(run: options.RunArgument) -> None:
     from charlm.training.reports import load_metrics
 
     lm = load(run, device="cpu")
+    width = terminal_width(sys.stdout)
     m, c, v = lm.config.model, lm.config.corpus, len(lm.vocabulary)
-    layers = "1 layer" if m.num_layers == 1 else f"{m.num_layers} layers"
+    layers = count_of(m.num_layers, "layer")
     inputs = f"embedding of {m.embedding_size}" if m.embedding_size else f"one-hot input of {v}"
     rank = f" of rank {m.output_rank}" if m.output_rank else ""
-    print(f"{m.cell.upper()}, {layers}, hidden size {m.hidden_size}, {inputs}, softmax{rank} over {v}")
+    shape = f"{m.cell.upper()}, {layers}, hidden size {m.hidden_size}, {inputs}, softmax{rank} over {v}"
+    print(wrap_lines(shape, width))
     path = c.path if isinstance(c.path, str) else ", ".join(c.path)
-    print(f"framing {c.framing}, {c.level} level, trained on {printable(path)}\n")
+    print(wrap_lines(f"framing {c.framing}, {c.level} level, trained on {printable(path)}", width) + "\n")
     rows = [(name, str(tuple(p.shape)), f"{p.numel():,}") for name, p in lm.mixture.network.named_parameters()]
     rows.append(("all", "", f"{parameter_count(lm.mixture.network):,}"))
-    print("\n".join(align_columns(rows, "<<>")))
+    print("\n".join(fit_table(rows, "<<>", width, min_name=None)))
     experts, powers = lm.mixture.experts, lm.mixture.powers
     if len(experts) > 1:
-        print("\nmixture: the exponent of each expert, by the length of the known context")
-        table = [["known", *map(str, range(len(powers)))]]
-        for expert, row in zip(experts, powers.T.tolist(), strict=True):
-            table.append([expert.name, *(f"{power:.2f}" for power in row)])
-        print("\n".join(align_columns(table, "<" + ">" * len(powers))))
+        print("\n" + wrap_lines("mixture: the exponent of each expert, by the length of the known context", width))
+        table = [["known", *(expert.name for expert in experts)]]
+        for kind, row in zip(lm.mixture.kind_names(), powers.tolist(), strict=True):
+            table.append([kind, *(f"{power:.2f}" for power in row)])
+        print("\n".join(fit_table(table, "<" + ">" * len(experts), width)))
     metrics = load_metrics(run)
     points = [(row["characters"], row["validation_loss"] or row["train_loss"]) for row in metrics]
     if not points:
@@ -47,8 +53,8 @@ def inspect(run: options.RunArgument) -> None:
     name = "validation loss" if metrics[-1]["validation_loss"] else "training loss"
     best = min(loss for _, loss in points)
     time = format_duration(metrics[-1]["seconds"])
-    print(f"\n{name}, nats per character, over {points[-1][0]:,} characters and {time}")
-    print("\n".join(draw_curve(points)))
-    print(
-        f"best {best:.4f} nats, last {points[-1][1]:.4f}, {metrics[-1]['characters_per_second']:,.0f} characters/s"
-    )
+    heading = f"{name}, nats per character, over {points[-1][0]:,} characters and {time}"
+    print("\n" + wrap_lines(heading, width))
+    print("\n".join(draw_curve(points, width=60 if width is None else max(10, min(60, width - CURVE_LABEL_CELLS)))))
+    speed = metrics[-1]["characters_per_second"]
+    print(wrap_lines(f"best {best:.4f} nats, last {points[-1][1]:.4f}, {speed:,.0f} characters/s", width))

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from charlm.scoring.measures import Measure
+from charlm.system.encodings import check_encoding
 
 
 def option_group(title: str) -> Callable[..., Any]:
@@ -26,6 +27,15 @@ output_option = option_group("Output")
 hardware_option = option_group("Hardware")
 
 
+def _check_encoding(name: str) -> str:
+    from charlm.errors import InputError
+
+    try:
+        return check_encoding(name)
+    except ValueError as error:
+        raise InputError(f"--encoding {error}") from None
+
+
 class Device(StrEnum):
     """A device to compute on."""
 
@@ -36,7 +46,13 @@ class Device(StrEnum):
 
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder that `charlm train` wrote.")]
-ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration file.")]
+ConfigArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG",
+        help="A configuration file, or config:NAME for one that `charlm config list` shows.",
+    ),
+]
 CorpusOption = Annotated[
     list[str] | None,
     configuration_option("--corpus", metavar="PATH", help="Train on this text instead of corpus.path. Repeatable."),
@@ -55,10 +71,27 @@ SetOption = Annotated[
         "--set", metavar="KEY=VALUE", help="Set a configuration key, for example model.hidden_size=128. Repeatable."
     ),
 ]
+FieldOption = Annotated[
+    str | None,
+    input_option(
+        "--field",
+        metavar="NAME|NUMBER",
+        help="Read this column of JSON lines, CSV, TSV or Kaldi text; numbers count from 1.",
+    ),
+]
 MeasureOption = Annotated[
     Measure,
     scoring_option(
         "--measure", help="Compare sentences by this measure; mean, penlp and slor are fairer to long ones."
+    ),
+]
+EncodingOption = Annotated[
+    str,
+    input_option(
+        "--encoding",
+        metavar="NAME",
+        callback=_check_encoding,
+        help="Decode files and standard input with this encoding, for example gb18030; auto finds it out.",
     ),
 ]
 DeviceOption = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from itertools import chain
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlm.cli import options
-from charlm.cli.render import align_columns, json_line, printable
+from charlm.cli.layout import fit_table, terminal_width
+from charlm.cli.render import json_line, note, printable
 from charlm.cli.unknown import UnknownCounter
 from charlm.errors import InputError
 from charlm.scoring.measures import Measure
+from charlm.text.columns import join_lines, joined_note, parse_field
 from charlm.text.lines import LineCounter, name_of, read_line_batches
 
 if TYPE_CHECKING:
@@ -35,7 +38,8 @@ def pairs(
         list[Path],
         typer.Argument(
             metavar="FILE",
-            help="Files of good<TAB>bad[<TAB>group] or BLiMP's JSON lines, or .gz of either; - is standard input.",
+            help="Files of good<TAB>bad[<TAB>group], CSV of the same, or BLiMP's JSON lines, or .gz of these; - is "
+            "standard input.",
         ),
     ],
     measure: options.MeasureOption = Measure.LOGPROB,
@@ -48,13 +52,35 @@ def pairs(
         options.input_option(
             "--by",
             metavar="KEY",
-            help="Group JSON lines by this key (default: linguistics_term, UID or field).",
+            help="Group by this JSON key or column (default: linguistics_term, UID or field; a column group).",
         ),
     ] = None,
+    good: Annotated[
+        str | None,
+        options.input_option(
+            "--good",
+            metavar="NAME|NUMBER",
+            help="Read the good sentences from this JSON key or column (default: sentence_good, or what a header "
+            "calls good, or 1).",
+        ),
+    ] = None,
+    bad: Annotated[
+        str | None,
+        options.input_option(
+            "--bad",
+            metavar="NAME|NUMBER",
+            help="Read the bad sentences from this one (default: sentence_bad, or what a header calls bad, or 2).",
+        ),
+    ] = None,
+    no_header: Annotated[
+        bool,
+        options.input_option("--no-header", help="Judge the first row of a table, whatever it looks like."),
+    ] = False,
     output: Annotated[
         Format,
         options.output_option("--format", help="Print a table or one JSON object."),
     ] = Format.TABLE,
+    encoding: options.EncodingOption = "utf-8",
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
 ) -> None:
@@ -66,13 +92,14 @@ def pairs(
     error.
 
     \b
-    $ charlm pairs runs/quickstart docs/examples/pairs.tsv
-    group                     pairs  right  ties  accuracy         95%
-    adjacent letters swapped     10     10     0    100.0%  72.2-100.0
-    agreement                    10      6     0     60.0%   31.3-83.2
-    word order                   10     10     0    100.0%  72.2-100.0
-    sense                        10      5     0     50.0%   23.7-76.3
-    all                          40     31     0     77.5%   62.5-87.7
+    $ printf '%s\\t%s\\t%s\\n' \\
+        'The boat is old.' 'The baot is old.' spelling \\
+        'He has a lamp.' 'He have a lamp.' agreement > pairs.tsv
+    $ charlm pairs runs/quickstart pairs.tsv
+    group      pairs  right  ties  accuracy         95%
+    spelling       1      1     0    100.0%  20.7-100.0
+    agreement      1      1     0    100.0%  20.7-100.0
+    all            2      2     0    100.0%  34.2-100.0
     """
     from charlm import load
 
@@ -81,7 +108,16 @@ def pairs(
     unknown = [UnknownCounter(model.vocabulary, "" if other is None else str(run))]
     if other is not None:
         unknown.append(UnknownCounter(other.vocabulary, str(against)))
-    results = model.pairs(_read_files(files, model.vocabulary.level, by, unknown), measure=measure, against=other)
+    layout = {
+        "group_key": by,
+        "header": False if no_header else None,
+        "good": None if good is None else parse_field(good),
+        "bad": None if bad is None else parse_field(bad),
+    }
+    vocabularies = [model.vocabulary] if other is None else [model.vocabulary, other.vocabulary]
+    one_line = any(vocabulary.framing == "lines" for vocabulary in vocabularies)
+    found = _read_files(files, model.vocabulary.level, encoding, layout, unknown, one_line=one_line)
+    results = model.pairs(found, measure=measure, against=other)
     if output is Format.JSON:
         overall, *groups = (_json_row(result) for result in results)
         del overall["group"]
@@ -93,26 +129,45 @@ def pairs(
 
 
 def _read_files(
-    files: list[Path], level: str, by: str | None, unknown: Sequence[UnknownCounter]
+    files: list[Path],
+    level: str,
+    encoding: str,
+    layout: dict[str, Any],
+    unknown: Sequence[UnknownCounter],
+    *,
+    one_line: bool,
 ) -> Iterator[MinimalPair]:
     """Yields the pairs of all files, and counts their unknown characters.
+
+    Args:
+        files: see `pairs`.
+        level: see `read_line_batches`.
+        encoding: of the files.
+        layout: what `read_pairs` is told about the columns.
+        unknown: count the unknown characters.
+        one_line: whether newlines inside a sentence become spaces, as a model of lines needs.
 
     Raises:
         InputError: a file cannot be read, a line is not a pair, or there are no pairs at all.
     """
     from charlm.ranking.minimal_pairs import read_pairs
 
-    found = False
+    found, n_joined = False, 0
     for file in files:
         path = None if str(file) == "-" else file
         name = name_of(path)
-        lines = LineCounter(chain.from_iterable(read_line_batches(path, level)))
-        for pair in read_pairs(lines, name, group_key=by):
+        lines = LineCounter(chain.from_iterable(read_line_batches(path, level, encoding, note=note)))
+        for pair in read_pairs(lines, name, **layout):
+            if one_line and "\n" in pair.good + pair.bad:
+                n_joined += ("\n" in pair.good) + ("\n" in pair.bad)
+                pair = pair._replace(good=join_lines(pair.good), bad=join_lines(pair.bad))
             for counter in unknown:
                 for text in (pair.good, pair.bad):
                     counter.add(text, lines.number, name if len(files) > 1 else "")
             yield pair
             found = True
+    if n_joined:
+        note(joined_note(n_joined))
     if not found:
         raise InputError(f"{', '.join(map(str, files))}: no pairs to judge")
 
@@ -142,7 +197,7 @@ def _table(results: list[PairsResult]) -> list[str]:
                 f"{other.p_mid:.3g}",
             ]
         rows.append(row)
-    return align_columns(rows, "<" + ">" * (len(header) - 1))
+    return fit_table(rows, "<" + ">" * (len(header) - 1), terminal_width(sys.stdout))
 
 
 def _format_accuracy(result: Accuracy) -> list[str]:

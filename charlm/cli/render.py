@@ -1,16 +1,21 @@
-"""Text for terminals and pipes: safe characters, JSON, columns, colours, numbers and curves."""
+"""Text for terminals and pipes: safe characters, JSON, colours, numbers and curves; `layout` makes it fit."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
+
+from charlm.cli.layout import terminal_width, wrap_lines
 
 _ALPHABET_ENTROPY_NATS = 3.0  # of the characters of a text in an alphabet, by their frequencies alone
 _SHADE_STEP_NATS = 0.5  # shades move in whole steps, so that the legend has round numbers
@@ -26,8 +31,8 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def note(message: str) -> None:
-    """Prints a message to standard error."""
-    print(message, file=sys.stderr)
+    """Prints a message to standard error, wrapped to the width of a terminal."""
+    print(wrap_lines(message, terminal_width(sys.stderr)), file=sys.stderr)
 
 
 def json_line(row: Mapping[str, Any]) -> str:
@@ -61,18 +66,27 @@ def for_terminal(text: str) -> str:
     return escape_control_characters(text) if sys.stdout.isatty() else text
 
 
-def align_columns(rows: Iterable[Sequence[str]], align: str) -> list[str]:
-    """Aligns the cells of rows, wide characters counted as two; `align` has `<` or `>` for each column."""
-    table = [list(row) for row in rows]
-    widths = [max(cell_len(row[i]) for row in table) for i in range(len(align))]
-    lines = []
-    for row in table:
-        cells = [
-            " " * (w - cell_len(c)) + c if a == ">" else c + " " * (w - cell_len(c))
-            for c, w, a in zip(row, widths, align, strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
+def quote_for_shell(word: str) -> str:
+    """Quotes a word for the shell; what a terminal would interpret or hide is written as `$'\\x1b'`."""
+    if word.isprintable():
+        return shlex.quote(word)
+    quoted = [
+        c if c.isprintable() and c not in "\\'" else "".join(f"\\x{byte:02x}" for byte in os.fsencode(c))
+        for c in word
+    ]
+    return "$'" + "".join(quoted) + "'"
+
+
+def program_name() -> str:
+    """Returns, quoted for the shell, how this program was called: `charlm`, its path, or `python -m charlm`."""
+    path = Path(sys.argv[0])
+    words = sys.orig_argv
+    if path.name == "__main__.py" and path.parent.name == "charlm" and "-m" in words:
+        return " ".join(map(quote_for_shell, words[: words.index("-m") + 2]))
+    if path.name != "charlm" or not path.is_file():
+        return "charlm"  # called from Python
+    found = shutil.which("charlm")
+    return "charlm" if found and os.path.samefile(found, path) else quote_for_shell(sys.argv[0])
 
 
 def shade_bounds(unigram_entropy: float) -> list[tuple[float, str]]:
@@ -136,6 +150,9 @@ def format_duration(seconds: float) -> str:
     if days:
         return f"{days} d {h} h"
     return f"{h}:{m:02}:{s:02}" if h else f"{m}:{s:02}"
+
+
+CURVE_LABEL_CELLS = 9  # on the left of each line of a curve
 
 
 def draw_curve(points: Sequence[tuple[float, float]], *, width: int = 60, height: int = 10) -> list[str]:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlm.cli import options
-from charlm.cli.render import align_columns, for_terminal, note
+from charlm.cli.layout import fit_table, terminal_width
+from charlm.cli.render import for_terminal, note
 from charlm.cli.unknown import UnknownCounter
 from charlm.errors import InputError
-from charlm.ranking.nbest import Metric
+from charlm.ranking.nbest import Group, Metric, NbestFormat, read_groups
 from charlm.scoring.measures import Measure
+from charlm.system.counts import count_of
 from charlm.text.lines import name_of, read_line_batches
 
 if TYPE_CHECKING:
@@ -29,8 +31,12 @@ def rerank(
     run: options.RunArgument,
     nbest: Annotated[
         Path,
-        typer.Argument(metavar="NBEST|-", help="The Moses n-best list, or a .gz of it; - is standard input."),
+        typer.Argument(metavar="NBEST|-", help="The n-best list, or a .gz of it; - is standard input."),
     ],
+    input_format: Annotated[
+        NbestFormat,
+        options.input_option("--input-format", help="Read the list in this format; auto finds it out."),
+    ] = NbestFormat.AUTO,
     weight: Annotated[
         float | None,
         options.scoring_option(
@@ -58,28 +64,30 @@ def rerank(
         Metric | None,
         _tuning_option("--metric", help="Maximise this metric with --tune (default: chrf)."),
     ] = None,
+    encoding: options.EncodingOption = "utf-8",
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
 ) -> None:
     """Rerank the n-best lists of a decoder with the model's scores.
 
-    A line has the form id ||| hypothesis ||| features ||| total, and may have more fields. Each line gets a feature
-    charlm= and the new total, total + W * score + B * characters; the rest of it stays as it is. The lines of an id
-    are printed best first, as soon as all of them are read, and a list may have any length. --tune finds W and B on
-    a development set and prints them as options; it needs sacrebleu (pip install 'charlm[tune]'). Unknown
-    characters are named on standard error at the end.
+    A list of Moses has lines id ||| hypothesis ||| features ||| total, one of Nematus id ||| hypothesis ||| score;
+    fairseq's is what generate.py prints (S-, H- and further lines), and Kaldi's has lines KEY-n words. Each
+    hypothesis gets the new total, total + W * score + B * characters, in the format of its list, and in Moses's a
+    feature charlm= as well; the rest stays as it is. The hypotheses of an id are printed best first, as soon as all
+    of them are read, and a list may have any length. --tune finds W and B on a development set and prints them as
+    options; it needs sacrebleu (pip install 'charlm[tune]'). Unknown characters are named on standard error at the
+    end.
 
     \b
-    $ charlm rerank runs/quickstart docs/examples/river.nbest |
-        awk -F ' [|]+ ' '!seen[$1]++ {print $2}'
-    The river was high in the morning.
-    He was asked what he had in the basket.
-    I took the boy over the water for nothing.
-    ...
+    $ printf '%s\\n' \\
+        '1 ||| The rievr is high. ||| lm=-9.1 ||| -9.1' \\
+        '1 ||| The river is high. ||| lm=-9.4 ||| -9.4' > river.nbest
+    $ charlm rerank runs/quickstart river.nbest
+    1 ||| The river is high. ||| lm=-9.4 charlm= -19.632751 ||| -29.032751
+    1 ||| The rievr is high. ||| lm=-9.1 charlm= -38.235612 ||| -47.335612
 
     \b
-    $ charlm rerank runs/quickstart docs/examples/river.nbest \\
-        --tune docs/examples/river.ref
+    $ charlm rerank runs/quickstart dev.nbest --tune dev.ref
     12 sentences, chrF2|nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|...
       by the old totals                                 75.91
       by the new totals                                100.00
@@ -95,24 +103,23 @@ def rerank(
     model = load(run, device=device or "auto", threads=threads)
     path = None if str(nbest) == "-" else nbest
     unknown = UnknownCounter(model.vocabulary)
-    batches = _count_unknown(read_line_batches(path, model.vocabulary.level), unknown)
+    batches = read_line_batches(path, model.vocabulary.level, encoding, note=note)
+    groups = _count_unknown(read_groups(batches, name_of(path), input_format), unknown)
     if tune:
-        _print_tuning(model, batches, tune, metric or Metric.CHRF, measure, name_of(path))
+        _print_tuning(model, groups, tune, encoding, metric or Metric.CHRF, measure)
     else:
         weights = {"weight": 1.0 if weight is None else weight, "length_bonus": length_bonus or 0.0}
-        for lines in model.rerank_batches(batches, **weights, measure=measure, source=name_of(path)):
+        for lines in model.rerank_groups(groups, **weights, measure=measure):
             _print_lines(lines)
     unknown.tell()
 
 
-def _count_unknown(batches: Iterable[list[str]], unknown: UnknownCounter) -> Iterator[list[str]]:
-    """Yields the lines of an n-best list, and counts the unknown characters of its hypotheses."""
-    number = 0
+def _count_unknown(batches: Iterable[list[Group]], unknown: UnknownCounter) -> Iterator[list[Group]]:
+    """Yields the hypotheses of an n-best list, and counts their unknown characters."""
     for batch in batches:
-        for line in batch:
-            number += 1
-            hypothesis = line.split("|||", 2)[1:2]  # empty for a malformed line, which is refused later
-            unknown.add("".join(hypothesis).strip(" "), number)
+        for group in batch:
+            for hypothesis in group:
+                unknown.add(hypothesis.text, hypothesis.number)
         yield batch
 
 
@@ -124,24 +131,27 @@ def _print_lines(lines: Sequence[str]) -> None:
 
 def _print_tuning(
     model: LanguageModel,
-    batches: Iterable[list[str]],
+    batches: Iterable[list[Group]],
     files: Sequence[Path],
+    encoding: str,
     metric: Metric,
     measure: Measure,
-    source: str,
 ) -> None:
     """Prints the best weights as options, and what they gain to standard error."""
+    from charlm.ranking import tuning
+
     level = model.vocabulary.level
-    references = [list(chain.from_iterable(read_line_batches(file, level))) for file in files]
-    nbest = chain.from_iterable(batches)
-    result = model.tune_reranking(nbest, references, metric=metric, measure=measure, source=source)
+    references = [list(chain.from_iterable(read_line_batches(file, level, encoding, note=note))) for file in files]
+    groups = [group for group in chain.from_iterable(batches) if group]
+    result = tuning.tune(groups, references, model.score_stream, measure=measure, metric=metric)
     rows = [
         ("by the old totals", result.before),
         ("by the new totals", result.after),
         ("by the new totals, each half tuned on the other", result.held_out),
     ]
-    note(f"{result.sentences:,} sentences, {result.metric}")
-    for line in align_columns([(name, f"{score:.2f}") for name, score in rows if score is not None], "<>"):
-        note(f"  {line}")
+    note(f"{count_of(result.sentences, 'sentence')}, {result.metric}")
+    table = [("  " + name, f"{score:.2f}") for name, score in rows if score is not None]
+    for line in fit_table(table, "<>", terminal_width(sys.stderr)):
+        note(line)
     chosen = f"--weight {result.weight:g} --length-bonus {result.length_bonus:g}"
     print(chosen if measure is Measure.LOGPROB else f"{chosen} --measure {measure.value}")

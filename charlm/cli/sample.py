@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from charlm.cli import options
-from charlm.cli.render import for_terminal, json_line
+from charlm.cli.render import for_terminal, json_line, note
+
+if TYPE_CHECKING:
+    from charlm.text.vocabulary import Vocabulary
 
 _MAX_PROMPT_CHARACTERS = 1 << 22
 
@@ -28,10 +32,20 @@ def sample(
     prompt: Annotated[str | None, _text_option(help="Continue this text.")] = None,
     prompt_file: Annotated[
         Path | None,
-        _text_option(metavar="FILE", help="Continue the text of this UTF-8 file."),
+        _text_option(metavar="FILE", help="Continue the text of this file."),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        _text_option(
+            metavar="FILE|-",
+            help="Continue each line of this file; with --count, so many times. - is standard input.",
+        ),
     ] = None,
     length: Annotated[int | None, _text_option(min=1, help="Write this many characters.")] = None,
     stop: Annotated[str | None, _text_option(metavar="TEXT", help="Stop after writing this text.")] = None,
+    only_new: Annotated[
+        bool, _text_option("--only-new", help="Print neither the prompt nor the text that --stop names.")
+    ] = False,
     count: Annotated[int, _text_option(min=1, help="Write this many samples.")] = 1,
     temperature: Annotated[
         float | None,
@@ -54,60 +68,87 @@ def sample(
         Format,
         options.output_option("--format", help="Print plain text or one JSON object a line."),
     ] = Format.TEXT,
+    encoding: options.EncodingOption = "utf-8",
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
 ) -> None:
     """Write text in the style of the corpus.
 
-    Sample k depends only on the seed and k. The run's configuration holds the defaults of the other settings.
+    Sample k depends only on the seed and k. The run's configuration holds the defaults of the other settings. With
+    --format jsonl each line has the prompt, the whole text and why it ended: length, stop or line.
 
     \b
     $ charlm sample runs/quickstart --prompt "The river " --length 60 --seed 1
     The river had the lantern benny, and I have no people begin with his f
     $ charlm sample runs/quickstart --count 100 --format jsonl > samples.jsonl
+    $ charlm sample runs/quickstart --prompts openings.txt --stop . --only-new
     """
     from charlm import load
     from charlm.errors import InputError
 
-    if prompt is not None and prompt_file is not None:
-        raise InputError("give --prompt or --prompt-file, not both")
+    if sum(source is not None for source in (prompt, prompt_file, prompts)) > 1:
+        raise InputError("give --prompt or --prompt-file or --prompts, only one of them")
     if prompt_file is not None:
-        prompt = _read_prompt(str(prompt_file))
+        prompt = _read_prompt(str(prompt_file), encoding)
     model = load(run, device=device or "auto", threads=threads)
     if prompt_file is not None and model.vocabulary.framing == "lines":
         prompt = (prompt or "").removesuffix("\n")  # editors end a file with a newline
     settings: dict[str, Any] = {
-        "prompt": prompt or "",
         "seed": seed,
         "stop": stop,
+        "only_new": only_new,
         "length": length,
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
         "min_p": min_p,
     }
-    if output is Format.JSONL:
-        for k, text in enumerate(model.sample(count, **settings)):
-            print(json_line({"sample": k, "seed": seed, "text": text}))
-    elif count == 1:
-        for piece in model.stream(**settings):
+    if output is Format.TEXT and prompts is None and count == 1:
+        for piece in model.stream(prompt=prompt or "", **settings):
             sys.stdout.write(for_terminal(piece))
             sys.stdout.flush()
         print()
-    else:
-        lines = model.vocabulary.framing == "lines"
-        for k, text in enumerate(model.sample(count, **settings)):
-            if k and not lines:
-                print("---")
-            print(for_terminal(text))
+        return
+    openings = [prompt or ""] if prompts is None else _read_prompts(prompts, model.vocabulary)
+    separator = "" if output is Format.JSONL or model.vocabulary.framing == "lines" else "---\n"
+    written = 0
+    for opening in openings:
+        for k, text in enumerate(model.sample(count, prompt=opening, **settings)):
+            if written:
+                sys.stdout.write(separator)
+            written += 1
+            if output is Format.JSONL:
+                print(json_line({"sample": k, "seed": seed, "prompt": opening, "text": text, "ended": text.ended}))
+            else:
+                print(for_terminal(text))
 
 
-def _read_prompt(path: str) -> str:
+def _read_prompts(file: Path, vocabulary: Vocabulary) -> list[str]:
+    """Reads a prompt from each line, and checks all of them before anything is written.
+
+    Raises:
+        InputError: the file cannot be read, has no lines, or has a prompt that the model cannot go on from.
+    """
     from charlm.errors import InputError
+    from charlm.sampling import check_writable
+    from charlm.text.lines import name_of, read_line_batches
+
+    path = None if str(file) == "-" else file
+    prompts = list(chain.from_iterable(read_line_batches(path, vocabulary.level)))
+    if not prompts:
+        raise InputError(f"{name_of(path)}: no prompts; write one a line")
+    for number, prompt in enumerate(prompts, 1):
+        check_writable(vocabulary, vocabulary.normalize(prompt), f"{name_of(path)}, line {number}: the prompt")
+    return prompts
+
+
+def _read_prompt(path: str, encoding: str) -> str:
+    from charlm.errors import InputError
+    from charlm.text.decoding import OPTION
     from charlm.text.reading import read_pieces
 
     prompt = ""
-    for piece in read_pieces([path]):
+    for piece in read_pieces([path], encoding=encoding, remedy=OPTION, note=note):
         prompt += piece
         if len(prompt) > _MAX_PROMPT_CHARACTERS:
             raise InputError(

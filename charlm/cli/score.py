@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
@@ -11,17 +13,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlm.cli import options
-from charlm.cli.render import note
+from charlm.cli.layout import terminal_width, wrap_lines
+from charlm.cli.render import note, printable
 from charlm.cli.score_formats import JsonlPrinter, LogBase, Printer, TsvPrinter
+from charlm.cli.score_input import Waiting, note_columns, number_lines, read_field, read_kaldi
 from charlm.cli.score_table import TablePrinter
-from charlm.cli.score_toolkits import KenlmPrinter, SrilmPrinter
+from charlm.cli.score_toolkits import KaldiPrinter, KenlmPrinter, SrilmPrinter
 from charlm.cli.unknown import report_lines
 from charlm.scoring.conditions import Unknown
 from charlm.scoring.measures import Measure
-from charlm.text.lines import read_line_batches
+from charlm.text.columns import Record, parse_field
+from charlm.text.lines import name_of, read_line_batches
 
 if TYPE_CHECKING:
-    from charlm.cli.score_formats import Alternatives
+    from charlm.cli.score_formats import Alternatives, Others
     from charlm.language_model import LanguageModel
     from charlm.scoring.measures import Score
     from charlm.scoring.summary import Summary
@@ -35,6 +40,7 @@ class Format(StrEnum):
     JSONL = "jsonl"
     KENLM = "kenlm"
     SRILM = "srilm"
+    KALDI = "kaldi"
 
 
 _PRINTERS: dict[Format, type[Printer]] = {
@@ -43,6 +49,7 @@ _PRINTERS: dict[Format, type[Printer]] = {
     Format.JSONL: JsonlPrinter,
     Format.KENLM: KenlmPrinter,
     Format.SRILM: SrilmPrinter,
+    Format.KALDI: KaldiPrinter,
 }
 
 
@@ -57,10 +64,13 @@ def score(
             "--file", "-f", metavar="FILE|-", help="Read one sentence a line from this file; - is standard input."
         ),
     ] = None,
+    field: options.FieldOption = None,
     output: Annotated[
         Format,
         options.output_option(
-            "--format", help="Choose the output format; kenlm and srilm print what those tools print, in base 10."
+            "--format",
+            help="Choose the output format; kenlm and srilm print what those tools print, in base 10; kaldi reads "
+            "KEY words and prints KEY cost, the negative natural logarithm.",
         ),
     ] = Format.TABLE,
     per_char: Annotated[
@@ -111,6 +121,7 @@ def score(
             "with an error."
         ),
     ] = None,
+    encoding: options.EncodingOption = "utf-8",
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
 ) -> None:
@@ -135,11 +146,15 @@ def score(
     ...
     """
     from charlm import load
+    from charlm.errors import InputError
     from charlm.scoring.conditions import Conditions
 
     source = _source(sentences, file)
-    if output in (Format.KENLM, Format.SRILM):
+    if output in (Format.KENLM, Format.SRILM, Format.KALDI):
         _refuse_unsupported_options(output, rank, measure, alternatives, log_base, unknown)
+    if field is not None and (sentences or output is Format.KALDI):
+        what = "sentences of the command line have" if sentences else "--format kaldi reads KEY words and has"
+        raise InputError(f"{what} no columns; leave out --field")
     model = load(run, device=device or "auto", threads=threads)
     treatment = unknown or (Unknown.SKIP if output is Format.SRILM else Unknown.SPREAD)
     printer = _PRINTERS[output](
@@ -151,11 +166,22 @@ def score(
         ranked=rank,
         per_char=per_char or alternatives is not None,
     )
-    lines = None if source == "-" else file
-    batches = [sentences] if sentences else read_line_batches(lines, model.vocabulary.level)
-    summary = _print_scores(model, batches, printer, alternatives)
-    if report := _report_unknown(summary, printer):
-        (print if output is Format.TABLE else note)("\n".join(report))
+    path = None if source == "-" else file
+    lines = [sentences] if sentences else read_line_batches(path, model.vocabulary.level, encoding, note=note)
+    if output is Format.KALDI:
+        records = read_kaldi(lines, "command line" if sentences else name_of(path))
+    elif field is not None:
+        one_line = model.vocabulary.framing == "lines"
+        records = read_field(lines, parse_field(field), name_of(path), one_line=one_line)
+    else:
+        records = number_lines(lines if sentences else note_columns(lines, name_of(path)))
+    summary = _print_scores(model, records, printer, alternatives)
+    kind = "sentence" if source is None else "line" if field is None else "record"
+    if report := _report_unknown(summary, printer, kind):
+        if output is Format.TABLE:
+            print(wrap_lines("\n".join(report), terminal_width(sys.stdout)))
+        else:
+            note("\n".join(report))
 
 
 def _source(sentences: list[str] | None, file: Path | None) -> str | None:
@@ -165,6 +191,9 @@ def _source(sentences: list[str] | None, file: Path | None) -> str | None:
     if sentences and file is not None:
         raise InputError("give sentences or --file, not both")
     if sentences:
+        if files := [sentence for sentence in sentences if os.path.isfile(sentence)]:
+            name = printable(shlex.quote(files[0]))
+            note(f"note: {name} is scored as a sentence, and a file has this name; --file {name} reads it")
         return None
     if file is None and sys.stdin.isatty():
         raise InputError("nothing to score: give sentences, or --file (- for standard input)")
@@ -194,12 +223,14 @@ def _refuse_unsupported_options(
     """
     from charlm.errors import InputError
 
+    refused = {Format.KENLM: Unknown.SKIP, Format.SRILM: Unknown.SPREAD}
     given = {
         "--rank": rank,
         "--measure": measure,
         "--alternatives": alternatives,
-        f"--log-base {log_base}": log_base and log_base is not LogBase.TEN,
-        f"--unknown {unknown}": unknown is (Unknown.SKIP if output is Format.KENLM else Unknown.SPREAD),
+        f"--log-base {log_base}": log_base
+        and log_base is not (LogBase.E if output is Format.KALDI else LogBase.TEN),
+        f"--unknown {unknown}": unknown is not None and unknown is refused.get(output),
     }
     for option, value in given.items():
         if value:
@@ -207,68 +238,70 @@ def _refuse_unsupported_options(
 
 
 def _print_scores(
-    model: LanguageModel, batches: Iterable[list[str]], printer: Printer, alternatives: int | None
+    model: LanguageModel, records: Iterable[list[Record]], printer: Printer, alternatives: int | None
 ) -> Summary:
     """Prints each batch of sentences as soon as it is scored, or all of them in the end if they are ranked."""
     from charlm.scoring.measures import rank
     from charlm.scoring.summary import Summary
 
-    def print_sentence(score: Score, place: int | None = None) -> None:
-        others: Alternatives = ()
+    def print_sentence(score: Score, others: Others, place: int | None = None) -> None:
+        instead: Alternatives = ()
         if alternatives:
-            others = model.alternatives(score.text, alternatives, printer.conditions)
-        printer.print_sentence(score, place, others)
+            instead = model.alternatives(score.text, alternatives, printer.conditions)
+        printer.print_sentence(score, place, instead, others)
 
     summary = Summary()
     unranked: list[Score] = []
+    beside: dict[int, Others] = {}  # by the identity of a score in `unranked`
     if printer.conditions.unknown == Unknown.ERROR:
-        batches = _refuse_unknown(batches, printer)
-    for number, scores in enumerate(model.score_batches(batches, printer.conditions)):
+        records = _refuse_unknown(records, printer)
+    waiting = Waiting(records)
+    for number, scores in enumerate(model.score_batches(waiting.texts(), printer.conditions)):
         for score in scores:
             summary.add(score)
         if number == 0:  # the context and the options have been accepted
             _note_unknown_context(printer)
+            printer.columns.extend(first.others if (first := waiting.first()) else ())
             printer.print_header()
-        if printer.ranked:
-            unranked += scores
-            continue
         for score in scores:
-            print_sentence(score)
+            others = waiting.take().others
+            if printer.ranked:
+                unranked.append(score)
+                beside[id(score)] = others
+            else:
+                print_sentence(score, others)
         sys.stdout.flush()
     for ranked in rank(unranked, printer.measure or Measure.MEAN):
-        print_sentence(ranked.score, ranked.rank)
+        print_sentence(ranked.score, beside[id(ranked.score)], ranked.rank)
     printer.print_summary(summary)
     return summary
 
 
-def _refuse_unknown(batches: Iterable[list[str]], printer: Printer) -> Iterator[list[str]]:
-    """Yields sentences up to the first that has an unknown character.
+def _refuse_unknown(batches: Iterable[list[Record]], printer: Printer) -> Iterator[list[Record]]:
+    """Yields records up to the first whose text has an unknown character.
 
     Raises:
-        InputError: that sentence and its unknown characters.
+        InputError: that text and its unknown characters.
     """
     from charlm.errors import InputError
     from charlm.text.characters import name_characters
 
     vocabulary, source = printer.vocabulary, printer.source
-    number = 0
     for batch in batches:
-        for i, sentence in enumerate(batch):
-            number += 1
-            if unknown := vocabulary.unknown_in(vocabulary.normalize(sentence)):
+        for i, record in enumerate(batch):
+            if unknown := vocabulary.unknown_in(vocabulary.normalize(record.text or "")):
                 if i:
                     yield batch[:i]
-                place = {None: f"sentence {number}", "-": f"standard input, line {number}"}
-                where = place.get(source, f"{source}, line {number}")
+                place = {None: f"sentence {record.line}", "-": f"standard input, line {record.line}"}
+                where = place.get(source, f"{source}, line {record.line}")
                 raise InputError(f"{where}: the model has never seen {name_characters(unknown)}")
         yield batch
 
 
-def _report_unknown(summary: Summary, printer: Printer) -> list[str]:
+def _report_unknown(summary: Summary, printer: Printer, kind: str) -> list[str]:
     """Returns lines that name the unknown characters, where they occur and how they are scored."""
     if not summary.unknown:
         return []
     found = [(char, at.count, list(map(str, at.lines))) for char, at in summary.unknown_characters.items()]
-    kind = "sentence" if printer.source is None else "line"
     skipped = printer.conditions.unknown != Unknown.SPREAD
     return report_lines(summary.characters, found, kind, printer.vocabulary, skipped=skipped)

@@ -10,13 +10,14 @@ import dataclasses
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from charlm.cli.render import align_columns, for_terminal, json_line, note
+from charlm.cli.layout import align_columns
+from charlm.cli.render import for_terminal, json_line, note
 from charlm.scoring.measures import Measure, Score
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from charlm.text.vocabulary import Vocabulary
 
     Alternatives = Sequence[Sequence[Alternative]]  # for each character of a sentence
+    Others = Mapping[str, Any]  # the other columns of a record by their names
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Score) if field.name not in ("n", "chars"))
 LOGARITHMS = ("logprob", "mean_logprob", "penlp", "slor")  # the fields that depend on --log-base
@@ -65,6 +67,7 @@ class Printer(ABC):
         measure: the measure that is printed as `score`, if any.
         ranked: whether each sentence has a rank.
         per_char: whether each character is printed.
+        columns: the names of the columns that stand beside the texts, if any.
     """
 
     vocabulary: Vocabulary
@@ -74,13 +77,14 @@ class Printer(ABC):
     measure: Measure | None
     ranked: bool
     per_char: bool
+    columns: list[str] = field(default_factory=list)
 
     def print_header(self) -> None:  # noqa: B027 (most formats have none)
         """Prints what precedes the first sentence."""
 
     @abstractmethod
-    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives) -> None:
-        """Prints one sentence."""
+    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives, others: Others) -> None:
+        """Prints one sentence, and the other columns of its record where the format has a place for them."""
 
     def print_summary(self, summary: Summary) -> None:
         """Prints the figures of a file, to standard error where standard output is for programs."""
@@ -102,6 +106,10 @@ class Printer(ABC):
         """The names of the printed fields, in order."""
         optional = (("score", self.measure), ("rank", self.ranked), ("chars", self.per_char))
         return (*FIELDS, *(name for name, wanted in optional if wanted))
+
+    def column_name(self, name: str) -> str:
+        """Returns what a column of the input is called beside the results, whose own names it may not take."""
+        return f"input_{name}" if name in (*FIELDS, "score", "rank", "chars") else name
 
     def row(self, score: Score, rank: int | None, alternatives: Alternatives) -> dict[str, Any]:
         """Returns the printed fields of a sentence by their names."""
@@ -133,9 +141,10 @@ class Printer(ABC):
 class JsonlPrinter(Printer):
     """One JSON object a line."""
 
-    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives) -> None:
+    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives, others: Others) -> None:
         """Prints one line."""
-        print(json_line(self.row(score, rank, alternatives)))
+        beside = {self.column_name(name): value for name, value in others.items()}
+        print(json_line({**beside, **self.row(score, rank, alternatives)}))
 
 
 class TsvPrinter(Printer):
@@ -143,16 +152,28 @@ class TsvPrinter(Printer):
 
     def print_header(self) -> None:
         """Prints the names of the columns."""
-        print("\t".join(self.fields))
+        print("\t".join((*(_escape(self.column_name(name)) for name in self.columns), *self.fields)))
 
-    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives) -> None:
+    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives, others: Others) -> None:
         """Prints one line."""
         row = self.row(score, rank, alternatives)
-        text = row["text"].replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-        row["text"] = text.encode("utf-8", "backslashreplace").decode()
+        row["text"] = _escape(row["text"])
         if "chars" in row:
             row["chars"] = json.dumps(row["chars"])
-        print(for_terminal("\t".join(str(row[name]) for name in self.fields)))
+        beside = (_cell(others.get(name)) for name in self.columns)
+        print(for_terminal("\t".join((*beside, *(str(row[name]) for name in self.fields)))))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return _escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _escape(text: str) -> str:
+    """Escapes what would end a cell, and what is not Unicode."""
+    text = text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _format_figure(number: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,17 +11,21 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
+from charlm.cli.layout import cut, terminal_width, wrap, wrap_lines
 from charlm.cli.render import console, printable, shade_by_surprisal, shade_legend
 from charlm.cli.score_formats import Printer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from charlm.cli.score_formats import Alternatives
+    from charlm.cli.score_formats import Alternatives, Others
     from charlm.scoring.measures import CharacterScore, Score
     from charlm.scoring.summary import Summary
 
 _WIDTHS = {"logprob": 9, "mean": 8, "ppl": 8, "bits": 6, "penlp": 9, "slor": 8, "unk": 5}  # of columns, in cells
+_LEFT_OUT_FIRST = ("penlp", "slor", "bits", "ppl", "unk", "logprob")  # where a terminal is too narrow for all
+_RANK_CELLS = 4
+_MIN_TEXT_CELLS = 14  # beside the columns
 _INDENT_CELLS = 3  # of the rows of characters
 _WORST_PLACES = 3  # named for each sentence
 _NEIGHBOURING_CHARACTERS = 12  # shown on each side of such a place
@@ -31,25 +36,29 @@ class TablePrinter(Printer):
 
     def print_header(self) -> None:
         """Prints the names of the columns; a star marks the measure that is asked for."""
-        names = [f"{name + '*' * (name == self.measure):>{width}}" for name, width in _WIDTHS.items()]
+        names = [f"{name + '*' * (name == self.measure):>{_WIDTHS[name]}}" for name in self._columns]
         print(("rank " if self.ranked else "") + " ".join(names) + "  text")
 
-    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives) -> None:
+    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives, others: Others) -> None:
         """Prints one line, and with `--per-char` what is seen character by character."""
         row = self.row(score, rank, alternatives)
-        perplexity = f"{row['perplexity']:8.2f}" if row["perplexity"] < 1e5 else f"{row['perplexity']:8.1e}"
-        numbers = (
-            f"{row['logprob']:9.2f} {row['mean_logprob']:8.3f} {perplexity} {row['bits_per_character']:6.3f} "
-            f"{row['penlp']:9.2f} {row['slor']:8.3f} {row['unknown']:5d}  "
-        )
+        figures = {
+            "logprob": f"{row['logprob']:.2f}",
+            "mean": f"{row['mean_logprob']:.3f}",
+            "ppl": f"{row['perplexity']:.2f}" if row["perplexity"] < 1e5 else f"{row['perplexity']:.1e}",
+            "bits": f"{row['bits_per_character']:.3f}",
+            "penlp": f"{row['penlp']:.2f}",
+            "slor": f"{row['slor']:.3f}",
+            "unk": f"{row['unknown']}",
+        }
+        numbers = " ".join(f"{figures[name]:>{_WIDTHS[name]}}" for name in self._columns) + "  "
         if self.ranked:
-            numbers = f"{rank:4d} {numbers}"
+            numbers = f"{rank:{_RANK_CELLS}d} {numbers}"
         if self.per_char and self._has_colours:
-            chars = ((char.char, char.logprob, char.unknown) for char in score.chars)
-            shaded = shade_by_surprisal(chars, self.vocabulary.unigram_entropy)
-            self._console.print(Text(numbers).append_text(shaded))
+            self._print_shaded(numbers, score.chars)
         else:
-            print(numbers + printable(row["text"]))
+            room = None if self._width is None else max(self._width - len(numbers), _MIN_TEXT_CELLS)
+            print(numbers + cut(printable(row["text"]), room))
         if self.per_char:
             if not self._has_colours:
                 print("\n".join(self._surprisal_rows(score.chars)))
@@ -59,9 +68,17 @@ class TablePrinter(Printer):
         """Prints the legend, and the figures of a file."""
         unit = self.log_base.unit
         if self.per_char and self._has_colours:
-            self._console.print(shade_legend(unit, self.log_base.nats, self.vocabulary.unigram_entropy))
+            legend = shade_legend(unit, self.log_base.nats, self.vocabulary.unigram_entropy)
+            frequency = legend.plain.find(" by frequency")
+            parts = [legend]
+            if self._width is not None and legend.cell_len > self._width:
+                divided = legend.divide([frequency] if frequency > 0 else [])
+                parts = [line for part in divided for line in part.wrap(self._console, self._width)]
+            for part in parts:
+                self._console.print(part)
         elif self.per_char:
-            print(f"surprisal in {unit} below each character; ␣ space, ? unknown; the worst places in brackets")
+            said = f"surprisal in {unit} below each character; ␣ space, ? unknown; the worst places in brackets"
+            print(wrap_lines(said, self._width))
         if lines := self.figures(summary):
             print("\n" + "\n".join(lines))
 
@@ -72,6 +89,42 @@ class TablePrinter(Printer):
     @property
     def _has_colours(self) -> bool:
         return self._console.color_system is not None and not self._console.no_color
+
+    @cached_property
+    def _width(self) -> int | None:
+        return terminal_width(sys.stdout)
+
+    @cached_property
+    def _columns(self) -> list[str]:
+        """The columns that leave room for some of the text."""
+        columns = list(_WIDTHS)
+        rank_cells = (_RANK_CELLS + 1) * self.ranked
+        for name in _LEFT_OUT_FIRST:
+            used = rank_cells + sum(_WIDTHS[column] + 1 for column in columns) + 1
+            if self._width is not None and self._width - used < _MIN_TEXT_CELLS and name != self.measure:
+                columns.remove(name)
+        return columns
+
+    def _print_shaded(self, numbers: str, chars: Sequence[CharacterScore]) -> None:
+        """Prints shaded characters beside the numbers, or below where there is no room for them."""
+        shown = ((char.char, char.logprob, char.unknown) for char in chars)
+        shaded = shade_by_surprisal(shown, self.vocabulary.unigram_entropy)
+        if self._width is None or len(numbers) + shaded.cell_len <= self._width:
+            self._console.print(Text(numbers).append_text(shaded))
+        else:
+            print(numbers.rstrip())
+            self._print_folded(shaded)
+
+    def _print_folded(self, text: Text) -> None:
+        """Prints coloured text in lines of the width of the terminal, cut anywhere."""
+        room = max(1, (self._width or text.cell_len) - _INDENT_CELLS)
+        ends, used = [], 0
+        for place, char in enumerate(text.plain):
+            if (used := used + cell_len(char)) > room:
+                ends.append(place)
+                used = cell_len(char)
+        for line in text.divide(ends):
+            self._console.print(Text(" " * _INDENT_CELLS).append_text(line))
 
     def _surprisal_rows(self, chars: Sequence[CharacterScore]) -> list[str]:
         """Sets the surprisal of each character below it, wrapped to the width of the terminal."""
@@ -89,18 +142,34 @@ class TablePrinter(Printer):
 
     def _worst_places(self, chars: Sequence[CharacterScore], alternatives: Alternatives) -> list[str]:
         """Names the places of the highest surprisal, with the text around them and what was likelier there."""
-        lines = []
+        lines: list[str] = []
         for i in sorted(range(len(chars)), key=lambda i: chars[i].logprob)[:_WORST_PLACES]:
-            first, end = i - _NEIGHBOURING_CHARACTERS, i + 1 + _NEIGHBOURING_CHARACTERS
-            before = "…" * (first > 0) + _text(chars[max(0, first) : i])
-            after = _text(chars[i + 1 : end]) + "…" * (end < len(chars))
-            surprisal = f"{-chars[i].logprob / self.log_base.nats:9.2f} {self.log_base.unit}"
-            line = f"{surprisal}  {before}[{_text(chars[i : i + 1])}]{after}"
+            surprisal = f"{-chars[i].logprob / self.log_base.nats:9.2f} {self.log_base.unit}  "
+            line = surprisal + self._surroundings(chars, i, len(surprisal))
             if alternatives:
                 likelier = ", ".join(f"{_visible(a.char)} {_percent(a.logprob)}" for a in alternatives[i])
-                line += f"  {_percent(chars[i].logprob)}; instead: {likelier}"
+                instead = f"{_percent(chars[i].logprob)}; instead: {likelier}"
+                if self._width is None or cell_len(line) + 2 + cell_len(instead) <= self._width:
+                    line += f"  {instead}"
+                else:
+                    lines.append(line)
+                    indent = min(len(surprisal), self._width // 4)
+                    lines += wrap(" " * indent + instead, self._width, indent)
+                    continue
             lines.append(line)
         return lines
+
+    def _surroundings(self, chars: Sequence[CharacterScore], place: int, used: int) -> str:
+        """Returns a character in brackets amid its neighbours, fewer of them on a narrow terminal."""
+        neighbours = _NEIGHBOURING_CHARACTERS
+        while True:
+            first, end = place - neighbours, place + 1 + neighbours
+            before = "…" * (first > 0) + _text(chars[max(0, first) : place])
+            after = _text(chars[place + 1 : end]) + "…" * (end < len(chars))
+            text = f"{before}[{_text(chars[place : place + 1])}]{after}"
+            if self._width is None or neighbours == 0 or used + cell_len(text) <= self._width:
+                return text
+            neighbours -= 1
 
 
 def _text(chars: Sequence[CharacterScore]) -> str:

@@ -1,4 +1,7 @@
-"""The formats of other toolkits: what KenLM's `query` and SRILM's `ngram` print, a character being a word."""
+"""The formats of other toolkits: what KenLM's `query` and SRILM's `ngram` print, and Kaldi's archives of costs.
+
+For KenLM and SRILM a character is a word.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from charlm.cli.score_formats import Printer
 
+KALDI_KEY = "key"  # the column that names an utterance
+
 if TYPE_CHECKING:
-    from charlm.cli.score_formats import Alternatives
+    from charlm.cli.score_formats import Alternatives, Others
     from charlm.scoring.measures import Score
     from charlm.scoring.summary import Summary
 
@@ -19,7 +24,7 @@ class KenlmPrinter(Printer):
     The id is the symbol's in the vocabulary, 0 for an unknown character; at byte level it is the code point.
     """
 
-    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives) -> None:
+    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives, others: Others) -> None:
         """Prints one line."""
         text = "".join(char.char for char in score.chars[: score.characters])
         byte_level = self.vocabulary.level == "byte"
@@ -42,7 +47,7 @@ class KenlmPrinter(Printer):
 class SrilmPrinter(Printer):
     """The output of SRILM's `ngram -ppl FILE -debug 2`; as there, sums leave out unknown characters."""
 
-    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives) -> None:
+    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives, others: Others) -> None:
         """Prints the sentence, a line for each character, and the statistics of the sentence."""
         from charlm.scoring.summary import Summary
 
@@ -65,6 +70,17 @@ class SrilmPrinter(Printer):
         """Prints the statistics of all sentences."""
         print(f"file {self.source or '-'}: ", end="")
         _print_srilm_statistics(summary)
+
+
+class KaldiPrinter(Printer):
+    """Kaldi's archive of costs as text: `KEY cost` for each line `KEY words`, as lmrescore and nbest tools take it.
+
+    A cost is the negative natural logarithm of the probability, the end of the sentence included.
+    """
+
+    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives, others: Others) -> None:
+        """Prints one line."""
+        print(f"{others[KALDI_KEY]} {0.0 - score.logprob:.8g}")
 
 
 def token(char: str) -> str:

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import math
+import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from charlm.cli import options
-from charlm.cli.render import console, format_duration, note, printable
+from charlm.cli.layout import cut, keep_most_important, label, terminal_width, wrap
+from charlm.cli.render import (
+    console,
+    format_duration,
+    note,
+    printable,
+    program_name,
+    quote_for_shell,
+)
 
 if TYPE_CHECKING:
     from charlm.training.reports import Metrics, StepReport
 
 _SAMPLE_LINES = 2  # shown of each sample
-_SAMPLE_LINE_CHARACTERS = 90  # shown of each of these lines
+_BAR_CELLS = 20  # at most, or a fifth of the terminal
+_NARROW_CELLS = 60  # on a narrower terminal than this, samples are indented less
+_LABEL_CELLS = 12  # of `text:`, `budget:` and the like, in front of what was chosen
+_LABELLED = re.compile(r"([a-z]{3,10}:) (.*)", re.DOTALL)
 
 
 def train(
     config: Annotated[
         Path | None,
-        typer.Argument(metavar="CONFIG.yaml", help="The configuration file; not needed if --corpus is given."),
+        typer.Argument(
+            metavar="CONFIG",
+            help="A configuration file, or config:NAME for one that `charlm config list` shows; not needed if "
+            "--corpus is given.",
+        ),
     ] = None,
     corpus: options.CorpusOption = None,
     budget: options.BudgetOption = None,
@@ -56,16 +73,18 @@ def train(
     new text, new ones are added, and the first line names both kinds.
 
     \b
-    $ charlm train configs/quickstart.yaml --budget 60s
+    $ charlm train config:quickstart --budget 60s
     runs/quickstart
-    $ charlm train --corpus my.txt --budget 3m --out runs/mine
+    $ charlm train --corpus my.txt --budget 1m --out runs/mine
     runs/mine
     $ charlm train --resume --out runs/mine --budget 10m
     $ charlm train --from runs/mine --corpus letters.txt --out runs/letters
     from runs/mine: 61 characters known; 2 new: 'é' '—'; 1 no longer used: 'Q'
     """
-    from charlm.run import train as train_model
+    from charlm.training.signals import catch_signals
 
+    with catch_signals():  # while torch is loaded; from there on training itself does
+        from charlm.run import train as train_model
     overrides = options.parse_assignments(assign)
     with _Display(quiet) as display:
         run = train_model(
@@ -81,7 +100,9 @@ def train(
             observer=display,
         )
     if not quiet and display.best is not None:
-        note(f"best {_describe_loss(display.best)}; try `charlm sample {run.folder}`")
+        note(f"best {_describe_loss(display.best)}")
+        # On a line of its own, and never wrapped: it is there to be copied.
+        print(f"try: {_sample_command(run.folder)}", file=sys.stderr)
     typer.echo(str(run.folder))
 
 
@@ -92,8 +113,17 @@ def _describe_loss(metrics: Metrics) -> str:
     return f"{name}: {loss:.4f} nats per character ({metrics.bits_per_character:.3f} bits)"
 
 
+def _sample_command(folder: Path) -> str:
+    """Returns the command, quoted for the shell, that writes text with a run."""
+    name = str(folder)
+    return f"{program_name()} sample {quote_for_shell('./' + name if name.startswith('-') else name)}"
+
+
 class _Display:
-    """Observes training: shows a progress bar, and a line and a sample for each evaluation."""
+    """Observes training: shows a progress bar, and a line and a sample for each evaluation.
+
+    On a terminal each line fits its width; in a pipe or a file nothing is left out.
+    """
 
     def __init__(self, quiet: bool) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
@@ -101,15 +131,16 @@ class _Display:
         self.best: Metrics | None = None
         self._quiet = quiet
         self._console = console(stderr=True)
+        self._bar = BarColumn(bar_width=_BAR_CELLS)
         self._progress = Progress(
-            BarColumn(bar_width=20),
+            self._bar,
             TextColumn("{task.description}"),
             console=self._console,
             transient=True,
-            disable=quiet or not self._console.is_terminal,
+            disable=quiet or not sys.stderr.isatty(),
             refresh_per_second=4,
         )
-        self._task = self._progress.add_task("reading the corpus", total=1.0)
+        self._task = self._progress.add_task(cut("reading the corpus", self._room_beside_bar()), total=1.0)
 
     def __enter__(self) -> _Display:
         self._progress.start()
@@ -118,30 +149,64 @@ class _Display:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
+    @property
+    def _width(self) -> int | None:
+        return terminal_width(sys.stderr)
+
+    def _room_beside_bar(self) -> int:
+        """Makes the bar fit the terminal, which may have changed its size; returns the cells left for text."""
+        width = self._console.width if self._width is None else self._width
+        self._bar.bar_width = min(_BAR_CELLS, width // 5)
+        return max(1, width - self._bar.bar_width - 2)  # a space, and one cell at the end that stays empty
+
     def on_step(self, report: StepReport) -> None:
-        self._progress.update(
-            self._task,
-            completed=report.fraction,
-            description=f"{report.fraction:4.0%}  loss {report.train_loss:.3f}  "
-            f"{report.train_loss / math.log(2):.2f} bits/char  {report.characters_per_second:,.0f} char/s  "
-            f"lr {report.learning_rate:.1e}  |g| {report.gradient_norm:.2f}  "
-            f"{format_duration(report.seconds_left)} left",
-        )
+        if self._progress.disable:
+            return
+        parts = [
+            (6, f"{report.fraction:4.0%}"),
+            (5, f"loss {report.train_loss:.3f}"),
+            (3, f"{report.train_loss / math.log(2):.2f} bits/char"),
+            (4, f"{report.characters_per_second:,.0f} char/s"),
+            (2, f"lr {report.learning_rate:.1e}"),
+            (1, f"|g| {report.gradient_norm:.2f}"),
+            (7, f"{format_duration(report.seconds_left)} left"),
+        ]
+        description = keep_most_important(parts, self._room_beside_bar())
+        self._progress.update(self._task, completed=report.fraction, description=description)
 
     def on_evaluation(self, metrics: Metrics, sample: str, is_best: bool) -> None:
         if is_best:
             self.best = metrics
         if self._quiet:
             return
-        validation = "" if metrics.validation_loss is None else f"  validation {metrics.validation_loss:.4f}"
-        self._console.print(
-            f"{format_duration(metrics.seconds):>7}  step {metrics.step:,}  epoch {metrics.epoch:.2f}  "
-            f"train {metrics.train_loss:.4f}{validation}  {metrics.bits_per_character:.3f} bits/char  "
-            f"{metrics.characters_per_second:,.0f} char/s" + ("  *best" if is_best else "")
-        )
-        for line in [line for line in sample.splitlines() if line.strip()][:_SAMPLE_LINES]:
-            self._console.print("         | " + printable(line)[:_SAMPLE_LINE_CHARACTERS], style="dim")
+        width, best = self._width, "*best"
+        loss = metrics.validation_loss
+        parts = [
+            (8, f"{format_duration(metrics.seconds):>7}"),
+            (3, f"step {metrics.step:,}"),
+            (1, f"epoch {metrics.epoch:.2f}"),
+            (4, f"train {metrics.train_loss:.4f}"),
+            (7, "" if loss is None else f"validation {loss:.4f}"),
+            (5, f"{metrics.bits_per_character:.3f} bits/char"),
+            (2, f"{metrics.characters_per_second:,.0f} char/s"),
+            (6, best),  # kept room for in each line, so that all show the same
+        ]
+        line = keep_most_important(parts, width)
+        self._print(line if is_best else line.removesuffix(best).rstrip())
+        head = "         | " if width is None or width >= _NARROW_CELLS else "  | "
+        for text in [text for text in sample.splitlines() if text.strip()][:_SAMPLE_LINES]:
+            self._print(cut(head + printable(text), width), style="dim")
 
     def on_note(self, note: str) -> None:
-        if not self._quiet:
-            self._console.print(printable(note))
+        if self._quiet:
+            return
+        note = printable(note)
+        if labelled := _LABELLED.fullmatch(note):  # `text: ...`, as the recipe says what it has chosen
+            lines = label(labelled[1], labelled[2], _LABEL_CELLS, self._width)
+        else:
+            lines = wrap(note, self._width, 2)
+        for line in lines:
+            self._print(line)
+
+    def _print(self, line: str, style: str | None = None) -> None:
+        self._console.print(line, style=style)

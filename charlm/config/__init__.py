@@ -11,6 +11,7 @@ from charlm.config.schema import (
     json_schema,
     keys,
 )
+from charlm.config.shipped import shipped_configs
 from charlm.config.writing import to_yaml
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "load_config",
     "parse_amount",
     "parse_assignment",
+    "shipped_configs",
     "to_yaml",
 ]

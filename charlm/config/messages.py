@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -88,19 +88,21 @@ def describe_allowed(field: FieldInfo) -> str:
     """Describes the values that a key accepts, for example `an integer, at least 1 or null`."""
     words: list[str] = []
     for member in _union_members(field.annotation):
-        kind = get_args(member)[0] if get_origin(member) is Annotated else member
+        kind, *own = get_args(member) if get_origin(member) is Annotated else (member,)
+        metadata = [meta for more in own for meta in getattr(more, "metadata", ())]
         if get_origin(kind) is Literal:
             words.append("one of " + ", ".join(map(str, get_args(kind))))
         else:
-            words.append(_TYPE_NAMES.get(kind, "a list of strings"))
-    bounds = [
-        f"{word} {bound:g}" if isinstance(bound, float) else f"{word} {bound}"
-        for meta in field.metadata
-        for name, word in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
-        if (bound := getattr(meta, name, None)) is not None
-    ]
-    words[0] = ", ".join([words[0], *bounds])
+            words.append(", ".join([_TYPE_NAMES.get(kind, "a list of strings"), *_describe_bounds(metadata)]))
+    words[0] = ", ".join([words[0], *_describe_bounds(field.metadata)])
     return " or ".join(words)
+
+
+def _describe_bounds(metadata: Iterable[Any]) -> Iterator[str]:
+    for meta in metadata:
+        for name, word in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below")):
+            if (bound := getattr(meta, name, None)) is not None:
+                yield f"{word} {bound:g}" if isinstance(bound, float) else f"{word} {bound}"
 
 
 def _union_members(annotation: Any) -> tuple[Any, ...]:

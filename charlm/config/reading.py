@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os.path
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,9 @@ from pydantic import BaseModel, ValidationError
 
 from charlm.config.messages import problems_in, section_problems, shorten
 from charlm.config.schema import Config
+from charlm.config.shipped import find_config, suggest_shipped
 from charlm.errors import ConfigError, InputError
+from charlm.system.counts import count_of
 from charlm.system.untrusted import YamlLoader
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -30,7 +33,8 @@ def load_config(
     """Reads and validates a configuration.
 
     Args:
-        source: a YAML file; or the same as nested dictionaries; or None for defaults.
+        source: a YAML file, or `config:NAME` for one that comes with charlm; or the same as nested dictionaries; or
+            None for defaults.
         overrides: values by dotted key, such as `{"model.hidden_size": 128}`; they win over `source`. A relative
             `corpus.path` in a file is relative to the file, in an override to the working folder.
         content: what stands in the YAML file, from a caller who has read it already.
@@ -49,9 +53,16 @@ def load_config(
         _anchor_paths(data, Path.cwd())
     elif source is not None:
         name = str(source)
-        path = Path(source)
-        data = _parse_yaml(path, _read_text(path) if content is None else content, lines)
-        _anchor_paths(data, Path(source).resolve().parent)
+        path = find_config(source) if content is None else Path(source)
+        try:
+            data = _parse_yaml(path, _read_text(path) if content is None else content, lines)
+        except ConfigError as error:
+            if _looks_like_text(path):
+                raise ConfigError(_not_a_configuration(path)) from None
+            raise error from None
+        if data and not data.keys() & Config.model_fields.keys() and _looks_like_text(path):
+            raise ConfigError(_not_a_configuration(path))
+        _anchor_paths(data, path.resolve().parent)
     for key, value in (overrides or {}).items():
         lines.pop(key, None)
         _assign(data, key, value)
@@ -60,7 +71,7 @@ def load_config(
         return Config.model_validate(data)
     except ValidationError as error:
         problems = list(itertools.islice(problems_in(error, lines), _MOST_PROBLEMS + 1))
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        count = count_of(len(problems), "problem")
         if len(problems) > _MOST_PROBLEMS:
             count, problems[-1] = f"more than {_MOST_PROBLEMS} problems", "..."
         raise ConfigError(f"{name}: {count}\n  " + "\n  ".join(problems)) from None
@@ -101,13 +112,26 @@ def _read_text(path: Path) -> str:
         with open(path, "rb") as file:
             raw = file.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror or error}") from None
+        hint = suggest_shipped(path) if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror or error}{hint}") from None
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path}: larger than a configuration can be ({MAX_CONFIG_BYTES} bytes)")
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
+def _looks_like_text(path: Path) -> bool:
+    """Says whether a path names what is there to be trained on, rather than a configuration."""
+    return path.is_file() and path.suffix.lower() not in (".yaml", ".yml", ".json")
+
+
+def _not_a_configuration(path: Path) -> str:
+    return (
+        f"{path}: not a configuration, which is YAML and begins like `corpus:`; to train on it as a text, write "
+        f"`charlm train --corpus {shlex.quote(str(path))}`"
+    )
 
 
 def _parse_yaml(path: Path, text: str, lines: dict[str, int]) -> dict[str, Any]:
@@ -149,7 +173,7 @@ def _mapping(
 
 
 def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
-    """Makes the relative paths of `corpus.path` absolute, below `folder`."""
+    """Makes the relative paths of the `corpus` section absolute, below `folder`."""
 
     def anchor(path: Any) -> Any:
         if not isinstance(path, str) or path in ("", "-") or path.startswith("corpus:"):
@@ -161,6 +185,8 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
         path = corpus["path"]
         paths = [anchor(p) for p in (path if isinstance(path, list) else [path])]
         corpus["path"] = paths[0] if len(paths) == 1 else paths
+    if isinstance(corpus, dict):
+        corpus |= {key: anchor(corpus[key]) for key in ("validation", "test") if key in corpus}
 
 
 def _assign(data: dict[str, Any], dotted: str, value: Any) -> None:

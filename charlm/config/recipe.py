@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from charlm.system.counts import count_of
+
 SIZES = (64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024, 1280, 1536, 2048)
 
 _CHARACTERS_PER_RECURRENT_WEIGHT = 8.0  # of the budget
@@ -74,7 +76,7 @@ def validation_share(share: float, characters: int, seconds: float) -> float:
     """Returns the share of a text to hold out, at most `share`, so that evaluations take little of the budget."""
     most = max(_VALIDATION_CHARACTERS_PER_SECOND * seconds, _MIN_VALIDATION_CHARACTERS)
     largest = most / max(characters, 1)
-    return share if largest >= share else float(f"{largest:.1g}")
+    return share if largest >= share else min(share, float(f"{largest:.1g}"))
 
 
 def window(text: TextProperties) -> dict[str, int]:
@@ -134,14 +136,15 @@ def choose(
     characters, rate = tried[hidden]
     epochs = characters / N
     reasons = [
-        f"text: {N:,} characters to train on, {text.symbols:,} symbols"
-        + ("" if text.line_length is None else f", {text.line_length:.0f} characters per line"),
-        f"speed: {rate:,.0f} characters per second; the budget buys {characters / 1e6:,.1f}M characters, "
-        f"{epochs:,.1f} epochs",
+        f"text: {count_of(N, 'character')} to train on"
+        + ("" if text.line_length is None else f" in lines of {text.line_length:.0f}")
+        + f", {count_of(text.symbols, 'symbol')}",
+        f"speed: {rate:,.0f} characters per second",
+        f"budget: {characters / 1e6:,.1f}M characters, {epochs:,.1f} epochs",
     ]
     if epochs > _MAX_EPOCHS and budget[0] == "seconds":
         seconds = max(1, round(budget[1] * _MAX_EPOCHS / epochs))
-        reasons.append(f"budget: cut to {seconds}s, because more than {_MAX_EPOCHS:.0f} epochs would not help")
+        reasons.append(f"budget: cut to {seconds}s, since more than {_MAX_EPOCHS:.0f} epochs would not help")
         settings["training.budget"] = f"{seconds}s"
         epochs, budget = _MAX_EPOCHS, ("seconds", float(seconds))
     if budget[0] == "seconds":
@@ -161,17 +164,18 @@ def choose(
     if "model.hidden_size" in given:
         why = "as set"
     elif hidden == sizes[-1]:
-        why = "the largest that the text supports"
+        why = "the most for this text"
     else:
-        why = "chosen to fit the budget"
+        why = "fits the budget"
     cell = str(settings.get("model.cell", "lstm")).upper()
     factored = f", output rank {rank}" if (rank := settings.get("model.output_rank")) else ""
-    mixed = f", mixed with {order}-grams" if (order := settings["model.ngram"]) else ""
+    mixed = [f"mixture: with {order}-grams"] if (order := settings["model.ngram"]) else []
     reasons += [
-        f"model: {cell}, hidden size {hidden} ({why}){factored}{mixed}",
+        f"model: {cell}, hidden size {hidden} ({why}){factored}",
+        *mixed,
         f"training: batch size {batch}, sequence length {length}, "
-        f"learning rate {settings['training.learning_rate']:g}, dropout {settings['model.dropout']:g}, "
-        f"recurrent dropout {settings['model.recurrent_dropout']:g}",
+        f"learning rate {settings['training.learning_rate']:g}",
+        f"dropout: {settings['model.dropout']:g}, recurrent {settings['model.recurrent_dropout']:g}",
     ]
     return Recipe({key: value for key, value in settings.items() if key not in given}, reasons)
 

@@ -9,10 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-from charlm.config.amounts import parse_amount
+from charlm.config.amounts import missing_unit, parse_amount
+from charlm.system.encodings import check_encoding
+
+
+def _refuse_number(value: Any) -> Any:
+    """Says what is missing where YAML reads an amount as a number."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise ValueError(missing_unit(f"{value:.15g}"))
+    return value
 
 
 def _budget(text: str) -> str:
@@ -31,6 +39,7 @@ class _Section(BaseModel):
 
 
 _Path = Annotated[str, Field(min_length=1)]
+_Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class CorpusConfig(_Section):
@@ -38,17 +47,37 @@ class CorpusConfig(_Section):
 
     path: _Path | list[_Path] = Field(
         min_length=1,
-        description="a text file, folder, glob, .gz, `-` for standard input, `corpus:NAME` for a known corpus, "
-        "or a list of these",
+        description="a text file, folder, glob, .gz, .bz2, .xz, .zst or .zip, `-` for standard input, "
+        "`corpus:NAME` for a known corpus, or a list of these",
     )
-    framing: Literal["stream", "lines"] = Field(
-        "stream", description="stream: one running text; lines: each line is a sentence of its own"
+    encoding: Annotated[str, AfterValidator(check_encoding)] = Field(
+        "utf-8",
+        description="the encoding of the text, such as gb18030; auto: UTF-8, or else what each file seems to be",
+    )
+    strict: bool = Field(
+        False, description="refuse what is not text in folders and archives, such as images, instead of skipping it"
+    )
+    field: Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="in JSON lines, CSV, TSV or Kaldi text, the column to read, by its name or its number from 1; "
+        "null: read the whole file",
+    )
+    framing: Literal["auto", "stream", "lines"] = Field(
+        "auto", description="stream: one running text; lines: each line is a sentence of its own; auto: found out"
+    )
+    split: Literal["spread", "tail"] = Field(
+        "spread",
+        description="where what is held out lies; spread: all over the text, as lines or pieces; tail: at its end",
     )
     level: Literal["character", "byte"] = Field(
         "character", description="whether a symbol is a character or a byte"
     )
-    validation: float = Field(0.1, ge=0, lt=1, description="share of the text held out to choose the best weights")
-    test: float = Field(0.0, ge=0, lt=1, description="share of the text, at its end, that training never reads")
+    validation: _Share | _Path = Field(
+        0.1, description="share of the text held out to choose the best weights, or a file of its own"
+    )
+    test: _Share | _Path = Field(
+        0.0, description="share of the text that training never looks at, or a file of its own"
+    )
     normalization: Literal["none", "nfc", "nfkc"] = Field(
         "none", description="Unicode normalisation of the corpus and of every text that is scored"
     )
@@ -93,7 +122,7 @@ class ModelConfig(_Section):
 class TrainingConfig(_Section):
     """How long to train, with which optimiser, and how often to evaluate."""
 
-    budget: Annotated[str, AfterValidator(_budget)] = Field(
+    budget: Annotated[str, BeforeValidator(_refuse_number), AfterValidator(_budget)] = Field(
         "3m", description="how long to train: 3m, 1h30m, 20 epochs, 5000 steps, 10M characters"
     )
     batch_size: int = Field(16, ge=1, le=65536, description="sequences per step (B)")
@@ -116,7 +145,7 @@ class TrainingConfig(_Section):
         0.05, ge=0, lt=1, description="share of the budget in which the learning rate rises from zero"
     )
     clip_norm: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null: no clipping")
-    evaluate_every: Annotated[str, AfterValidator(_interval)] = Field(
+    evaluate_every: Annotated[str, BeforeValidator(_refuse_number), AfterValidator(_interval)] = Field(
         "10%", description="when to validate, write a sample and save: 10% of the budget, 30s, 1 epoch, ..."
     )
     early_stopping: int | None = Field(

@@ -38,6 +38,15 @@ class Expert(Protocol):
         """How many kinds of context the expert tells apart."""
         ...
 
+    @property
+    def beginning(self) -> int:
+        """How many symbols after its beginning a text has kinds of context of its own; 0: it has none."""
+        ...
+
+    def context_names(self) -> list[str]:
+        """Returns what to call each kind of context, for people."""
+        ...
+
     def initial_state(self, batch_size: int) -> State:
         """Returns the state before the first symbol of B texts."""
 

@@ -8,6 +8,7 @@ powers are found on held-out text (`powers`); before that the network speaks alo
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -106,6 +107,16 @@ class Mixture:
         for expert, context in zip(self.experts[1:], contexts[1:], strict=True):
             kind = kind * expert.contexts + context
         return kind
+
+    @property
+    def beginning(self) -> int:
+        """How many symbols after its beginning a text has kinds of context of its own."""
+        return max(expert.beginning for expert in self.experts)
+
+    def kind_names(self) -> list[str]:
+        """Returns what to call each row of `powers`, for people."""
+        names = (expert.context_names() for expert in self.experts)
+        return [" ".join(filter(None, each)) for each in itertools.product(*names)]
 
     def target_log_probs(self, readings: Sequence[Reading], targets: Ids) -> NDArray[np.float64]:
         """Returns the log-probability (nats) of what came after each place.

@@ -24,9 +24,14 @@ class NetworkExpert:
 
     name: ClassVar[str] = "network"
     contexts = 1
+    beginning = 0
 
     def __init__(self, network: CharacterModel) -> None:
         self.network = network
+
+    def context_names(self) -> list[str]:
+        """Returns one empty name: the network tells no contexts apart."""
+        return [""]
 
     def initial_state(self, batch_size: int) -> NetworkState:
         """Returns the zero state."""

@@ -35,6 +35,7 @@ _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
 _Small = NDArray[np.int32]  # one for each symbol of a text; more than 2^31 are beyond what counting has memory for
 _PIECE_SYMBOLS = 1 << 18  # predicted together
+_BEGINNING_SYMBOLS = 16  # of a text, whose contexts are kinds of their own
 _SMALLEST = np.finfo(np.float32).tiny  # in place of a probability that float32 rounds to nothing
 
 
@@ -71,8 +72,11 @@ class _Table(NamedTuple):
 class NgramModel:
     """Counts n-grams of sequences that each begin after `first_id`, and predicts others the same way.
 
-    As an expert of a mixture its state says which n-grams end at the last symbol, and the kind of a context is the
-    length of its longest end that the training text has.
+    As an expert of a mixture its state says which n-grams end at the last symbol, and how many symbols there
+    are since the beginning, as far as that matters. The kind of a context is the length of its longest end that
+    the training text has. But how far n-grams can be trusted is another matter where a text has just begun: the
+    contexts of its first 16 symbols are kinds of their own, and so are those that are short because the text
+    is.
 
     Counting takes about 0.6 seconds for each million symbols, and 85 bytes for each symbol.
 
@@ -89,7 +93,7 @@ class NgramModel:
         V = vocabulary_size
         self.vocabulary_size = V
         self.first_id = first_id
-        self.contexts = order
+        self.order = order
         symbols, depth = _lay_out(sequences, first_id)
         self._tables: list[_Table] = []
         keys, n_contexts = np.arange(V), 1  # begin with the single symbols; their one context is the empty one
@@ -121,6 +125,21 @@ class NgramModel:
     ) -> NgramModel:
         """Counts n-grams of the order `model.ngram`."""
         return cls(sequences, vocabulary_size, first_id, config.ngram or ORDER)
+
+    @property
+    def contexts(self) -> int:
+        """How many kinds of context there are."""
+        return len(self.context_names())
+
+    @property
+    def beginning(self) -> int:
+        """How many symbols after its beginning a text has kinds of context of its own."""
+        return _BEGINNING_SYMBOLS
+
+    def context_names(self) -> list[str]:
+        """Returns what to call each kind of context: its known symbols, early in a text, or all since it began."""
+        known = [str(k) for k in range(self.order)]
+        return [*known, *(f"{k} early" for k in known), *(f"{k} in all" for k in known[: self.order - 1])]
 
     @property
     def context_length(self) -> int:
@@ -170,11 +189,13 @@ class NgramModel:
         return np.split(np.log(p[inside]), ends)[:-1], np.split(known[inside], ends)[:-1]
 
     def initial_state(self, batch_size: int) -> _Ints:
-        """Returns the state before the first symbol: no n-gram has ended, shape (B, K)."""
-        return np.full((batch_size, self.context_length), -1)
+        """Returns the state before the first symbol: no n-gram has ended, and no symbol has come, (B, K + 1)."""
+        state = np.full((batch_size, self.context_length + 1), -1)
+        state[:, -1] = 0
+        return state
 
     def repeat(self, state: _Ints, batch_size: int) -> _Ints:
-        """Returns the state of one text, (1, K), as that of B, (B, K)."""
+        """Returns the state of one text, (1, K + 1), as that of B, (B, K + 1)."""
         return state.repeat(batch_size, 0)
 
     def advance(self, ids: Ids, state: _Ints) -> tuple[_Ints, _Ints]:
@@ -182,32 +203,36 @@ class NgramModel:
 
         Args:
             ids: symbols, shape (T, B), T ≥ 1.
-            state: which n-grams end before the first of them, shape (B, K).
+            state: which n-grams end before the first of them, and how many symbols there are, shape (B, K + 1).
 
         Returns:
-            Which row of the table of k-grams the last k symbols are, shape (T, B, K); -1: never seen, or the text
-            is not as long yet. The state is the last of these, (B, K).
+            Which row of the table of k-grams the last k symbols are, -1 where it was never seen or the text is not
+            as long yet; and last how many symbols there are since the beginning, up to 17. Shape (T, B, K + 1);
+            the state is the last of these, (B, K + 1).
         """
         T, B = ids.shape
+        K = self.context_length
         symbols = ids.astype(np.int64)
-        result = np.full((T, B, self.context_length), -1)
-        for k in range(1, self.context_length + 1):
+        result = np.full((T, B, K + 1), -1)
+        for k in range(1, K + 1):
             if k == 1:
                 result[:, :, 0] = symbols
                 continue
             before = np.empty((T, B), np.int64)
             before[0], before[1:] = state[:, k - 2], result[:-1, :, k - 2]
             result[:, :, k - 1] = self._tables[k - 1].find(before, symbols, self.vocabulary_size)
+        result[:, :, K] = np.minimum(state[:, K] + np.arange(1, T + 1)[:, None], _BEGINNING_SYMBOLS + 1)
         return result, result[-1]
 
     def context(self, reading: _Ints) -> _Ints:
-        """Returns the length of the longest known context at each place: (N, K) → (N,)."""
-        known: _Ints = (reading >= 0).cumprod(1).sum(1)  # a context is known only where the shorter ones are
-        return known
+        """Returns the kind of context at each place: (N, K + 1) → (N,)."""
+        known, read = _known(reading[:, :-1]), reading[:, -1]
+        early = np.where((known == read) & (known < self.order - 1), 2 * self.order, self.order)
+        return known + np.where(read <= _BEGINNING_SYMBOLS, early, 0)
 
     def log_probs(self, reading: _Ints) -> NDArray[np.float32]:
-        """Returns the log-probability of every symbol after each place: (N, K) → (N, V)."""
-        p = self.distributions(reading)
+        """Returns the log-probability of every symbol after each place: (N, K + 1) → (N, V)."""
+        p = self.distributions(reading[:, :-1])
         np.maximum(p, _SMALLEST, out=p)
         np.log(p, out=p)
         return p
@@ -229,13 +254,13 @@ class NgramModel:
         those that were seen after the context.
 
         Args:
-            places: as `advance` gives them, shape (N, K).
+            places: which n-grams end there, as `advance` gives them, shape (N, K).
 
         Returns:
             Probabilities, shape (N, V).
         """
         V = self.vocabulary_size
-        known = self.context(places)
+        known = _known(places)
         weight = np.ones(len(places), np.float32)  # Π_{m>n} gamma_m
         parts = []
         for n in range(int(known.max(initial=0)) + 1, 1, -1):
@@ -301,6 +326,12 @@ class NgramModel:
             raise ValueError("the tables are not whole")
         model._tables = tables
         return model
+
+
+def _known(places: _Ints) -> _Ints:
+    """Returns the length of the longest known context at each place: (N, K) → (N,)."""
+    known: _Ints = (places >= 0).cumprod(1).sum(1)  # a context is known only where the shorter ones are
+    return known
 
 
 def _pieces(sequences: Sequence[Ids], length: int) -> Iterator[list[tuple[int, int]]]:

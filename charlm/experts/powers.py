@@ -28,7 +28,7 @@ PIECE_SYMBOLS = 256  # of a stream that are predicted together, after as many th
 PRIOR = 10.0  # strength of the pull towards equal trust; one or two symbols outweigh it
 
 _MOST_NUMBERS = 1 << 24  # probabilities of each expert in memory
-_MOST_STEPS = 20
+_MOST_STEPS = 40
 _LEAST_GAIN_NATS = 0.01  # in all, of thousands: a smaller gain is not worth another step
 _ROUNDING_NATS = 1e-3  # by so much may the same powers seem to differ
 _CACHED_ROWS = 1024  # places whose covariances are made together
@@ -36,45 +36,86 @@ _CACHED_ROWS = 1024  # places whose covariances are made together
 _Floats = NDArray[np.float64]
 
 
-def fit_powers(mixture: Mixture, vocabulary: Vocabulary, ids: Ids, *, most: int = MOST_PLACES) -> None:
+def fit_powers(
+    mixture: Mixture, vocabulary: Vocabulary, ids: Ids, parts: Sequence[int] = (0,), *, most: int = MOST_PLACES
+) -> None:
     """Sets the powers of a mixture to the likeliest on a held-out text; a network alone has none to set.
+
+    In stream framing, pieces from inside the text are looked at, and so that powers are known for what follows a
+    beginning, what follows the boundary, read from the zero state as `score` and `sample` begin.
 
     Args:
         mixture: its experts are as they are.
         vocabulary: the mixture's.
-        ids: the text, shape (N,), N ≥ 1; pieces from all over it are looked at.
+        ids: the text, shape (N,), N ≥ 1; places from all over it are looked at.
+        parts: where the parts of a stream begin, see `text.corpus.Split`.
         most: how many symbols are looked at, at most.
     """
     if len(mixture.experts) == 1:
         return
-    inputs, targets = _sample(vocabulary, ids, min(most, _MOST_NUMBERS // len(vocabulary)))
-    readings, _ = mixture.advance(inputs.T, mixture.initial_state(len(inputs)))
-    real = targets.T != IGNORE
-    chosen = [reading[real] for reading in readings]
-    contexts = [expert.context(reading) for expert, reading in zip(mixture.experts, chosen, strict=True)]
-    features = [expert.log_probs(reading) for expert, reading in zip(mixture.experts, chosen, strict=True)]
-    mixture.powers[:] = find_powers(features, mixture.kinds(contexts), targets.T[real], len(mixture.powers))
-
-
-def _sample(vocabulary: Vocabulary, ids: Ids, most: int) -> tuple[Ids, Ids]:
-    """Lays pieces from all over a text side by side, about `most` symbols: inputs and targets, each (B, T)."""
-    first_id, piece = vocabulary.boundary_id, PIECE_SYMBOLS
+    most = min(most, _MOST_NUMBERS // len(vocabulary))
     if vocabulary.framing == "lines":
-        bounds = line_bounds(ids, first_id).tolist()
-        lines = [ids[a : min(b, a + 2 * piece)] for a, b in pairwise(bounds)]
-        count = max(1, min(len(lines), most * len(lines) // sum(map(len, lines))))
-        return pad_lines([lines[i] for i in np.linspace(0, len(lines) - 1, count).astype(int)], first_id)
-    count = max(1, min(most, len(ids)) // piece)
-    starts = np.linspace(0, max(0, len(ids) - 2 * piece), count).astype(int)
-    inputs, targets = pad_lines([ids[a : a + 2 * piece] for a in starts], first_id)
-    inside = starts > 0
-    inputs[inside, 0] = ids[starts[inside] - 1]
-    targets[inside, :piece] = IGNORE
+        samples = [_sample_lines(vocabulary, ids, most)]
+    else:
+        beginnings = _sample_beginnings(vocabulary, ids, mixture.beginning, most // 2)
+        samples = [_sample_pieces(vocabulary, ids, parts, most)]
+        if beginnings:
+            samples.append(pad_lines(beginnings, vocabulary.boundary_id))
+    features: list[list[LogProbs]] = [[] for _ in mixture.experts]
+    kinds, y = [], []
+    for inputs, targets in samples:
+        readings, _ = mixture.advance(inputs.T, mixture.initial_state(len(inputs)))
+        real = targets.T != IGNORE
+        if vocabulary.unknown_id is not None:  # what `<unk>` stands for is another thing in each text
+            real &= vocabulary.unknown_id != targets.T
+        chosen = [reading[real] for reading in readings]
+        contexts = [expert.context(reading) for expert, reading in zip(mixture.experts, chosen, strict=True)]
+        for parts_of, expert, reading in zip(features, mixture.experts, chosen, strict=True):
+            parts_of.append(expert.log_probs(reading))
+        kinds.append(mixture.kinds(contexts))
+        y.append(targets.T[real])
+    if sum(map(len, y)):
+        joined = [np.concatenate(each) for each in features]
+        mixture.powers[:] = find_powers(joined, np.concatenate(kinds), np.concatenate(y), len(mixture.powers))
+
+
+def _sample_lines(vocabulary: Vocabulary, ids: Ids, most: int) -> tuple[Ids, Ids]:
+    """Lays lines from all over a text side by side, about `most` symbols: inputs and targets, each (B, T)."""
+    bounds = line_bounds(ids, vocabulary.boundary_id).tolist()
+    lines = [ids[a : min(b, a + 2 * PIECE_SYMBOLS)] for a, b in pairwise(bounds)]
+    count = max(1, min(len(lines), most * len(lines) // sum(map(len, lines))))
+    chosen = np.linspace(0, len(lines) - 1, count).astype(int)
+    return pad_lines([lines[i] for i in chosen], vocabulary.boundary_id)
+
+
+def _sample_pieces(vocabulary: Vocabulary, ids: Ids, parts: Sequence[int], most: int) -> tuple[Ids, Ids]:
+    """Lays pieces from all over a stream side by side, each behind symbols that only bring the state there."""
+    piece = PIECE_SYMBOLS
+    spans = []  # where a part begins, and a piece in it begins and ends; a short rest belongs to the last piece
+    for a, b in pairwise([*parts, len(ids)]):
+        cuts = [*range(a, max(b - piece // 2, a + 1), piece), b]
+        spans += [(a, begin, end) for begin, end in pairwise(cuts)]
+    chosen = np.linspace(0, len(spans) - 1, max(1, min(len(spans), most // piece))).astype(int)
+    spans = [spans[i] for i in np.unique(chosen)]
+    starts = np.array([max(a, begin - piece) for a, begin, _ in spans])
+    sequences = [ids[start:end] for start, (*_, end) in zip(starts, spans, strict=True)]
+    inputs, targets = pad_lines(sequences, vocabulary.boundary_id)
+    for row, (start, (a, begin, _)) in enumerate(zip(starts, spans, strict=True)):
+        if start > a:
+            inputs[row, 0] = ids[start - 1]
+        targets[row, : begin - start] = IGNORE
     return inputs, targets
 
 
+def _sample_beginnings(vocabulary: Vocabulary, ids: Ids, length: int, most: int) -> list[Ids]:
+    """Returns what follows the boundary, here and there in a stream, about `most` symbols in all."""
+    places = np.flatnonzero(ids[:-1] == vocabulary.boundary_id) + 1 if length else np.zeros(0, np.int64)
+    chosen = np.unique(np.linspace(0, len(places) - 1, min(len(places), most // max(length, 1))).astype(int))
+    return [ids[place : place + length] for place in places[chosen].tolist()]
+
+
 def find_powers(features: Sequence[LogProbs], kinds: Contexts, y: Ids, n_kinds: int) -> _Floats:
-    """Minimises the cross-entropy, the prior included, in each kind of context.
+    """Minimises the cross-entropy, the prior included, in each kind of context, by powers that are not negative.
 
     Args:
         features: f of each expert, up to a constant of each row, shape (N, V).
@@ -89,16 +130,29 @@ def find_powers(features: Sequence[LogProbs], kinds: Contexts, y: Ids, n_kinds: 
     derive = partial(derivatives, features=features, kinds=kinds, y=y)
     least, gradient, hessian = derive(powers)
     for _ in range(_MOST_STEPS):
-        step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0].astype(np.float64, copy=False)
+        # What is less likely the more an expert says so is chance, or a held-out text unlike any other: a power
+        # that would become negative stays at 0 (projected Newton steps, Bertsekas 1982).
+        step = _newton_step(gradient, hessian, fixed=(powers <= 0) & (gradient > 0))
         gain = (gradient * step).sum(1).max() / 2  # of one kind of context, at most
-        if gain <= _LEAST_GAIN_NATS:
-            return powers - step
-        nats, *found = derive(powers - step)
+        if gain < _LEAST_GAIN_NATS:
+            powers = np.maximum(powers - step, 0)
+            break
+        moved = np.maximum(powers - step, 0)
+        nats, *found = derive(moved)
         while (worse := nats > least + _ROUNDING_NATS).any():  # a step too far
             step[worse] /= 2
-            nats, *found = derive(powers - step)
-        powers, least, (gradient, hessian) = powers - step, nats, found
+            moved = np.maximum(powers - step, 0)
+            nats, *found = derive(moved)
+        powers, least, (gradient, hessian) = moved, nats, found
     return powers
+
+
+def _newton_step(gradient: _Floats, hessian: _Floats, fixed: NDArray[np.bool_]) -> _Floats:
+    """Solves Hessian · step = gradient, in which some powers do not move."""
+    free = ~fixed
+    inner = hessian * (free[:, :, None] & free[:, None, :]) + fixed[:, :, None] * np.eye(fixed.shape[1])
+    step: _Floats = np.linalg.solve(inner, (gradient * free)[:, :, None])[:, :, 0].astype(np.float64, copy=False)
+    return step
 
 
 def derivatives(

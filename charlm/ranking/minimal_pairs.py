@@ -11,19 +11,27 @@ This module reads the files; its callers supply the function that scores sentenc
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from charlm.errors import InputError
 from charlm.scoring.measures import Scorer, is_tie
+from charlm.system.untrusted import parse_json
+from charlm.text.columns import Field, looks_like_header, parse_json_line, read_cells, split_cells
 
 _Z_95_PERCENT = 1.959963984540054  # 95% of a normal distribution lies within this many standard deviations
 _BATCH_PAIRS = 512
 _BLIMP_GROUP_KEYS = ("linguistics_term", "UID", "field")  # the first that is present names the group
+# What the columns of a header are called, in lower case.
+_GOOD_NAMES = {"good", "sentence_good", "good_sentence", "grammatical", "correct", "acceptable", "right"}
+_BAD_NAMES = {"bad", "sentence_bad", "bad_sentence", "ungrammatical", "incorrect", "unacceptable", "wrong"}
+_GROUP_NAMES = ("group", "linguistics_term", "uid", "field", "phenomenon", "category", "type")
+_PLURALS = {"\t": "tabs", ",": "commas", ";": "semicolons"}
 
 
 class MinimalPair(NamedTuple):
@@ -201,64 +209,161 @@ def mcnemar(b: int, c: int) -> tuple[float, float]:
     return min(1.0, 2 * below / 2**n), min(1.0, (2 * below - term) / 2**n)
 
 
-def read_pairs(lines: Iterable[str], source: str, *, group_key: str | None = None) -> Iterator[MinimalPair]:
-    """Reads pairs from TSV, `good<TAB>bad[<TAB>group]`, or from BLiMP's JSON lines.
+def read_pairs(
+    lines: Iterable[str],
+    source: str,
+    *,
+    group_key: str | None = None,
+    header: bool | None = None,
+    good: Field | None = None,
+    bad: Field | None = None,
+) -> Iterator[MinimalPair]:
+    """Reads pairs from TSV or CSV, `good<TAB>bad[<TAB>group]`, or from JSON lines such as BLiMP's.
 
-    A file whose first line is a JSON object holds JSON lines. Blank lines are skipped, and so is a TSV header that
-    begins with good and bad (or sentence_good and sentence_bad).
+    A file whose first line is a JSON object holds JSON lines. A table is CSV if its name ends in `.csv`, its first
+    line has a quoted cell or a header without tabs; else TSV. Blank lines are skipped. A header names the columns,
+    which may then stand in any order beside others; names such as good, sentence_good, grammatical and correct are
+    known, and `good` and `bad` name others.
 
     Args:
         lines: without their newlines.
         source: the name of the file in messages.
-        group_key: the JSON key that names the group; None: linguistics_term, UID or field, whichever comes first.
+        group_key: the JSON key, or the column of the header, that names the group; None: linguistics_term, UID or
+            field, whichever comes first, or a column called group.
+        header: whether a table has a header; None: it is found out by the names that are known.
+        good: the key or the column of the good sentence; None: see above.
+        bad: the key or the column of the bad sentence.
 
     Raises:
         InputError: a line is not a pair, or has no such key; the message names it.
     """
-    is_json: bool | None = None  # not known before the first line
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{source}, line {number}"
-        if is_json is None:
-            is_json = _is_json_object(line)
-            cells = line.lower().split("\t")[:2]
-            if cells in (["good", "bad"], ["sentence_good", "sentence_bad"]):
-                continue
-        if group_key is not None and not is_json:
-            raise InputError(f"{where}: not JSON, so no key {group_key!r}; in TSV the group is the third column")
-        yield _from_json(line, where, group_key) if is_json else _from_tsv(line, where)
+    if (good is None) != (bad is None):
+        raise InputError("name the columns of both sentences, good and bad")
+    if 0 in (good, bad):
+        raise InputError("there is no column 0; columns count from 1")
+    lines = iter(lines)
+    blank: list[str] = []  # kept, so that lines are numbered as in the file
+    for first in lines:
+        if first.strip():
+            break
+        blank.append(first)
+    else:
+        return
+    if _is_json_object(first):
+        keys = ("sentence_good", "sentence_bad") if good is None or bad is None else (str(good), str(bad))
+        for place, line in enumerate(chain([first], lines), len(blank) + 1):
+            if line.strip():
+                yield _from_json(line, f"{source}, line {place}", group_key, keys)
+        return
+    yield from _from_table(chain(blank, [first], lines), first, source, group_key, header, (good, bad))
 
 
 def _is_json_object(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
+    if not line.lstrip("\ufeff").startswith("{"):
         return False
-
-
-def _from_tsv(line: str, where: str) -> MinimalPair:
-    cells = line.split("\t")
-    if len(cells) not in (2, 3):
-        raise InputError(
-            f"{where}: {len(cells) - 1} tabs; a line is good<TAB>bad or good<TAB>bad<TAB>group, "
-            "or a JSON object with sentence_good and sentence_bad"
-        )
-    return MinimalPair(cells[0], cells[1], cells[2] or None if len(cells) == 3 else None)
-
-
-def _from_json(line: str, where: str, group_key: str | None) -> MinimalPair:
     try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where}: not JSON: {error}") from None
+        return isinstance(parse_json(line.lstrip("\ufeff")), dict)
+    except ValueError:
+        return line.startswith('{"') and "\t" not in line  # a damaged one: its fault is named
+
+
+def _from_json(line: str, where: str, group_key: str | None, keys: tuple[str, str]) -> MinimalPair:
+    row = parse_json_line(line.lstrip("\ufeff"), where)
     if not isinstance(row, dict):
         raise InputError(f"{where}: not a JSON object")
-    for key in ("sentence_good", "sentence_bad"):
+    for key in keys:
         if not isinstance(row.get(key), str):
             raise InputError(f"{where}: {key} is {'not a string' if key in row else 'missing'}")
     if group_key is not None and group_key not in row:
         raise InputError(f"{where}: no key {group_key!r}; there are {', '.join(map(repr, row))}")
-    keys = _BLIMP_GROUP_KEYS if group_key is None else (group_key,)
-    group = next((str(row[key]) for key in keys if key in row), None)
-    return MinimalPair(row["sentence_good"], row["sentence_bad"], group)
+    group_keys = _BLIMP_GROUP_KEYS if group_key is None else (group_key,)
+    group = next((str(row[key]) for key in group_keys if key in row), None)
+    return MinimalPair(row[keys[0]], row[keys[1]], group)
+
+
+def _from_table(
+    lines: Iterable[str],
+    first: str,
+    source: str,
+    group_key: str | None,
+    header: bool | None,
+    columns: tuple[Field | None, Field | None],
+) -> Iterator[MinimalPair]:
+    where = f"{source}, line {{}}"
+    delimiter = _find_delimiter(first, source, columns)
+    names: list[str] | None = None  # of the columns
+    places: tuple[int, int, int | None] = (0, 1, 2)
+    for number, cells in read_cells(lines, delimiter, source):
+        if names is None:
+            names = [cell.strip() for cell in cells]
+            found = None if header is False else _find_columns(names, columns, group_key)
+            if found is None and (header or any(isinstance(column, str) for column in columns)):
+                shown = ", ".join(repr(name[:40]) for name in names)
+                raise InputError(f"{where.format(number)}: no columns of good and bad sentences; there are {shown}")
+            if found is not None:
+                places = found
+                continue
+            names = []
+            if columns != (None, None):
+                places = (int(columns[0] or 0) - 1, int(columns[1] or 0) - 1, None)
+        if group_key is not None and not names:
+            raise InputError(
+                f"{where.format(number)}: not JSON, so no key {group_key!r}; in a table without a header "
+                "the group is the third column"
+            )
+        if not names and columns == (None, None) and len(cells) not in (2, 3):
+            raise InputError(
+                f"{where.format(number)}: {len(cells) - 1} {_PLURALS[delimiter]}; a line is good<TAB>bad or "
+                "good<TAB>bad<TAB>group, or a JSON object with sentence_good and sentence_bad; CSV has a header, "
+                "good,bad, or a name that ends in .csv"
+            )
+        if names and len(cells) > len(names):
+            raise InputError(f"{where.format(number)}: {len(cells)} cells, {len(names)} in the header")
+        if max(places[:2]) >= len(cells):
+            raise InputError(
+                f"{where.format(number)}: {len(cells)} cells, but column {max(places[:2]) + 1} is wanted"
+            )
+        group = cells[places[2]] if places[2] is not None and places[2] < len(cells) else None
+        yield MinimalPair(cells[places[0]], cells[places[1]], group or None)
+
+
+def _find_delimiter(first: str, source: str, columns: tuple[Field | None, Field | None]) -> str:
+    """Returns the delimiter of a table: a tab, unless there is good reason to take it for CSV."""
+    if "\t" in first:
+        return "\t"
+    for delimiter in ",;":
+        cells = split_cells(first, delimiter)
+        names = [cell.strip().lower() for cell in cells]
+        is_header = bool(_GOOD_NAMES.intersection(names) and _BAD_NAMES.intersection(names))
+        named = {".csv"} & set(PurePath(source.lower()).suffixes)
+        if len(cells) > 1 and (is_header or named or columns != (None, None) or first.startswith('"')):
+            return delimiter
+    return "\t"
+
+
+def _find_columns(
+    names: Sequence[str], columns: tuple[Field | None, Field | None], group_key: str | None
+) -> tuple[int, int, int | None] | None:
+    """Returns the places of good, bad and group in a header; None: it is no header."""
+    lower = [name.lower() for name in names]
+    places = []
+    for column, known in zip(columns, (_GOOD_NAMES, _BAD_NAMES), strict=True):
+        if isinstance(column, int):
+            found = [column - 1] if column <= len(names) and looks_like_header(names) else []
+        elif column is None:
+            found = [place for place, name in enumerate(lower) if name in known]
+        else:
+            found = [place for place, name in enumerate(names) if name == column]
+        if len(found) != 1:
+            return None
+        places += found
+    if group_key is None:
+        group = next((lower.index(name) for name in _GROUP_NAMES if name in lower), None)
+        if group is None and len(names) == 3 and places == [0, 1]:
+            group = 2
+    elif group_key in names:
+        group = names.index(group_key)
+    else:
+        shown = ", ".join(repr(name[:40]) for name in names)
+        raise InputError(f"no column {group_key!r}; there are {shown}")
+    return places[0], places[1], group

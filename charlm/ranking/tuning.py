@@ -102,9 +102,10 @@ def _check(groups: Sequence[Sequence[Hypothesis]], references: Sequence[Sequence
         raise InputError(f"references must have the same number of lines: {', '.join(map(str, lengths)) or 'none'}")
     for group in groups:
         name = group[0].id
-        if not (name.isdecimal() and int(name) < lengths[0]):
+        if not (name.isdecimal() and len(name) < 19 and int(name) < lengths[0]):
             raise InputError(
-                f"id {name} has no reference: ids are line numbers of the references, from 0 to {lengths[0] - 1}"
+                f"id {name[:100]} has no reference: ids are line numbers of the references, from 0 to "
+                f"{lengths[0] - 1}"
             )
 
 

@@ -75,12 +75,12 @@ def evaluate_dynamic(
     """
     first = vocabulary.boundary_id
     rms = gradient_rms(mixture, itertools.islice(training, _STATISTICS_WINDOWS))
-    known = cut_sequences(vocabulary, validation.ids)
+    known = cut_sequences(vocabulary, validation.ids, validation.parts)
     sizes = np.cumsum([len(sequence) for sequence in known])
     enough = int(np.searchsorted(sizes, tuning_symbols)) + 1
     known = [sequence[:tuning_symbols] for sequence in known[:enough] if len(sequence)]
     rates = tune(mixture, rms, known, first, learning_rate=learning_rate, decay=decay)
-    log_probs = dynamic_log_probs(mixture, rms, cut_sequences(vocabulary, split.ids), first, rates)
+    log_probs = dynamic_log_probs(mixture, rms, cut_sequences(vocabulary, split.ids, split.parts), first, rates)
     return -sum(float(p.sum()) for p in log_probs) / split.characters, rates
 
 
@@ -96,7 +96,7 @@ def gradient_rms(mixture: Mixture, windows: Iterable[Window]) -> list[Tensor]:
     state: MixtureState = []
     for window in windows:
         count += 1
-        if not window.carry:
+        if not window.carry.all():  # a row that starts anew lets all of them do so: these are statistics
             state = alone.initial_state(len(window.inputs))
         losses, state = _losses(alone, window.inputs.T, window.targets.T, state)
         mean = losses.sum() / int((window.targets != IGNORE).sum())

@@ -51,7 +51,7 @@ def evaluate(mixture: Mixture, vocabulary: Vocabulary, split: Split) -> Evaluati
     """Evaluates a model on a text that its own vocabulary encoded; memory does not grow with the text."""
     total = known = 0.0
     n_unknown = 0
-    for start, log_probs in text_log_probs(mixture, vocabulary, split.ids):
+    for start, log_probs in text_log_probs(mixture, vocabulary, split.ids, split.parts):
         unknown = split.ids[start : start + len(log_probs)] == vocabulary.unknown_id
         total -= float(log_probs.sum())
         known -= float(log_probs[~unknown].sum())
@@ -75,6 +75,8 @@ def _exp(nats: float) -> float:
 
 def evaluate_baseline(vocabulary: Vocabulary, train: Split, split: Split) -> float:
     """Returns the nats per character of an n-gram model of the training text, on the symbols `evaluate` scores."""
-    baseline = NgramModel(cut_sequences(vocabulary, train.ids), len(vocabulary), vocabulary.boundary_id)
-    log_probs = baseline.sequence_log_probs(cut_sequences(vocabulary, split.ids))
+    baseline = NgramModel(
+        cut_sequences(vocabulary, train.ids, train.parts), len(vocabulary), vocabulary.boundary_id
+    )
+    log_probs = baseline.sequence_log_probs(cut_sequences(vocabulary, split.ids, split.parts))
     return -float(np.concatenate(log_probs).sum()) / split.characters

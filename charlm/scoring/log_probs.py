@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +95,7 @@ def text_log_probs(
     mixture: Mixture,
     vocabulary: Vocabulary,
     ids: Ids,
+    parts: Sequence[int] = (0,),
     *,
     lines: int = _LINES,
     min_row: int = _MIN_ROW_SYMBOLS,
@@ -104,23 +105,24 @@ def text_log_probs(
 ) -> Iterator[tuple[int, LogProbs]]:
     """Yields the log-probability (nats) of every symbol of a text: a place, and those of the symbols from there on.
 
-    Lines framing: each line from the zero state. Stream framing: the state carried through the whole text; a long
-    text is read in up to 64 rows side by side, each after the 256 symbols before it, which differs from a single
-    pass by less than 0.001 nats a character.
+    Lines framing: each line from the zero state, and so each part of a stream that has several. Else the state is
+    carried through the whole text; a long text is read in up to 64 rows side by side, each after the 256 symbols
+    before it, which differs from a single pass by less than 0.001 nats a character.
 
     Args:
         mixture: the model.
         vocabulary: the model's.
         ids: the text, shape (N,).
-        lines: in lines framing, so many lines are scored together.
+        parts: where the parts of a stream begin, see `Split`.
+        lines: so many lines or parts are scored together.
         min_row: in stream framing, a row has at least so many symbols of the text.
         max_rows: in stream framing, so many rows at most are read side by side.
         warm_up: in stream framing, each row but the first reads so many symbols before its own.
         window: in stream framing, so many symbols of each row are read together.
     """
     first_id = vocabulary.boundary_id
-    if vocabulary.framing == "lines":
-        bounds = line_bounds(ids, first_id)
+    if vocabulary.framing == "lines" or len(parts) > 1:
+        bounds = _bounds(vocabulary, ids, parts)
         for i in range(0, len(bounds) - 1, lines):
             ends = bounds[i : i + lines + 1].tolist()
             sequences = [ids[a:b] for a, b in pairwise(ends)]
@@ -133,22 +135,26 @@ def text_log_probs(
     state = mixture.initial_state(rows)
     for step in range(0, int((cuts[1:] - begins).max()), window):
         starts = begins + step  # (rows,)
-        parts = [ids[a : min(a + window, b)] for a, b in zip(starts, cuts[1:], strict=True)]
-        inputs, targets = pad_lines(parts, first_id)
+        pieces = [ids[a : min(a + window, b)] for a, b in zip(starts, cuts[1:], strict=True)]
+        inputs, targets = pad_lines(pieces, first_id)
         if step:
             inputs[:, 0] = ids[starts - 1]
         log_probs, state = window_log_probs(mixture, inputs, targets, state)
-        for row, part in enumerate(parts):
+        for row, piece in enumerate(pieces):
             known = max(0, int(cuts[row] - starts[row]))  # the row before has these
-            yield int(starts[row]) + known, log_probs[row, known : len(part)]
+            yield int(starts[row]) + known, log_probs[row, known : len(piece)]
 
 
-def cut_sequences(vocabulary: Vocabulary, ids: Ids) -> list[Ids]:
-    """Cuts a text where the state starts from zero: into its lines in lines framing, else not at all."""
-    if vocabulary.framing == "stream":
-        return [ids]
-    bounds = line_bounds(ids, vocabulary.boundary_id).tolist()
-    return [ids[a:b] for a, b in pairwise(bounds)]
+def cut_sequences(vocabulary: Vocabulary, ids: Ids, parts: Sequence[int] = (0,)) -> list[Ids]:
+    """Cuts a text where the state starts from zero: into its lines in lines framing, else into its parts."""
+    return [ids[a:b] for a, b in pairwise(_bounds(vocabulary, ids, parts).tolist())]
+
+
+def _bounds(vocabulary: Vocabulary, ids: Ids, parts: Sequence[int]) -> NDArray[np.integer[Any]]:
+    """Returns where each sequence begins, and where the last one ends."""
+    if vocabulary.framing == "lines":
+        return line_bounds(ids, vocabulary.boundary_id)
+    return np.array([*parts, len(ids)])
 
 
 def read_context(

@@ -20,6 +20,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,24 @@ class RunFolder:
     def holds_run(self) -> bool:
         """Whether a training was ever started here."""
         return any(map(os.path.exists, (self.config, self.model, self.last)))
+
+    def check_writable(self) -> None:
+        """Checks, by a folder that is made and removed again, that the run can be written here.
+
+        Raises:
+            InputError: it cannot.
+        """
+        nearest = self.path.absolute()
+        try:
+            while not os.path.lexists(nearest):
+                nearest = nearest.parent
+            os.rmdir(tempfile.mkdtemp(prefix=".charlm-", dir=nearest))
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot make the run folder: {error.strerror}") from None
+
+    def free_bytes(self) -> int:
+        """Returns how much room the disk of the folder has."""
+        return shutil.disk_usage(self.path).free
 
     def make(self) -> None:
         """Makes the folder, if it is not there yet.

@@ -14,7 +14,7 @@ from charlm.experts.mixture import Mixture
 from charlm.model.network import CharacterModel, plan_layers
 from charlm.store.run_folder import RunFolder
 from charlm.text.corpus import Corpus, load_corpus
-from charlm.text.reading import STDIN
+from charlm.text.reading import STDIN, refuse_special_files
 from charlm.text.vocabulary import Vocabulary
 
 
@@ -40,10 +40,12 @@ class TrainedModel:
         Raises:
             CorpusError: it is gone, or it has changed since.
         """
-        path = self.config.corpus.path
-        if STDIN in ([path] if isinstance(path, str) else path):
+        settings = self.config.corpus
+        path = settings.path
+        if STDIN in [*([path] if isinstance(path, str) else path), settings.validation, settings.test]:
             raise CorpusError(f"{self.folder}: trained on standard input, which cannot be read again")
         try:
+            refuse_special_files([path] if isinstance(path, str) else path)
             corpus = load_corpus(self.config.corpus, known=self.vocabulary.characters)
         except CorpusError as error:
             raise CorpusError(

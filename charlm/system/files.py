@@ -1,4 +1,4 @@
-"""Where charlm keeps its files, and how a file is replaced as a whole."""
+"""Where charlm keeps its files, where those that it ships lie, and how a file is replaced as a whole."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ def cache_folder() -> Path:
     if shared := os.environ.get("XDG_CACHE_HOME"):
         return Path(shared).expanduser() / "charlm"
     return Path.home() / ".cache" / "charlm"
+
+
+def shipped_folder(name: str) -> Path:
+    """Returns a folder of files that come with charlm, `data` or `configs`.
+
+    An installed package contains it; in a checkout it lies beside the package.
+    """
+    package = Path(__file__).resolve().parent.parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
 
 
 @contextmanager

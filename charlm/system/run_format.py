@@ -6,7 +6,7 @@ from pathlib import Path
 
 from charlm.errors import RunError
 
-RUN_FORMAT = 2
+RUN_FORMAT = 3
 
 
 class FormatError(RunError):

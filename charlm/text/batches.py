@@ -6,7 +6,9 @@ nothing but the seed and the epoch's number, so a cursor of two integers is enou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -25,12 +27,13 @@ class Window(NamedTuple):
     Attributes:
         inputs: ids, shape (B, T).
         targets: the ids that follow, shape (B, T); `IGNORE` where a row is shorter.
-        carry: whether the hidden state goes on from the window before; else it starts from zero.
+        carry: for each row, whether the hidden state goes on from the window before, shape (B,); else it starts
+            from zero.
     """
 
     inputs: Ids
     targets: Ids
-    carry: bool
+    carry: NDArray[np.bool_]
 
 
 class Batches(Protocol):
@@ -50,17 +53,31 @@ class StreamBatches:
     The text is read as a circle, entered at a random place each epoch so that windows are cut elsewhere each
     time, and laid out in B rows; where N is not a multiple of B the last rows are a character shorter.
 
+    A text that lacks pieces, which are held out, is no whole: where one of its parts begins, a row starts from the
+    zero state behind `first_id`, in a window of its own, and windows before it may be shorter.
+
     Args:
         ids: the training text, shape (N,).
         batch_size: B.
         sequence_length: T; the last window of an epoch may be shorter.
         seed: of the random places.
+        parts: where the parts of the text begin, ascending from 0; one part is a whole text.
+        first_id: the symbol read before the first of a part.
 
     Raises:
         CorpusError: fewer than two characters for each stream.
     """
 
-    def __init__(self, ids: Ids, batch_size: int, sequence_length: int, seed: int) -> None:
+    def __init__(
+        self,
+        ids: Ids,
+        batch_size: int,
+        sequence_length: int,
+        seed: int,
+        *,
+        parts: Sequence[int] = (0,),
+        first_id: int = 0,
+    ) -> None:
         if len(ids) < 2 * batch_size:
             advice = f"lower training.batch_size to at most {len(ids) // 2} or " if len(ids) > 1 else ""
             raise CorpusError(
@@ -71,25 +88,74 @@ class StreamBatches:
         self._batch_size = batch_size
         self._sequence_length = sequence_length
         self._seed = seed
-        self._row_length = -(-len(ids) // batch_size)  # S = ceil(N / B)
-        self.windows_per_epoch = -(-self._row_length // sequence_length)
+        self._parts = np.asarray(parts, np.int64) if len(parts) > 1 else np.zeros(0, np.int64)
+        self._first_id = first_id
+        self.windows_per_epoch = max(row.windows for row in self._rows(0))
+
+    def _rows(self, number: int) -> list[_Row]:
+        """Lays the text out in B rows; as even as can be, the first ones a character longer."""
+        N, B = len(self._ids), self._batch_size
+        entry = int(np.random.default_rng((self._seed, number)).integers(N))
+        S = -(-N // B)
+        full = B - (B * S - N)  # so many rows have S characters, those below them S - 1
+        begin, rows = entry, []
+        for row in range(B):
+            end = begin + (S if row < full else S - 1)
+            around = np.concatenate([self._parts + turn * N for turn in range(3)])  # the circle, unrolled
+            cuts = around[(begin <= around) & (around < end)].tolist()
+            rows.append(_Row.of(begin, end, cuts, self._sequence_length))
+            begin = end
+        return rows
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Window]:
-        """Yields ceil(S / T) windows, the state carried from each to the next."""
-        N, B, S, T = len(self._ids), self._batch_size, self._row_length, self._sequence_length
-        entry = int(np.random.default_rng((self._seed, number)).integers(N))
-        full = B - (B * S - N)  # so many rows have S characters, those below them S - 1
-        row = np.arange(B)
-        starts = entry + row * S - np.maximum(row - full, 0)  # (B,)
-        for start in range(first * T, S, T):
-            stop = min(start + T, S)
-            places = starts[:, None] + np.arange(start - 1, stop)  # (B, T + 1), from the character before
-            places %= N
-            symbols = self._ids[places].astype(np.int32)
+        """Yields the windows of all rows side by side, the state carried from each to the next."""
+        N, T = len(self._ids), self._sequence_length
+        rows = self._rows(number)
+        for window in range(first, max(row.windows for row in rows)):
+            begins, ends, fresh = map(
+                np.array, zip(*(row.span(window, T) for row in rows), strict=True)
+            )  # (B,) each
+            places = begins[:, None] + np.arange(-1, int((ends - begins).max()))  # from the character before
+            symbols = self._ids[places % N].astype(np.int32)  # (B, T + 1)
             inputs, targets = symbols[:, :-1], symbols[:, 1:].copy()
-            if stop == S:
-                targets[full:, -1] = IGNORE
-            yield Window(inputs, targets, carry=start > 0)
+            inputs[fresh, 0] = self._first_id
+            targets[places[:, 1:] >= ends[:, None]] = IGNORE
+            yield Window(inputs, targets, ~fresh if window else np.zeros(len(rows), np.bool_))
+
+
+class _Row(NamedTuple):
+    """A row of a stream, for one epoch: its parts, and how many windows each of them has.
+
+    Attributes:
+        bounds: where its parts begin, and where the last one ends, on the unrolled circle.
+        counts: how many windows there are before each part, and in all.
+        inside: whether the row begins inside a part of the text.
+    """
+
+    bounds: list[int]
+    counts: list[int]
+    inside: bool
+
+    @classmethod
+    def of(cls, begin: int, end: int, cuts: list[int], length: int) -> _Row:
+        bounds = [*([] if cuts[:1] == [begin] else [begin]), *cuts, end]
+        counts = [0]
+        for a, b in pairwise(bounds):
+            counts.append(counts[-1] - (a - b) // length)
+        return cls(bounds, counts, cuts[:1] != [begin])
+
+    @property
+    def windows(self) -> int:
+        return self.counts[-1]
+
+    def span(self, window: int, length: int) -> tuple[int, int, bool]:
+        """Returns where a window of the row begins and ends, and whether a part of the text begins there."""
+        if window >= self.windows:
+            return self.bounds[-1], self.bounds[-1], False
+        part = bisect_right(self.counts, window) - 1
+        begin = self.bounds[part] + (window - self.counts[part]) * length
+        fresh = begin == self.bounds[part] and (part > 0 or not self.inside)
+        return begin, min(begin + length, self.bounds[part + 1]), fresh
 
 
 class LineBatches:
@@ -161,7 +227,7 @@ class LineBatches:
         if start:
             going_on = begins < ends
             inputs[going_on, 0] = self._ids[begins[going_on] - 1]
-        return Window(inputs, targets, carry=start > 0)
+        return Window(inputs, targets, np.full(len(lines), start > 0))
 
 
 class _Plan(NamedTuple):

@@ -28,7 +28,7 @@ from charlm.system.files import cache_folder, replace_file
 from charlm.text.vocabulary import Ids
 
 _ABANDONED_SECONDS = 86400.0  # after which a file that no process has finished is removed
-_MAGIC = b"charlm 2"
+_MAGIC = b"charlm 3"
 _HEADER = struct.Struct("<8sQQI4x")  # magic, bytes of the ids, bytes of the JSON, CRC-32 of both
 _READ_BYTES = 1 << 20
 

@@ -12,15 +12,23 @@ import itertools
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
+from itertools import pairwise
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
 from charlm.errors import CorpusError
+from charlm.system.encodings import AUTO, UTF_8
 from charlm.text.cache import Cache, Encoded, IdsWriter
+from charlm.text.columns import Columns, Field
+from charlm.text.decoding import OPTION, Note
+from charlm.text.framing import find_framing
 from charlm.text.reading import STDIN, content_key, find_files, read_pieces
+from charlm.text.splitting import Runs, split_sizes, spread_lines, spread_pieces, tail_runs
 from charlm.text.vocabulary import Ids, Vocabulary, normalize_pieces, to_bytes
 
 if TYPE_CHECKING:
@@ -32,22 +40,34 @@ _DEFAULT_CACHE = Cache()
 
 @dataclass(frozen=True)
 class Split:
-    """A contiguous part of a corpus.
+    """A part of a corpus, or several parts that do not follow each other.
 
     Attributes:
         ids: symbols, shape (N,); in lines framing every line ends with the boundary.
         characters: the number of characters, including newlines; it differs from N at byte level only.
         bytes: the size of the text in UTF-8.
+        parts: where each part of a stream begins in `ids`: what stands before it there did not do so in the text.
     """
 
     ids: Ids
     characters: int
     bytes: int
+    parts: tuple[int, ...] = (0,)
 
     @classmethod
     def of(cls, text: str, vocabulary: Vocabulary) -> Split:
         """Encodes a normalised text."""
         return cls(vocabulary.encode(text), len(text), len(to_bytes(text)))
+
+    def sequences(self) -> list[Ids]:
+        """Returns the parts of a stream."""
+        return [self.ids[a:b] for a, b in pairwise([*self.parts, len(self.ids)])]
+
+    def last(self, symbols: int) -> Split:
+        """Returns the end of the split, of so many symbols; characters and bytes are not counted anew."""
+        first = max(0, len(self.ids) - symbols)
+        parts = tuple(part - first for part in self.parts if part > first)
+        return replace(self, ids=self.ids[first:], parts=(0, *parts))
 
     def count(self, symbol_id: int | None, *, piece_size: int = _PIECE_SIZE) -> int:
         """Counts a symbol, looking at `piece_size` symbols at a time."""
@@ -64,6 +84,7 @@ class Corpus:
         train: the text to learn from.
         validation: the text that the best weights are chosen by.
         test: the text that training never looks at.
+        held_out: in few words, what the validation split is made of.
         key: a checksum of vocabulary, training and validation text, by which a resumed run knows its corpus.
         notes: what the user should know, for example how many lines were left out.
     """
@@ -72,8 +93,9 @@ class Corpus:
     train: Split
     validation: Split
     test: Split
+    held_out: str
     key: str
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = dataclass_field(default_factory=list)
 
 
 def load_corpus(
@@ -82,6 +104,7 @@ def load_corpus(
     *,
     cache: Cache = _DEFAULT_CACHE,
     piece_size: int = _PIECE_SIZE,
+    choose_validation: Callable[[int], float] | None = None,
 ) -> Corpus:
     """Reads, normalises, splits and encodes a corpus, in memory that does not grow with it.
 
@@ -93,45 +116,121 @@ def load_corpus(
         known: characters that the vocabulary has in any case; see `Vocabulary.build`.
         cache: where large encoded corpora are kept.
         piece_size: the number of bytes read, and of characters encoded, at a time.
+        choose_validation: chooses the share of the validation split, instead of `config.validation`, by the number
+            of characters of the text, once that is known: the text is read once, and encoded once.
 
     Raises:
         CorpusError: there is nothing to read, it is not text, or it is too small for the split.
     """
     paths = [config.path] if isinstance(config.path, str) else config.path
-    key = _cache_key(paths, config, known, cache)
-    if key and (kept := cache.load(key)):
-        return _corpus(kept)
+    reading: dict[str, Any] = {"level": config.level, "encoding": config.encoding, "strict": config.strict}
+    found_notes: list[str] = []  # of the files, whatever is in them
+    files = find_files(paths, **reading, note=found_notes.append)
+    held_out_files: list[str | Path] = []
+    for key_name, name in _held_out_files(config):
+        if name is not None:
+            with _naming(key_name):
+                held_out_files += find_files([name], **reading)
+    key = _cache_key([*files, *held_out_files], config, known, cache)
+    if key and not choose_validation and (kept := cache.load(key)):
+        return _corpus(kept, found_notes)
     notes: list[str] = []
-    read = read_pieces(paths, level=config.level, read_bytes=piece_size)
-    pieces = normalize_pieces(read, config.normalization, config.lowercase)
-    if config.framing == "lines":
-        pieces = _filter_lines(pieces, config.max_line_length, notes)
     try:
-        with _open_scratch(cache, keep=key is not None) as file:
-            text = _StoredText(file, pieces, "lines" if config.framing == "lines" else "characters", piece_size)
-            sizes = _split_sizes(text.size, config.validation, config.test, text.unit)
-            train = (part for split, part in text.parts(sizes) if split == 0)
-            settings = config.model_dump(include={"framing", "level", "normalization", "lowercase", "min_count"})
-            vocabulary = Vocabulary.build(train, known=known, **settings)
-            if key and key != _cache_key(paths, config, known, cache):
+        with ExitStack() as opened:
+
+            def store(names: Sequence[str], found: list[str | Path], framing: str, notes: list[str]) -> _StoredText:
+                if framing == "auto" and config.field is not None:
+                    framing = "lines"
+                    notes.append("framing: lines (each record is a text of its own)")
+                columns = Columns(config.field, framing == "lines", notes)
+                read = read_pieces(
+                    names, files=found, **reading, note=notes.append, read_bytes=piece_size, columns=columns
+                )
+                pieces = normalize_pieces(read, config.normalization, config.lowercase)
+                if framing == "auto":
+                    framing, pieces = find_framing(pieces, notes)
+                if framing == "lines":
+                    pieces = _filter_lines(pieces, config.max_line_length, notes)
+                file = opened.enter_context(_open_scratch(cache, keep=key is not None))
+                return _StoredText(file, pieces, framing, piece_size)
+
+            text = store(paths, files, config.framing, notes)
+            if choose_validation:
+                config = config.model_copy(update={"validation": choose_validation(text.characters)})
+                key = _cache_key([*files, *held_out_files], config, known, cache)
+                if key and (kept := cache.load(key)):
+                    return _corpus(kept, found_notes)
+            others = {}
+            for number, (key_name, name) in enumerate(_held_out_files(config), 1):
+                if name is not None:
+                    with _naming(key_name):
+                        others[number] = store([name], find_files([name], **reading), text.framing, [])
+            shares = [0.0 if isinstance(share, str) else share for share in (config.validation, config.test)]
+            runs = _plan(text, config.split, *shares)
+            settings = config.model_dump(include={"level", "normalization", "lowercase", "min_count"})
+            train = (part for split, part, _ in text.parts(runs) if split == 0)
+            vocabulary = Vocabulary.build(train, known=known, framing=text.framing, **settings)
+            if key and key != _cache_key([*files, *held_out_files], config, known, cache):
                 key = None  # somebody wrote into the files meanwhile
-            return _corpus(_encode(text, sizes, vocabulary, cache, key, notes))
+            held_out = describe_held_out(config, text.framing)
+            return _corpus(_encode(text, runs, others, vocabulary, cache, key, notes, held_out), found_notes)
     except OSError as error:
         raise _no_room(error) from None
+
+
+def _plan(text: _StoredText, split: str, validation: float, test: float) -> Runs:
+    unit = "lines" if text.framing == "lines" else "characters"
+    sizes = split_sizes(text.size, validation, test, unit)
+    if split == "tail":
+        return tail_runs(sizes)
+    return spread_lines(sizes) if unit == "lines" else spread_pieces(sizes, text.next_breaks)
+
+
+def _held_out_files(config: CorpusConfig) -> list[tuple[str, str | None]]:
+    """Returns for validation and test the key, and the file that it names if it is no share of the text."""
+    held_out = (("corpus.validation", config.validation), ("corpus.test", config.test))
+    return [(key, value if isinstance(value, str) else None) for key, value in held_out]
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Puts the key of the configuration that asked for it before what cannot be read."""
+    try:
+        yield
+    except CorpusError as error:
+        raise CorpusError(f"{key}: {error}") from None
+
+
+def describe_held_out(config: CorpusConfig, framing: str) -> str:
+    """Says in few words what the validation split is made of."""
+    if isinstance(config.validation, str):
+        return Path(config.validation).name
+    if config.split == "tail":
+        return f"the last {config.validation:.3g} of the text" if not config.test else "the end of the text"
+    share = f"{100 * config.validation:.2g}%"
+    return f"{share} of the lines, from all over" if framing == "lines" else f"{share} of the text, from all over"
 
 
 def load_held_out(
     paths: str | Sequence[str],
     vocabulary: Vocabulary,
     *,
+    field: Field | None = None,
+    encoding: str = UTF_8,
+    strict: bool = False,
+    note: Note = lambda text: None,
     cache: Cache = _DEFAULT_CACHE,
     piece_size: int = _PIECE_SIZE,
 ) -> Split:
     """Reads text to evaluate a model on, framed and normalised as the model's own corpus was.
 
     Args:
-        paths: see `read_text`.
+        paths: see `find_files`.
         vocabulary: the vocabulary of the model.
+        field: the column whose texts are read, see `Columns`.
+        encoding: see `read_pieces`.
+        strict: see `read_pieces`.
+        note: see `read_pieces`.
         cache: decides which ids stay in memory; nothing is kept there.
         piece_size: the number of bytes read, and of characters encoded, at a time.
 
@@ -139,29 +238,44 @@ def load_held_out(
         CorpusError: there is nothing to read, or it is not text.
     """
     paths = [paths] if isinstance(paths, str) else list(paths)
-    read = read_pieces(paths, level=vocabulary.level, read_bytes=piece_size)
+    notes: list[str] = []
+    read = read_pieces(
+        paths,
+        level=vocabulary.level,
+        encoding=encoding,
+        strict=strict,
+        remedy=OPTION,
+        note=note,
+        read_bytes=piece_size,
+        columns=Columns(field, vocabulary.framing == "lines", notes, "--field"),
+    )
     pieces = normalize_pieces(read, vocabulary.normalization, vocabulary.lowercase)
     if vocabulary.framing == "lines":
         pieces = _filter_lines(pieces, None, [])
     try:
         with _open_scratch(cache) as file:
-            text = _StoredText(file, pieces, "characters", piece_size)
-            return _splits(_encode(text, (text.size, 0, 0), vocabulary, cache))[0]
+            text = _StoredText(file, pieces, vocabulary.framing, piece_size)
+            for remark in notes:
+                note(remark)
+            return _splits(_encode(text, lambda: iter([(0, text.size)]), {}, vocabulary, cache))[0]
     except OSError as error:
         raise _no_room(error) from None
 
 
-def _cache_key(paths: Sequence[str], config: CorpusConfig, known: Sequence[str], cache: Cache) -> str | None:
+def _cache_key(files: Sequence[str | Path], config: CorpusConfig, known: Sequence[str], cache: Cache) -> str | None:
     """Returns the name of an encoded corpus in the cache, or None if it is not worth keeping.
 
     It is made from the content of the files, not from their dates: two gigabytes are read in a second, and no copy,
     clock or network drive can make an old encoding pass for that of a new text.
     """
-    files = find_files(paths)
-    if STDIN in files or sum(Path(file).stat().st_size for file in files) <= cache.memory_bytes:
+    if not all(file != STDIN and Path(file).is_file() for file in files):
+        return None  # what comes through a pipe cannot be read again
+    if sum(Path(file).stat().st_size for file in files) <= cache.memory_bytes:
         return None
     settings = config.model_dump(exclude={"path"})
     parts = [content_key(files), settings, list(known), unicodedata.unidata_version]
+    if config.encoding == AUTO:
+        parts.append([str(file) for file in files])  # the notes name them
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -191,40 +305,65 @@ class _StoredText:
     Args:
         file: the file that the text is copied into.
         pieces: the pieces of the text.
-        unit: what it is measured in, `characters` or `lines`.
+        framing: `lines`, and its size is in lines, or `stream`, and it is in characters.
         piece_size: the number of characters in a piece that is read back.
 
     Attributes:
-        size: the size of the text in this unit.
+        framing: as given.
+        size: the size of the text.
+        characters: the number of its characters.
     """
 
-    def __init__(self, file: IO[str], pieces: Iterable[str], unit: str, piece_size: int) -> None:
+    def __init__(self, file: IO[str], pieces: Iterable[str], framing: str, piece_size: int) -> None:
         self._file = file
         self._piece_size = piece_size
-        self.unit = unit
-        self.size = 0
+        self.framing = framing
+        self.size = self.characters = 0
         for piece in pieces:
             self._file.write(piece)
+            self.characters += len(piece)
             self.size += self._measure(piece)
 
     def _measure(self, piece: str) -> int:
-        return piece.count("\n") if self.unit == "lines" else len(piece)
+        return piece.count("\n") if self.framing == "lines" else len(piece)
 
-    def parts(self, sizes: Sequence[int]) -> Iterator[tuple[int, str]]:
-        """Yields the text in pieces, each with the number of the split that it belongs to."""
+    def pieces(self) -> Iterator[str]:
+        """Yields the text in pieces."""
         self._file.seek(0)
-        split, left = 0, sizes[0]
         while piece := self._file.read(self._piece_size):
+            yield piece
+
+    def parts(self, runs: Runs) -> Iterator[tuple[int, str, bool]]:
+        """Yields the text in pieces, each with the number of its split and whether a run of that split begins."""
+        plan = runs()
+        split, left = next(plan, (0, self.size))
+        begins = True
+        for piece in self.pieces():
             while piece:
-                while not left:
-                    split += 1
-                    left = sizes[split]
+                if not left:
+                    split, left = next(plan)
+                    begins = True
                 part = piece
                 if self._measure(piece) >= left:
-                    part = piece[: left if self.unit == "characters" else _line_end(piece, left)]
-                yield split, part
+                    part = piece[: left if self.framing == "stream" else _line_end(piece, left)]
+                yield split, part, begins
+                begins = False
                 left -= self._measure(part)
                 piece = piece[len(part) :]
+
+    def next_breaks(self, places: list[int], within: int) -> list[int]:
+        """Returns for each place, which ascend, where a line or else a word begins next; see `spread_pieces`."""
+        found: list[int] = []
+        offset, before = 0, ""
+        for piece in itertools.chain(self.pieces(), [""]):
+            text, start = before + piece, offset - len(before)
+            while len(found) < len(places) and (places[len(found)] + within < start + len(text) or not piece):
+                at = min(max(places[len(found)] - start, 0), len(text))
+                ends = (text.find(mark, max(at - 1, 0), at + within) for mark in "\n ")
+                found.append(start + next((end + 1 for end in ends if end >= 0), at))
+            offset += len(piece)
+            before = text[-2 * within - 2 :] if within else ""
+        return found
 
 
 def _line_end(piece: str, number: int) -> int:
@@ -237,41 +376,60 @@ def _line_end(piece: str, number: int) -> int:
 
 def _encode(
     text: _StoredText,
-    sizes: Sequence[int],
+    runs: Runs,
+    others: Mapping[int, _StoredText],
     vocabulary: Vocabulary,
     cache: Cache,
     key: str | None = None,
     notes: Sequence[str] = (),
+    held_out: str = "",
 ) -> Encoded:
-    """Writes the ids of all splits one after another."""
+    """Writes the ids of all splits one after another: those of the text, and those that are texts of their own."""
 
     def write(file: IdsWriter) -> dict[str, Any]:
-        measured = [[0, 0, 0] for _ in sizes]  # symbols, characters, bytes
+        splits = []
         described = vocabulary.to_json()
         corpus_key = hashlib.sha256(described.encode())
-        for split, part in text.parts(sizes):
-            ids = vocabulary.encode(part)
-            file.write(ids)
-            if split < 2:
-                corpus_key.update(ids.tobytes())
-            for i, size in enumerate((len(ids), len(part), len(to_bytes(part)))):
-                measured[split][i] += size
-        return {"vocabulary": described, "splits": measured, "key": corpus_key.hexdigest(), "notes": list(notes)}
+        for number in range(3):
+            other = others.get(number)
+            plan = runs if other is None else (lambda size=other.size, own=number: iter([(own, size)]))
+            symbols = characters = size = 0
+            parts: list[int] = []
+            for split, part, begins in (text if other is None else other).parts(plan):
+                if split != number:
+                    continue
+                ids = vocabulary.encode(part)
+                file.write(ids)
+                if number < 2:
+                    corpus_key.update(ids.tobytes())
+                if begins and text.framing == "stream":
+                    parts.append(symbols)
+                symbols += len(ids)
+                characters += len(part)
+                size += len(to_bytes(part))
+            splits.append([symbols, characters, size, parts or [0]])
+        return {
+            "vocabulary": described,
+            "splits": splits,
+            "held_out": held_out,
+            "key": corpus_key.hexdigest(),
+            "notes": list(notes),
+        }
 
     return cache.save(key, len(vocabulary), write)
 
 
-def _corpus(encoded: Encoded) -> Corpus:
+def _corpus(encoded: Encoded, notes: Sequence[str] = ()) -> Corpus:
     info = encoded.info
     train, validation, test = _splits(encoded)
     vocabulary = Vocabulary.from_json(info["vocabulary"])
-    return Corpus(vocabulary, train, validation, test, info["key"], info["notes"])
+    return Corpus(vocabulary, train, validation, test, info["held_out"], info["key"], [*notes, *info["notes"]])
 
 
 def _splits(encoded: Encoded) -> list[Split]:
     splits, start = [], 0
-    for symbols, characters, size in encoded.info["splits"]:
-        splits.append(Split(encoded.ids[start : start + symbols], characters, size))
+    for symbols, characters, size, parts in encoded.info["splits"]:
+        splits.append(Split(encoded.ids[start : start + symbols], characters, size, tuple(parts)))
         start += symbols
     return splits
 
@@ -300,32 +458,6 @@ def _filter_lines(pieces: Iterable[str], max_line_length: int | None, notes: lis
             f"{n_lines - n_kept:,} of {n_lines:,} lines are longer than {max_line_length} characters "
             "and are left out"
         )
-
-
-def _split_sizes(total: int, validation: float, test: float, unit: str) -> tuple[int, int, int]:
-    """Returns the sizes of the three splits of `total` characters or lines."""
-    if validation + test >= 1:
-        raise CorpusError(
-            f"corpus.validation {validation:g} and corpus.test {test:g} leave nothing to train on; lower them"
-        )
-    train = int(total * (1 - validation - test) + 1e-9)
-    held_out = total - train
-    in_validation = held_out if not test else int(held_out * validation / (validation + test) + 1e-9)
-    if not validation and not test:
-        train, in_validation, held_out = total, 0, 0
-    sizes = (train, in_validation, held_out - in_validation)
-    for name, share, size in (("validation", validation, sizes[1]), ("test", test, sizes[2])):
-        if share and not size:
-            raise CorpusError(
-                f"the corpus has only {total} {unit}: corpus.{name} of {share:g} leaves none for it; "
-                f"raise corpus.{name}, set it to 0, or bring more text"
-            )
-    if not train:
-        raise CorpusError(
-            f"the corpus has only {total} {unit}, too little to train on after the split; "
-            "bring more text or lower corpus.validation"
-        )
-    return sizes
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from charlm.errors import CorpusError
-from charlm.system.files import cache_folder, replace_file
+from charlm.system.files import cache_folder, replace_file, shipped_folder
 
 Progress = Callable[[int, int | None], None]
 
@@ -228,9 +228,7 @@ def _corpora_folder() -> Path:
 
 
 def _shipped_path(name: str) -> Path:
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "data"  # of an installed package; in a checkout the data lie beside the package
-    return (inside if inside.is_dir() else package.parent / "data") / f"{name}.txt"
+    return shipped_folder("data") / f"{name}.txt"
 
 
 def _python_path(folder: Path) -> Path:

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from charlm.errors import InputError
-from charlm.text.source import decode_utf8, not_utf8, read_chunks
+from charlm.system.encodings import UTF_8
+from charlm.text.decoding import OPTION, Note, decode
+from charlm.text.source import describe_skipped, read_sources
+from charlm.text.vocabulary import to_bytes
 
 MAX_LINE_BYTES = 1 << 22  # a score takes a hundred times as much memory
 _READ_BYTES = 1 << 16  # what a pipe holds
@@ -35,61 +38,56 @@ def name_of(path: Path | None) -> str:
     return "standard input" if path is None else str(path)
 
 
-def read_line_batches(path: Path | None, level: str) -> Iterator[list[str]]:
+def read_line_batches(
+    path: Path | None, level: str, encoding: str = UTF_8, *, note: Note = lambda text: None
+) -> Iterator[list[str]]:
     """Yields the lines that have arrived so far, at least one and at most 1,024 at a time.
 
     So a fast writer is read in large batches, a program that waits for each answer gets it at once, and memory
-    does not grow with the input.
+    does not grow with the input. A line ends with LF, CRLF or, at `character` level, CR.
 
     Args:
-        path: the file, which may be a `.gz`; None: standard input.
-        level: at `byte` level, bytes that are not UTF-8 become lone surrogates.
+        path: the file, which may be packed; None: standard input.
+        level: see `decode`.
+        encoding: see `decode`; `auto` reads everything before the first line.
+        note: see `decode`.
 
     Raises:
-        InputError: the source cannot be read, a line is not UTF-8, or it is longer than a sentence can be.
+        InputError: the source cannot be read or decoded, or a line is longer than a sentence can be.
     """
     name = name_of(path)
-    batch: list[str] = []
-    number = 0
-    for lines in _complete_lines(read_chunks(path, _READ_BYTES, name=name, as_they_come=True), name):
-        for line in lines:
-            number += 1
-            try:
-                text, _ = decode_utf8(line, level, beginning=number == 1)
-            except UnicodeDecodeError as error:
-                if batch:
-                    yield batch
-                raise not_utf8(f"{name}, line {number}", error, f"at offset {error.start} of the line") from None
-            batch.append(text.removesuffix("\r"))
-            if len(batch) == _MAX_BATCH_LINES:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-            batch = []
+    skipped: list[str] = []
+    for source in read_sources(path, _READ_BYTES, name=name, level=level, as_they_come=True, skipped=skipped):
+        pieces = decode(source, encoding, level, remedy=OPTION, zeros=True, note=note)
+        for lines in _complete_lines(pieces, source.name):
+            for start in range(0, len(lines), _MAX_BATCH_LINES):
+                batch = lines[start : start + _MAX_BATCH_LINES]
+                yield [line.removesuffix("\r") for line in batch] if level == "byte" else batch
+    if skipped:
+        note(describe_skipped(skipped, "in the zip archive"))
 
 
-def _complete_lines(chunks: Iterable[bytes], name: str) -> Iterator[list[bytes]]:
-    """Yields the lines, without their newlines, that each chunk completes.
+def _complete_lines(pieces: Iterable[str], name: str) -> Iterator[list[str]]:
+    """Yields the lines, without their newlines, that each piece completes.
 
     Raises:
         InputError: a line is too long.
     """
-    begun: list[bytes] = []  # pieces of a line whose end has not arrived yet
+    begun: list[str] = []  # pieces of a line whose end has not arrived yet
     begun_bytes, number = 0, 1  # the size of these pieces, and the number of their line
-    for chunk in chunks:
-        first, *rest = chunk.split(b"\n")
+    for piece in pieces:
+        first, *rest = piece.split("\n")
         begun.append(first)
-        begun_bytes += len(first)
+        begun_bytes += len(to_bytes(first))
         if begun_bytes > MAX_LINE_BYTES:
             raise InputError(
                 f"{name}, line {number}: longer than {MAX_LINE_BYTES:,} bytes, which no sentence is; break it into "
                 "lines, or measure the text as a whole with `charlm eval`"
             )
         if rest:
-            yield [b"".join(begun), *rest[:-1]]
+            yield ["".join(begun), *rest[:-1]]
             begun = [rest[-1]]
-            begun_bytes = len(rest[-1])
+            begun_bytes = len(to_bytes(rest[-1]))
             number += len(rest)
-    if last := b"".join(begun):
+    if last := "".join(begun):
         yield [last]

@@ -7,75 +7,154 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import io
-import itertools
+import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from charlm.errors import CorpusError
+from charlm.system.encodings import UTF_8
 from charlm.text import library
-from charlm.text.source import MAX_UNPACKED_BYTES, decode_utf8, is_packed, not_utf8, read_chunks, unreadable
+from charlm.text.columns import Columns
+from charlm.text.containers import packing_by_name
+from charlm.text.decoding import SETTING, Note, decode
+from charlm.text.source import (
+    MAX_NAMED,
+    MAX_UNPACKED_BYTES,
+    NotTextError,
+    describe_skipped,
+    read_sources,
+    unreadable,
+    what_else,
+)
 
 STDIN = "-"
 READ_BYTES = 1 << 20
 _NAMED = "corpus:"
+_MADE_UP = ("/proc", "/sys", "/dev")  # where the kernel shows itself as files
 
 
-def read_text(
-    paths: Sequence[str],
-    *,
-    level: str = "character",
-    read_bytes: int = READ_BYTES,
-    max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
-) -> str:
-    """Reads files into one text.
-
-    Args:
-        paths: files, folders (all files below them, without hidden ones), globs, `.gz` files, `-` for standard
-            input, `corpus:NAME` for a corpus that charlm knows. A file that does not end with a newline is given
-            one if another file follows.
-        level: at `character` level text must be UTF-8, a byte order mark is dropped, and CRLF and CR become
-            newlines; at `byte` level bytes are taken as they are (those that are not UTF-8 as lone surrogates).
-        read_bytes: the number of bytes read at a time.
-        max_unpacked_bytes: what a `.gz` file may unpack to, see `read_chunks`.
+def read_text(paths: Sequence[str], **settings: Any) -> str:
+    """Reads files into one text; arguments as in `read_pieces`.
 
     Raises:
-        CorpusError: naming the file, and for a fault in UTF-8 its byte offset and line.
+        CorpusError: see `read_pieces`.
     """
-    return "".join(read_pieces(paths, level=level, read_bytes=read_bytes, max_unpacked_bytes=max_unpacked_bytes))
+    return "".join(read_pieces(paths, **settings))
 
 
 def read_pieces(
     paths: Sequence[str],
     *,
+    files: Sequence[str | Path] | None = None,
     level: str = "character",
+    encoding: str = UTF_8,
+    strict: bool = False,
+    remedy: str = SETTING,
+    note: Note = lambda text: None,
     read_bytes: int = READ_BYTES,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
+    columns: Columns | None = None,
 ) -> Iterator[str]:
-    """Yields the text of `read_text` in pieces of about `read_bytes`."""
+    """Yields the text of files, or that of one column of each, in pieces of about `read_bytes`.
+
+    Args:
+        paths: see `find_files`.
+        files: what `find_files` has found there, if it has been asked already. A file that does not end with a
+            newline is given one if another file follows.
+        level: see `decode`.
+        encoding: see `decode`.
+        strict: whether what is not text is refused in folders and zip archives too, where it is skipped otherwise.
+        remedy: see `decode`.
+        note: is told what was skipped, and which encodings were found.
+        read_bytes: the number of bytes read at a time.
+        max_unpacked_bytes: what a packed file may unpack to, see `read_sources`.
+        columns: selects the texts of a column; None: the whole text.
+
+    Raises:
+        CorpusError: naming the file, and for a fault in its encoding the byte, the line, and what it may be.
+    """
+    if files is None:
+        files = find_files(paths, level=level, encoding=encoding, strict=strict, note=note)
     empty, end = True, "\n"
-    for number, file in enumerate(find_files(paths)):
-        if number and end != "\n":
-            yield "\n"
-            end = "\n"
+    skipped: list[str] | None = None if strict else []
+    for file in files:
         path, name = (None, STDIN) if file == STDIN else (Path(file), str(file))
-        chunks = read_chunks(path, read_bytes, name=name, max_unpacked_bytes=max_unpacked_bytes)
-        for piece in _decode(chunks, name, level):
-            if piece:
-                empty = empty and not piece.strip("\n")
-                end = piece[-1]
-                yield piece
+        for source in read_sources(
+            path, read_bytes, name=name, level=level, max_unpacked_bytes=max_unpacked_bytes, skipped=skipped
+        ):
+            begins = True
+            text = decode(source, encoding, level, remedy=remedy, note=note)
+            for piece in text if columns is None else columns.select(text, name):
+                if begins and end != "\n" and piece:
+                    yield "\n"
+                begins = begins and not piece
+                if piece:
+                    empty = empty and not piece.strip("\n")
+                    end = piece[-1]
+                    yield piece
+    if skipped:
+        note(describe_skipped(skipped, "in zip archives"))
     if empty:
         raise CorpusError(f"{', '.join(paths)}: the corpus is empty")
 
 
-def find_files(paths: Iterable[str]) -> list[str | Path]:
+def find_files(
+    paths: Iterable[str],
+    *,
+    level: str = "character",
+    encoding: str = UTF_8,
+    strict: bool = False,
+    note: Note = lambda text: None,
+) -> list[str | Path]:
     """Returns the files that the paths of a configuration stand for; standard input is a `-`.
 
+    Args:
+        paths: files, folders (all files below them, without hidden ones), globs, `-` for standard input,
+            `corpus:NAME` for a corpus that charlm knows.
+        level: at `byte` level all files are texts.
+        encoding: of the texts.
+        strict: whether what is not text in a folder or among the files of a glob is refused.
+        note: is told what is skipped because it is not text.
+
     Raises:
-        CorpusError: a path stands for none.
+        CorpusError: a path stands for no file, or cannot be read.
     """
-    return [file for path in paths for file in _expand(path)]
+    return [file for path in paths for file in _expand(path, level, encoding, strict, note)]
+
+
+def refuse_special_files(paths: Iterable[str]) -> None:
+    """Refuses what a run folder made by others must not make anybody read: reading it may never end.
+
+    Raises:
+        CorpusError: a path stands for something else than ordinary files of a disk.
+    """
+    for path in paths:
+        for file in [path] if _is_special(path) else find_files([path], level="byte"):
+            if file != STDIN and _is_special(file):
+                raise CorpusError(
+                    f"{file}: not an ordinary file; a run's own text is read only from ordinary files"
+                )
+
+
+def _is_special(path: str | Path) -> bool:
+    """Whether a path leads to a pipe, a device, a socket, or into a file system that the kernel makes up."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return False  # told by whoever opens it
+    ordinary = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+    return not ordinary or status.st_dev in _made_up_devices()
+
+
+def _made_up_devices() -> set[int]:
+    devices = set()
+    for name in _MADE_UP:
+        with suppress(OSError):
+            devices.add(os.stat(name).st_dev)
+    return devices - {os.stat("/").st_dev}
 
 
 def content_key(files: Iterable[str | Path]) -> str:
@@ -91,11 +170,11 @@ def content_key(files: Iterable[str | Path]) -> str:
                 inside = hashlib.file_digest(opened, "sha256").hexdigest()
         except OSError as error:
             raise unreadable(str(file), error) from None
-        key.update(f"{inside} {is_packed(Path(file))}\n".encode())
+        key.update(f"{inside} {packing_by_name(str(file))}\n".encode())
     return key.hexdigest()
 
 
-def _expand(path: str) -> Iterator[str | Path]:
+def _expand(path: str, level: str, encoding: str, strict: bool, note: Note) -> Iterator[str | Path]:
     """Yields the files that a path of a configuration stands for."""
     if path == STDIN:
         yield STDIN
@@ -105,28 +184,114 @@ def _expand(path: str) -> Iterator[str | Path]:
         return
     try:
         is_folder, exists = Path(path).is_dir(), Path(path).exists()
+    except PermissionError as error:
+        raise unreadable(path, error) from None
     except (OSError, ValueError):
         is_folder = exists = False
     if is_folder:
-        files = sorted(
-            file
-            for file in Path(path).rglob("*")
-            if file.is_file() and not any(p.startswith(".") for p in file.relative_to(path).parts)
-        )
-        if not files:
+        files, others = _walk(Path(path))
+        if not files and not others:
             raise CorpusError(f"{path}: no files in this folder")
-        yield from files
+        yield from _only_texts(path, files, others, level, encoding, strict, note)
     elif exists:
         yield Path(path)
     else:
-        files = [Path(p) for p in sorted(glob.glob(path, recursive=True)) if Path(p).is_file()]
-        if not files:
+        if "**" in path:
+            _walk(Path(path[: path.index("**")] or "."))  # glob would leave out in silence what may not be entered
+        found = [Path(p) for p in sorted(glob.glob(path, recursive=True))]
+        files = [p for p in found if p.is_file()]
+        others = {p: "not an ordinary file" for p in found if not p.is_file() and not p.is_dir()}
+        if not files and not others:
             hint = "no file matches this pattern" if glob.has_magic(path) else "no such file or folder"
             name = Path(path).name
             if any(name == known.name for known in library.known_corpora()):
                 hint += f"; for the known corpus of this name write {_NAMED}{name}"
             raise CorpusError(f"{path}: {hint}")
-        yield from files
+        yield from _only_texts(path, files, others, level, encoding, strict, note)
+
+
+def _walk(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """Returns the visible files below a folder, and what is none, with the reason why.
+
+    Raises:
+        CorpusError: a folder may not be listed or entered.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise unreadable(str(error.filename), error)
+
+    files: list[Path] = []
+    others: dict[Path, str] = {}
+    made_up = _made_up_devices()
+    for above, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in list(folders):
+            path = Path(above, name)
+            if path.is_symlink():
+                others[path] = "a link to a folder"
+            elif _stat(path).st_dev in made_up:
+                others[path] = "a folder of the system"
+                folders.remove(name)
+        for name in names:
+            path = Path(above, name)
+            if name.startswith("."):
+                continue
+            try:
+                mode = path.stat().st_mode
+            except PermissionError as error:
+                raise unreadable(str(path), error) from None
+            except OSError:
+                others[path] = "a broken link"
+                continue
+            if stat.S_ISREG(mode):
+                files.append(path)
+            else:
+                others[path] = (
+                    "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+                )
+    return sorted(files), others
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise unreadable(str(path), error) from None
+
+
+def _only_texts(
+    path: str, files: list[Path], others: dict[Path, str], level: str, encoding: str, strict: bool, note: Note
+) -> list[Path]:
+    """Returns the files that are texts, and says which are not.
+
+    Raises:
+        CorpusError: none is, or `strict` and one is not.
+    """
+    texts = []
+    skipped = dict(others)
+    for file in files:
+        if what := what_else(file, level=level, encoding=encoding):
+            skipped[file] = what.kind
+            if strict:
+                raise NotTextError(str(file), what)
+        else:
+            texts.append(file)
+    if strict and skipped:
+        raise CorpusError(
+            "; ".join(f"{file}: {kind}, not a text" for file, kind in list(skipped.items())[:MAX_NAMED])
+        )
+    if skipped:
+        described = describe_skipped(
+            [
+                f"{os.path.relpath(f, path) if Path(path).is_dir() else f} ({kind})"
+                for f, kind in sorted(skipped.items())
+            ],
+            f"in {path}",
+        )
+        if not texts:
+            raise CorpusError(f"{path}: no text in it; {described}")
+        note(described)
+    return texts
 
 
 def _named(name: str) -> Path:
@@ -135,27 +300,3 @@ def _named(name: str) -> Path:
     if path is None:
         raise CorpusError(f"{_NAMED}{name}: not on this machine yet; run `charlm corpus fetch {name}`")
     return path
-
-
-def _decode(chunks: Iterable[bytes], name: str, level: str) -> Iterator[str]:
-    """Yields the text of chunks of bytes; a character that is cut comes with the chunk that completes it."""
-    newlines = io.IncrementalNewlineDecoder(None, translate=True)
-    held = b""  # the begun character
-    offset, line = 0, 1  # where `held` begins
-    for chunk in itertools.chain(chunks, [None]):
-        data = held + (chunk or b"")
-        if level != "byte" and (zero := data.find(b"\0")) >= 0:
-            raise CorpusError(
-                f"{name}: not a text file (a NUL byte at offset {offset + zero}); "
-                "remove it, or set corpus.level: byte to learn from bytes"
-            )
-        try:
-            text, used = decode_utf8(data, level, beginning=offset == 0, final=chunk is None)
-        except UnicodeDecodeError as error:
-            place = f"at offset {offset + error.start} (line {line + data.count(10, 0, error.start)})"
-            advice = "convert it, for example with `iconv -f latin1 -t utf-8`, or set corpus.level: byte"
-            raise not_utf8(name, error, f"{place}; {advice}") from None
-        held = data[used:]
-        offset += used
-        line += data.count(b"\n", 0, used)
-        yield text if level == "byte" else newlines.decode(text, final=chunk is None)

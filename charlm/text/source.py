@@ -1,97 +1,162 @@
-"""The bytes of a text: read from a file, a `.gz` file or standard input, and decoded as UTF-8.
+"""The bytes of texts: read from a file or standard input, and unpacked within bounds.
 
-`reading` turns them into corpora, `lines` into sentences. What both do in the same way is done here: opening,
-unpacking within bounds, decoding, and naming what is wrong.
+What is packed, and what is no text at all, is known by content (`containers`). `decoding` turns bytes into
+characters, `reading` makes corpora of them, `lines` sentences.
 """
 
 from __future__ import annotations
 
-import codecs
-import gzip
+import io
 import math
+import os
+import shlex
+import shutil
+import stat
 import sys
-import zlib
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from io import BufferedIOBase
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, BinaryIO, NamedTuple, cast
+from zipfile import ZipFile
 
 from charlm.errors import CorpusError
+from charlm.system.encodings import UTF_8
+from charlm.text.containers import (
+    BINARY,
+    DAMAGE,
+    HEAD_BYTES,
+    NotText,
+    may_be_packed,
+    members,
+    not_text,
+    open_member,
+    packing,
+    packing_by_name,
+    unpack,
+)
+from charlm.text.detection import detect_wide
 
 MAX_UNPACKED_BYTES = 1 << 30
+MAX_NAMED = 5  # files in one message
 _MAX_UNPACKED_RATIO = 200  # text unpacks to 2 to 10 times the size of the file, and gzip can reach 1,000
+_SPOOLED_BYTES = 1 << 24  # of a zip archive that comes through a pipe, held in memory
 
 
-def is_packed(path: Path) -> bool:
-    """Says whether a file is unpacked when it is read."""
-    return path.suffix == ".gz"
+class NotTextError(CorpusError):
+    """A file that cannot be text.
+
+    Args:
+        name: what messages call the file.
+        what: what it is.
+    """
+
+    def __init__(self, name: str, what: NotText) -> None:
+        advice = ""
+        if what.way_out:
+            advice = f"; make text of it first, for example with `{what.way_out.format(shlex.quote(name))}`"
+        super().__init__(f"{name}: {what.kind}, not a text{advice}")
+        self.what = what
 
 
-def read_chunks(
+class Source(NamedTuple):
+    """The bytes of one text.
+
+    Attributes:
+        name: what messages call it.
+        chunks: its bytes, unpacked; they are read before the next text of the same file.
+        is_file: whether `name` is a file that holds these bytes as they are.
+    """
+
+    name: str
+    chunks: Iterator[bytes]
+    is_file: bool
+
+
+def read_sources(
     path: Path | None,
     chunk_bytes: int,
     *,
     name: str,
+    level: str = "character",
     as_they_come: bool = False,
     max_unpacked_bytes: float = math.inf,
-) -> Iterator[bytes]:
-    """Yields the bytes of a file or of standard input, unpacked, in chunks.
+    skipped: list[str] | None = None,
+) -> Iterator[Source]:
+    """Yields the texts of a file or of standard input: one, or those of a zip archive.
 
     Args:
-        path: the file, which is unpacked if its name ends in `.gz`. None: standard input.
+        path: the file; None: standard input.
         chunk_bytes: the size of a chunk; the last one may be smaller.
         name: what messages call the source.
+        level: at `byte` level what is not text is read as well, but for packed files, which are unpacked.
         as_they_come: whether a smaller chunk is yielded rather than waiting for more bytes.
-        max_unpacked_bytes: what a `.gz` file may unpack to however small it is. Beyond that, it may unpack to 200
+        max_unpacked_bytes: what a packed file may unpack to however small it is. Beyond that, it may unpack to 200
             times its own size.
+        skipped: takes the names of files in a zip archive that are not text, which are left out. None: they are
+            refused.
 
     Raises:
-        CorpusError: the source cannot be read, or is a damaged `.gz` file or one that unpacks to too much.
+        CorpusError: the source cannot be read, is a damaged packed file, unpacks to too much, or is not text.
     """
+    with _faults(name), _open(path, name) as file:
+        head = _read_head(file, chunk_bytes, as_they_come)
+        kind = packing(head)
+        wanted = packing_by_name(str(path)) if path is not None else None
+        if wanted and head and kind != wanted:
+            raise CorpusError(f"{name}: Not a {wanted} file, though its name ends like that of one")
+        raw = _Rewound(head, file)
+        rest = cast("BinaryIO", io.BufferedReader(raw))
+        if kind is None:
+            _refuse_other(name, head, level)
+            yield Source(name, _read_chunks(name, rest, chunk_bytes, as_they_come), path is not None)
+            return
+        bound = _Bound(name, raw, max_unpacked_bytes)
+        if kind == "zip":
+            with _seekable(file, rest) as archive:
+                yield from _read_archive(archive, bound, name, level, chunk_bytes, skipped)
+            return
+        try:
+            unpacked = unpack(kind, rest)
+        except ModuleNotFoundError:
+            raise CorpusError(
+                f"{name}: this Python cannot unpack zstd; run `pip install 'charlm[zstd]'`, or unpack the file "
+                "with `unzstd` first"
+            ) from None
+        with unpacked, _faults(name, kind):
+            head = unpacked.read(HEAD_BYTES)
+            _refuse_other(name, head, level, inside=kind)
+            inner = cast("BinaryIO", io.BufferedReader(_Rewound(head, cast("BinaryIO", unpacked))))
+            yield Source(name, bound.watch(_read_chunks(name, inner, chunk_bytes, as_they_come, kind)), False)
+
+
+def what_else(path: Path, *, level: str, encoding: str = UTF_8) -> NotText | None:
+    """Says what a file is that cannot be text, as far as its beginning tells; None: it may be text.
+
+    Raises:
+        CorpusError: it cannot be read.
+    """
+    sources = read_sources(path, HEAD_BYTES, name=str(path), level=level, skipped=[])
     try:
-        if path is not None and is_packed(path):
-            max_unpacked_bytes = max(max_unpacked_bytes, _MAX_UNPACKED_RATIO * path.stat().st_size)
-        else:
-            max_unpacked_bytes = math.inf
-        unpacked_bytes = 0
-        with _open(path) as file:
-            while chunk := file.read1(chunk_bytes) if as_they_come else file.read(chunk_bytes):
-                unpacked_bytes += len(chunk)
-                if unpacked_bytes > max_unpacked_bytes:
-                    raise CorpusError(
-                        f"{name}: unpacks to more than {max_unpacked_bytes:,} bytes, {_MAX_UNPACKED_RATIO} times "
-                        "its size, which no text does; if it is one, unpack it with `gunzip` first"
-                    )
-                yield chunk
-    except OSError as error:  # gzip.BadGzipFile is one
-        raise unreadable(name, error) from None
-    except (EOFError, zlib.error) as error:
-        raise CorpusError(f"{name}: damaged gzip file: {error}") from None
+        head = next(next(sources).chunks, b"")
+    except NotTextError as error:
+        return error.what
+    finally:
+        sources.close()  # type: ignore[attr-defined]  # it is a generator
+    has_zeros = level != "byte" and b"\0" in head and "\0".encode(_named(encoding)) == b"\0"
+    return BINARY if has_zeros and detect_wide(head) is None else None
 
 
-def _open(path: Path | None) -> AbstractContextManager[BufferedIOBase]:
-    if path is None:
-        return nullcontext(sys.stdin.buffer)  # type: ignore[arg-type]  # it is one
-    return gzip.open(path) if is_packed(path) else path.open("rb")
+def _named(encoding: str) -> str:
+    return UTF_8 if encoding == "auto" else encoding
 
 
-def decode_utf8(data: bytes, level: str, *, beginning: bool, final: bool = True) -> tuple[str, int]:
-    """Decodes UTF-8.
-
-    Args:
-        data: bytes of a text.
-        level: at `byte` level, bytes that are not UTF-8 become lone surrogates.
-        beginning: whether the text begins here; a byte order mark is then dropped at `character` level.
-        final: whether a character may not be cut off at the end.
-
-    Returns:
-        The text, and the number of bytes that it was decoded from.
-
-    Raises:
-        UnicodeDecodeError: the bytes are not UTF-8, see `not_utf8`.
-    """
-    text, used = codecs.utf_8_decode(data, "surrogateescape" if level == "byte" else "strict", final)
-    return (text.removeprefix("\ufeff") if beginning and level != "byte" else text), used
+def describe_skipped(names: Sequence[str], where: str) -> str:
+    """Counts files that were skipped, and names the first of them."""
+    shown = ", ".join(names[:MAX_NAMED])
+    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
+    count = "1 file that is not text" if len(names) == 1 else f"{len(names):,} files that are not text"
+    return f"skipped {count} {where}: {shown}{more}"
 
 
 def unreadable(name: str, error: OSError) -> CorpusError:
@@ -99,6 +164,155 @@ def unreadable(name: str, error: OSError) -> CorpusError:
     return CorpusError(f"{name}: cannot be read: {error.strerror or error}")
 
 
-def not_utf8(name: str, error: UnicodeDecodeError, where: str) -> CorpusError:
-    """Returns what to raise where a source is not UTF-8; `where` says at which place, and perhaps what to do."""
-    return CorpusError(f"{name}: not UTF-8: byte 0x{error.object[error.start]:02x} {where}")
+@contextmanager
+def _faults(name: str, kind: str = "zip") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise (
+            CorpusError(f"{name}: damaged {kind} file: {error}") if error.errno is None else unreadable(name, error)
+        ) from None
+    except DAMAGE as error:
+        raise CorpusError(f"{name}: damaged {kind} file: {error}") from None
+
+
+def _open(path: Path | None, name: str) -> AbstractContextManager[BinaryIO]:
+    if path is None:
+        return nullcontext(cast("BinaryIO", sys.stdin.buffer))
+    file = path.open("rb")
+    status = os.fstat(file.fileno())
+    if stat.S_ISBLK(status.st_mode) or (stat.S_ISCHR(status.st_mode) and not _ends(file, status)):
+        file.close()
+        raise CorpusError(f"{name}: a device, not a file")
+    return cast("AbstractContextManager[BinaryIO]", file)
+
+
+def _ends(file: IO[bytes], status: os.stat_result) -> bool:
+    """Whether reading a device comes to an end: a terminal and /dev/null do, /dev/zero does not."""
+    return file.isatty() or status.st_rdev == os.stat(os.devnull).st_rdev
+
+
+def _read_head(file: BinaryIO, chunk_bytes: int, as_they_come: bool) -> bytes:
+    """Reads enough of the beginning to recognise a file, or, of what arrives slowly, what has arrived."""
+    if not as_they_come:
+        return file.read(HEAD_BYTES)
+    read1 = cast("io.BufferedReader", file).read1
+    head = more = read1(chunk_bytes)
+    while more and may_be_packed(head):
+        more = read1(chunk_bytes)
+        head += more
+    return head
+
+
+class _Rewound(io.RawIOBase):
+    """A stream, read again from the beginning of which some bytes were read.
+
+    Attributes:
+        n_bytes: how many bytes were given out.
+    """
+
+    def __init__(self, head: bytes, file: BinaryIO) -> None:
+        self._head = head
+        self._file = cast("io.BufferedReader", file)
+        self.n_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._head or self._file.read1(len(buffer))
+        count = min(len(buffer), len(data))
+        buffer[:count] = data[:count]
+        self._head = data[count:]
+        self.n_bytes += count
+        return count
+
+
+def _refuse_other(name: str, head: bytes, level: str, inside: str | None = None) -> None:
+    if level == "byte":
+        return
+    what = not_text(head)
+    if what is None and inside is not None and (kind := packing(head)):
+        what = NotText(f"a {kind} file")
+    if what is not None and inside is not None:
+        what = NotText(f"{what.kind} in a {inside} file")
+    if what is not None:
+        raise NotTextError(name, what)
+
+
+def _read_chunks(
+    name: str, file: BinaryIO, chunk_bytes: int, as_they_come: bool, kind: str = "zip"
+) -> Iterator[bytes]:
+    read = cast("io.BufferedReader", file).read1 if as_they_come else file.read
+    with _faults(name, kind):
+        while chunk := read(chunk_bytes):
+            yield chunk
+
+
+class _Bound:
+    """Counts what is made of a packed file, and refuses what no text unpacks to."""
+
+    def __init__(self, name: str, packed: _Rewound, max_unpacked_bytes: float) -> None:
+        self._name = name
+        self._packed = packed
+        self._max_unpacked_bytes = max_unpacked_bytes
+        self._unpacked_bytes = 0
+        self.packed_bytes: int | None = None  # where the packed bytes are not read in order
+
+    def watch(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Passes chunks on while they are within the bound."""
+        for chunk in chunks:
+            self._unpacked_bytes += len(chunk)
+            packed_bytes = self._packed.n_bytes if self.packed_bytes is None else self.packed_bytes
+            bound = max(self._max_unpacked_bytes, _MAX_UNPACKED_RATIO * packed_bytes)
+            if self._unpacked_bytes > bound:
+                raise CorpusError(
+                    f"{self._name}: unpacks to more than {bound:,} bytes, {_MAX_UNPACKED_RATIO} times "
+                    "its size, which no text does; if it is one, unpack it first"
+                )
+            yield chunk
+
+
+@contextmanager
+def _seekable(file: BinaryIO, rest: BinaryIO) -> Iterator[BinaryIO]:
+    """Yields a file that can be read in any order: the file itself, or a copy of what comes through a pipe."""
+    if file.seekable():
+        file.seek(0)
+        yield file
+        return
+    with SpooledTemporaryFile(_SPOOLED_BYTES) as copy:
+        shutil.copyfileobj(rest, copy)
+        copy.seek(0)
+        yield cast("BinaryIO", copy)
+
+
+def _read_archive(
+    file: BinaryIO, bound: _Bound, name: str, level: str, chunk_bytes: int, skipped: list[str] | None
+) -> Iterator[Source]:
+    file.seek(0, os.SEEK_END)
+    bound.packed_bytes = file.tell()
+    found = False
+    with ZipFile(file) as archive:
+        files, what = members(archive)
+        if what is not None and level != "byte":
+            raise NotTextError(name, what)
+        for info in files:
+            inner_name = f"{name}/{info.filename}"
+            with _faults(inner_name), open_member(archive, info) as opened:
+                head = opened.read(HEAD_BYTES)
+                try:
+                    _refuse_other(inner_name, head, level)
+                    if level != "byte" and packing(head):
+                        raise NotTextError(inner_name, NotText("a packed file in a zip file"))
+                    if level != "byte" and b"\0" in head and detect_wide(head) is None:
+                        raise NotTextError(inner_name, BINARY)
+                except NotTextError:
+                    if skipped is None:
+                        raise
+                    skipped.append(inner_name)
+                    continue
+                found = True
+                rest = cast("BinaryIO", io.BufferedReader(_Rewound(head, cast("BinaryIO", opened))))
+                yield Source(inner_name, bound.watch(_read_chunks(inner_name, rest, chunk_bytes, False)), False)
+    if not found:
+        raise NotTextError(name, NotText("a zip archive without any text in it"))

@@ -17,6 +17,7 @@ from charlm.store.checkpoint import split_parts
 from charlm.store.run_folder import RunFolder
 from charlm.store.tensors import check_weights
 from charlm.store.trained import TrainedModel
+from charlm.system.counts import count_of
 from charlm.text.characters import name_characters
 from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Vocabulary
@@ -55,11 +56,20 @@ def read_checkpoint(folder: RunFolder) -> Checkpoint:
         config, known, threads = load_config(dict(identity["config"])), identity["known"], identity["threads"]
         if not isinstance(known, str) or len(set(known)) < len(known):
             raise ValueError("known holds something else than characters, each once")
+        if config.corpus.framing == "auto":
+            raise ValueError("corpus.framing is 'auto' in a run that has begun")
         if type(threads) is not int or threads < 1:
             raise ValueError(f"threads is {str(threads)[:50]}")
         return Checkpoint(tensors, info, config, str(identity["corpus"]), tuple(known), threads)
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{folder.last}: damaged checkpoint ({type(error).__name__}: {str(error)[:500]})") from None
+
+
+def settle_framing(config: Config, framing: str) -> Config:
+    """Puts the framing that was found, or that a run has, in the place of `auto`."""
+    if config.corpus.framing != "auto":
+        return config
+    return load_config(config.model_dump(), {"corpus.framing": framing})
 
 
 def check_network(
@@ -76,10 +86,12 @@ def check_network(
     check_weights(split_parts(checkpoint.tensors)["model"], shapes.state_dict(), folder.last)
 
 
-# What may change when a run goes on: when it ends, what it shows and keeps, where it computes, and where the text
-# lies, which must itself be the same.
+# What may change when a run goes on: when it ends, what it shows and keeps, where it computes, and where and how
+# the text lies, which must itself be the same.
 _MAY_CHANGE = (
     "corpus.path",
+    "corpus.encoding",
+    "corpus.strict",
     "training.budget",
     "training.evaluate_every",
     "training.early_stopping",
@@ -89,6 +101,14 @@ _MAY_CHANGE = (
 )
 
 
+_HELD_OUT_FILES = ("corpus.validation", "corpus.test")  # may lie elsewhere too; a share is no file
+
+
+def _may_change(key: str, before: Any, now: Any) -> bool:
+    files = key in _HELD_OUT_FILES and isinstance(before, str) and isinstance(now, str)
+    return files or key.startswith(_MAY_CHANGE)
+
+
 def check_settings(folder: RunFolder, old: Config, new: Config) -> None:
     """Checks that a run may go on with these settings.
 
@@ -96,7 +116,7 @@ def check_settings(folder: RunFolder, old: Config, new: Config) -> None:
         RunError: a setting differs that must not.
     """
     before, now = flatten(old), flatten(new)
-    differing = [key for key in now if now[key] != before[key] and not key.startswith(_MAY_CHANGE)]
+    differing = [key for key in now if now[key] != before[key] and not _may_change(key, before[key], now[key])]
     if differing:
         lines = "".join(f"\n  {key}: {before[key]!r} in the run, {now[key]!r} now" for key in differing)
         raise RunError(f"{folder.path}: cannot go on with another configuration:{lines}")
@@ -122,7 +142,7 @@ def check_corpus(folder: RunFolder, key: str, corpus: Corpus) -> None:
         new = corpus.vocabulary
         sizes = sum(old.counts), sum(new.counts)
         if sizes[0] != sizes[1]:
-            lines.append(f"{sizes[0]:,} characters to learn from in the run, {sizes[1]:,} now")
+            lines.append(f"{count_of(sizes[0], 'character')} to learn from in the run, {sizes[1]:,} now")
         for what, here, there in (("new", new, old), ("gone", old, new)):
             if characters := [c for c in here.symbols if c not in there.symbols]:
                 lines.append(f"{len(characters):,} {what}: {name_characters(characters)}")
@@ -161,7 +181,7 @@ def compare_vocabularies(trained: TrainedModel, vocabulary: Vocabulary) -> str:
     new = [symbol for symbol in vocabulary.symbols if symbol not in old.symbols]
     counts = dict(zip(vocabulary.symbols, vocabulary.counts, strict=True))
     unused = [symbol for symbol in old.characters if not counts[symbol]]
-    note = f"from {trained.folder}: {len(old.characters) - len(unused):,} characters known"
+    note = f"from {trained.folder}: {count_of(len(old.characters) - len(unused), 'character')} known"
     if vocabulary.level == "byte":
         return note.replace("characters", "bytes")
     for what, characters in (("new", new), ("no longer used", unused)):

@@ -14,7 +14,8 @@ from charlm.experts.expert import CountedExpert
 from charlm.model.network import CharacterModel, plan_layers
 from charlm.scoring.log_probs import cut_sequences
 from charlm.text.corpus import Corpus, load_corpus
-from charlm.training.agreement import flatten
+from charlm.training.agreement import flatten, settle_framing
+from charlm.training.remarks import remarks
 from charlm.training.step import TrainingStep, make_batches, measure_speed
 
 MOST_COUNTED_SYMBOLS = 12_000_000  # of a text, its end, by experts; counting and saving n-grams take 135 bytes each
@@ -24,16 +25,25 @@ MEASURE_SECONDS = 0.7  # for each size that the recipe looks at
 Note = Callable[[str], None]
 
 
-def choose_rest(
-    config: Config, chosen: set[str], corpus: Corpus, device: torch.device, note: Note
-) -> tuple[Config, Corpus]:
-    """Chooses what nobody has set, and says what and why; a smaller validation split makes another corpus."""
+def choose_rest(config: Config, chosen: set[str], device: torch.device, note: Note) -> tuple[Config, Corpus]:
+    """Reads the corpus, chooses what nobody has set, and says what and why."""
     unit, amount = parse_amount(config.training.budget)
-    if unit == "seconds" and "corpus.validation" not in chosen:
-        share = validation_share(config.corpus.validation, corpus.train.characters, amount)
-        if share < config.corpus.validation:
-            config = load_config(config.model_dump(), {"corpus.validation": share})
-            corpus = load_corpus(config.corpus)
+    held_out = config.corpus.validation
+    share = 0.0 if isinstance(held_out, str) else held_out
+    test = 0.0 if isinstance(config.corpus.test, str) else config.corpus.test
+
+    def choose_validation(characters: int) -> float:
+        nonlocal share
+        share = min(share, validation_share(share, int(characters * (1 - share - test)), amount))
+        return share
+
+    is_open = unit == "seconds" and "corpus.validation" not in chosen and not isinstance(held_out, str)
+    corpus = load_corpus(config.corpus, choose_validation=choose_validation if is_open else None)
+    if is_open:
+        config = load_config(config.model_dump(), {"corpus.validation": share})
+    config = settle_framing(config, corpus.vocabulary.framing)
+    for remark in (*corpus.notes, *remarks(corpus)):
+        note(remark)
     given = {key: value for key, value in flatten(config).items() if {key, key.partition(".")[0]} & chosen}
     recipe = _recipe(config, given, corpus, device)
     for reason in recipe.reasons:
@@ -96,5 +106,6 @@ def count_experts(
     if unit == "seconds":
         most = min(most, max(1, int(symbols_per_second * amount)))
     wanted = [kind for kind in EXPERTS if kind.is_wanted(config.model)]
-    sequences = cut_sequences(vocabulary, corpus.train.ids[-most:]) if wanted else []
+    counted = corpus.train.last(most)
+    sequences = cut_sequences(vocabulary, counted.ids, counted.parts) if wanted else []
     return [kind.count(config.model, sequences, len(vocabulary), vocabulary.boundary_id) for kind in wanted]

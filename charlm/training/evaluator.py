@@ -33,7 +33,7 @@ class Evaluator:
         vocabulary, validation = self.corpus.vocabulary, self.corpus.validation
         if not len(validation.ids):
             return None
-        fit_powers(self.mixture, vocabulary, validation.ids)
+        fit_powers(self.mixture, vocabulary, validation.ids, validation.parts)
         return evaluate(self.mixture, vocabulary, validation).nats_per_character
 
     def write_sample(self) -> str:

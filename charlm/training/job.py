@@ -29,9 +29,11 @@ from charlm.training.agreement import (
     check_settings,
     check_transfer,
     compare_vocabularies,
+    settle_framing,
 )
 from charlm.training.choice import Note, choose_rest, count_experts, make_network
 from charlm.training.evaluator import Evaluator
+from charlm.training.remarks import remarks
 from charlm.training.step import TrainingStep, make_batches
 from charlm.training.trainer import Trainer
 
@@ -46,6 +48,7 @@ class TrainingJob:
         mixture: the network to be trained, and the experts beside it.
         trainer: trains it.
         folder: where it is saved.
+        step: makes the steps.
     """
 
     config: Config
@@ -53,6 +56,7 @@ class TrainingJob:
     mixture: Mixture
     trainer: Trainer
     folder: RunFolder
+    step: TrainingStep
 
 
 def begin(config: Config, folder: RunFolder, *, chosen: Iterable[str] | None = None, note: Note) -> TrainingJob:
@@ -65,10 +69,12 @@ def begin(config: Config, folder: RunFolder, *, chosen: Iterable[str] | None = N
         note: is told what a person should know.
     """
     device = find_device(config.training.device)
-    corpus = load_corpus(config.corpus)
-    if chosen is not None:
-        config, corpus = choose_rest(config, set(chosen), corpus, device, note)
-    _tell(corpus, note)
+    if chosen is None:
+        corpus = load_corpus(config.corpus)
+        config = settle_framing(config, corpus.vocabulary.framing)
+        _tell(corpus, note)
+    else:
+        config, corpus = choose_rest(config, set(chosen), device, note)
     torch.manual_seed(config.training.seed)
     network = make_network(config, len(corpus.vocabulary), device)
     initialize_output_bias(network, corpus.vocabulary.unigram_log_probs)
@@ -81,6 +87,9 @@ def begin_with(trained: TrainedModel, config: Config, folder: RunFolder, *, note
     Raises:
         RunError: the weights do not fit the configuration.
     """
+    if config.corpus.framing == "auto":
+        config = settle_framing(config, trained.vocabulary.framing)
+        note(f"framing: {config.corpus.framing}, as in {trained.folder}; --set corpus.framing reads it otherwise")
     check_transfer(trained, config)
     device = find_device(config.training.device)
     corpus = load_corpus(config.corpus, known=trained.vocabulary.characters)
@@ -99,11 +108,13 @@ def resume(checkpoint: Checkpoint, config: Config, folder: RunFolder, *, note: N
     Raises:
         RunError: the configuration or the text is not what the run began with, or the checkpoint does not fit.
     """
+    config = settle_framing(config, checkpoint.config.corpus.framing)
     check_settings(folder, checkpoint.config, config)
     device = find_device(config.training.device)
     corpus = load_corpus(config.corpus, known=checkpoint.known)
     check_corpus(folder, checkpoint.corpus_key, corpus)
-    _tell(corpus, note)
+    for remark in corpus.notes:
+        note(remark)
     check_network(folder, checkpoint, config, len(corpus.vocabulary), device)
     torch.manual_seed(config.training.seed)
     network = make_network(config, len(corpus.vocabulary), device).to(device)
@@ -117,8 +128,9 @@ def _assemble(
     config: Config, corpus: Corpus, network: CharacterModel, folder: RunFolder, *, known: Iterable[str] = ()
 ) -> TrainingJob:
     mixture = Mixture(network, count_experts(config, corpus))
+    step = TrainingStep(network, config.training)
     trainer = Trainer(
-        TrainingStep(network, config.training),
+        step,
         make_batches(corpus, config.training),
         corpus.train,
         config.training,
@@ -131,9 +143,9 @@ def _assemble(
             "threads": torch.get_num_threads(),
         },
     )
-    return TrainingJob(config, corpus, mixture, trainer, folder)
+    return TrainingJob(config, corpus, mixture, trainer, folder, step)
 
 
 def _tell(corpus: Corpus, note: Note) -> None:
-    for remark in corpus.notes:
+    for remark in (*corpus.notes, *remarks(corpus)):
         note(remark)

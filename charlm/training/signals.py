@@ -1,55 +1,95 @@
-"""Ctrl-C and SIGTERM ask training to stop after the step at hand, SIGUSR1 asks it to save and go on."""
+"""Signals during training: some ask it to stop, SIGUSR1 asks it to save and go on.
+
+Ctrl-C, SIGTERM and a terminal that closes (SIGHUP) stop training after the step at hand, with everything saved.
+Before the first step there is nothing to save, and they stop at once.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
-_STOP = (signal.SIGINT, signal.SIGTERM)
+from charlm.errors import Interrupted
+
+_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+@dataclass
 class Requests:
     """What signals have asked for.
 
     Attributes:
         stop: the first signal that asked to stop.
         save: whether SIGUSR1 asked to save; who has saved sets it back.
+        begun: whether training takes steps; until then a signal that asks to stop stops at once.
     """
 
     stop: int | None = None
     save: bool = False
+    begun: bool = False
+
+
+class _StopAtOnce(KeyboardInterrupt):
+    """Raised by a signal; nothing that catches exceptions on the way keeps it."""
 
 
 @contextmanager
 def catch_signals() -> Iterator[Requests]:
-    """Turns SIGINT, SIGTERM and SIGUSR1 into requests; a second SIGINT or SIGTERM stops at once.
+    """Turns SIGINT, SIGTERM, SIGHUP and SIGUSR1 into requests; a second SIGINT or SIGTERM stops at once.
 
-    Outside the main thread Python cannot catch signals, and no request is ever made.
+    A signal that is ignored, as `nohup` has SIGHUP ignored and a shell the Ctrl-C of programs in the background,
+    stays ignored. Outside the main thread Python cannot catch signals, and no request is ever made.
+
+    Raises:
+        Interrupted: in the block, where training has not begun.
     """
     requests = Requests()
     if threading.current_thread() is not threading.main_thread():
         yield requests
         return
     before = {number: signal.getsignal(number) for number in (*_STOP, signal.SIGUSR1)}
+    caught = {number: action for number, action in before.items() if action not in (signal.SIG_IGN, None)}
 
-    def restore(*numbers: int) -> None:
+    def restore(*numbers: signal.Signals) -> None:
         for number in numbers:
-            signal.signal(number, before[signal.Signals(number)])
+            if number in caught:
+                signal.signal(number, caught[number])
 
     def on_stop(number: int, frame: FrameType | None) -> None:
-        requests.stop = number
-        restore(*_STOP)
+        if not requests.begun:
+            exit_if_importing(number, frame)
+            raise _StopAtOnce(number)
+        requests.stop = requests.stop or number
+        restore(signal.SIGINT, signal.SIGTERM)  # a terminal that closes sends SIGHUP more than once
 
     def on_save(number: int, frame: FrameType | None) -> None:
         requests.save = True
 
-    for number in _STOP:
-        signal.signal(number, on_stop)
-    signal.signal(signal.SIGUSR1, on_save)
+    for number in caught:
+        signal.signal(number, on_save if number == signal.SIGUSR1 else on_stop)
     try:
         yield requests
+    except _StopAtOnce as stop:
+        number = stop.args[0]
+        raise Interrupted(
+            number, f"stopped by {signal.Signals(number).name} before the first step; nothing is trained yet"
+        ) from None
     finally:
-        restore(*before)
+        restore(*caught)
+
+
+def exit_if_importing(number: int, frame: FrameType | None) -> None:
+    """Ends the process where a signal arrives while a module is being imported.
+
+    An exception there would come out as another one (NumPy's modules catch what they do not expect, and cannot be
+    imported twice), and nothing is begun yet that would have to be finished.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(128 + number)
+        frame = frame.f_back

@@ -88,8 +88,11 @@ class TrainingStep:
         x = torch.from_numpy(window.inputs).to(network.device).t()  # (T, B)
         y = torch.from_numpy(window.targets).long().to(network.device).t()  # (T, B)
         symbols = int((window.targets != IGNORE).sum())
-        if not window.carry or self.state is None:
+        if self.state is None or not window.carry.any():
             self.state = network.initial_state(x.shape[1])
+        elif not window.carry.all():
+            kept = torch.from_numpy(window.carry).to(network.device)[:, None]  # (B, 1)
+            self.state = [tuple(part * kept for part in layer) for layer in self.state]
         factor = schedule_factor(self._config.schedule, fraction, self._config.warmup)
         for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
@@ -112,7 +115,14 @@ def make_batches(corpus: Corpus, config: TrainingConfig) -> Batches:
     vocabulary, ids = corpus.vocabulary, corpus.train.ids
     if vocabulary.framing == "lines":
         return LineBatches(ids, vocabulary.boundary_id, config.batch_size, config.sequence_length, config.seed)
-    return StreamBatches(ids, config.batch_size, config.sequence_length, config.seed)
+    return StreamBatches(
+        ids,
+        config.batch_size,
+        config.sequence_length,
+        config.seed,
+        parts=corpus.train.parts,
+        first_id=vocabulary.boundary_id,
+    )
 
 
 def endless_windows(batches: Batches) -> Iterator[Window]:

@@ -323,7 +323,7 @@ class Trainer:
         """
         begun = progress.step > 0
         window = next(self._batches.epoch(progress.epoch, progress.window), None)
-        if window is not None and window.carry:
+        if window is not None and window.carry.any():
             rows = len(window.inputs)
         else:
             rows = max([1, *(value.shape[0] for value in state.values() if value.dim())])

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from typer.testing import CliRunner, Result
 
+from charlm.cells import compiled
 from charlm.cli import app
 
 SNOWMAN = "☃"  # in no corpus of these tests
@@ -116,7 +117,11 @@ def test_sentences_come_from_one_place(tiny_run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("output", ["table", "tsv", "jsonl"])
 @pytest.mark.parametrize(
     ("kind", "said"),
-    [("missing", "No such file"), ("folder", "Is a directory"), ("latin1", "line 1: not UTF-8: byte 0xe9")],
+    [
+        ("missing", "No such file"),
+        ("folder", "Is a directory"),
+        ("latin1", "not UTF-8: byte 0xe9 at offset 3 (line 1)"),
+    ],
 )
 def test_a_file_of_sentences_that_cannot_be_read_is_named(
     kind: str, said: str, output: str, tiny_run: Path, tmp_path: Path
@@ -142,7 +147,8 @@ def test_a_line_that_is_not_utf8_is_named_by_its_number_and_those_before_it_are_
     more = ["--file", path] if source == "file" else ["--file", "-"]
     result = charlm("score", tiny_run, "--format", "jsonl", *more, input=content)
     assert result.exit_code == 2
-    assert f"{name}, line 3: not UTF-8: byte 0xe9 at offset 1" in result.stderr
+    assert f"{name}: not UTF-8: byte 0xe9 at offset 9 (line 3); it is perhaps cp1252" in result.stderr
+    assert "`--encoding cp1252`" in result.stderr
     assert [line.split('"')[3] for line in result.stdout.splitlines()] == ["one", "two"]
 
 
@@ -253,3 +259,66 @@ def test_an_endless_prompt_is_refused(tiny_run: Path, tmp_path: Path):
     result = CliRunner().invoke(app, ["sample", str(tiny_run), "--prompt-file", str(text)])
     assert result.exit_code == 2
     assert f"{text}: the prompt has more than 4,194,304 characters" in result.stderr
+
+
+# ------------------------------------------------------------------------- before anything is read or measured
+
+
+@pytest.mark.parametrize(
+    "content", ["ACT I\nHamlet: to be\n\tor not\n", "Hamlet: to be\n", "words alone\n", b"\xff"]
+)
+def test_a_text_where_a_configuration_is_expected_says_how_to_train_on_it(
+    content: str | bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "my play.txt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    message = refused("train", path)
+    assert f"{path}: not a configuration" in message
+    assert f"`charlm train --corpus '{path}'`" in message
+
+
+@pytest.mark.parametrize("below", ["file", "/proc"])
+def test_a_run_folder_that_cannot_be_made_is_named_before_the_corpus_is_read(below: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    out = tmp_path / below / "run"
+    message = refused("train", "--corpus", tmp_path / "missing", "--out", out)
+    assert f"{out}: cannot make the run folder" in message
+
+
+def test_a_disk_without_room_for_the_run_is_named_with_what_is_needed(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 100_000))
+    config = ["--corpus", corpus, "--budget", "1 step", "--set", "model.hidden_size=256"]
+    result = charlm("train", *config, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'run'}: a run takes" in result.stderr
+    assert "this disk has 0.1 MB free" in result.stderr
+
+
+def test_a_missing_compiler_is_said_with_what_it_costs_and_how_to_get_one(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    compiled.library.cache_clear()
+    try:
+        result = charlm("train", "--corpus", corpus, "--budget", "1 step", "--out", tmp_path / "run")
+    finally:
+        compiled.library.cache_clear()
+    assert result.exit_code == 0
+    assert "no C compiler no-such-compiler (install gcc or clang" in result.stderr
+    assert "a GRU by almost half" in result.stderr
+
+
+def test_a_sentence_that_begins_with_a_dash_is_told_its_place(tiny_run: Path) -> None:
+    for sentence in ("- he said", "--he said"):
+        assert "charlm score RUN -- '- no'" in refused("score", tiny_run, sentence)
+        assert charlm("score", tiny_run, "--format", "tsv", "--", sentence).exit_code == 0
+
+
+def test_the_name_of_a_file_that_is_scored_as_a_sentence_is_noted(tiny_run: Path, corpus: Path) -> None:
+    result = charlm("score", tiny_run, corpus)
+    assert result.exit_code == 0
+    assert f"note: {corpus} is scored as a sentence, and a file has this name; --file {corpus} reads it" in (
+        result.stderr
+    )

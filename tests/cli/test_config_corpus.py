@@ -97,7 +97,7 @@ def test_check_tells_what_the_training_would_be_and_writes_nothing(
 ) -> None:
     (tmp_path / "text.txt").write_text(tiny_text[:1000] + "~" + tiny_text[1000:] + "é" * 200, encoding="utf-8")
     config = {
-        "corpus": {"path": "text.txt", "test": 0.05},
+        "corpus": {"path": "text.txt", "framing": "stream", "split": "tail", "test": 0.05},
         "model": {"cell": "lstm", "hidden_size": 8},
         "training": {"budget": "3 epochs", "batch_size": 4, "sequence_length": 16},
     }
@@ -115,7 +115,7 @@ def test_check_tells_what_the_training_would_be_and_writes_nothing(
     assert found["validation"].startswith(f"{validation} characters, ")
     assert found["test"] == f"{total - train - validation} characters"
     assert 0 < float(re.search(r"([\d.]+)% of them unknown", found["validation"])[1]) <= 100
-    assert found["vocabulary"] == f"{V} symbols; 1 characters occur once or twice: ~"
+    assert found["vocabulary"] == f"{V} symbols; 1 character occurs once or twice: ~"
     assert found["windows"] == f"{-(-rows // 16)} of 4 x 16 per epoch"
     assert found["parameters"] == f"{4 * H * (V + H) + 8 * H + V * H + V:,}"
     assert re.match(r"[\d.,]+ [MG]B at most", found["memory"])

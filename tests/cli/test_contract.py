@@ -78,6 +78,13 @@ def test_help_fits_80_columns_and_is_not_cut(command: tuple[str, ...]) -> None:
         assert all(re.search(r"[^.]\.$", line) for line in listed), listed
 
 
+def test_on_a_narrow_terminal_what_a_command_does_is_wrapped_and_not_cut() -> None:
+    shown = " ".join(charlm("--help", env={"COLUMNS": "50"}).stdout.split())
+    for command in typer.main.get_command(app).commands.values():
+        first = command.help.partition("\n")[0]
+        assert first.replace("-", "") in shown.replace("- ", "").replace("-", "")
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_each_option_is_explained_by_sentences(command: tuple[str, ...]) -> None:
     found = typer.main.get_command(app)
@@ -97,7 +104,7 @@ def test_help_groups_options_by_purpose() -> None:
     }
     assert listed == {
         "Arguments": [],
-        "Input": ["--file"],
+        "Input": ["--file", "--field", "--encoding"],
         "Output": ["--format", "--per-char", "--alternatives", "--rank", "--measure", "--log-base"],
         "Scoring": ["--context", "--no-bos", "--no-eos", "--unknown"],
         "Hardware": ["--device", "--threads"],

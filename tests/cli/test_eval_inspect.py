@@ -251,13 +251,15 @@ def test_a_mixture_shows_how_far_each_of_its_models_is_trusted(tiny_corpus: Path
         "model": {"hidden_size": 4, "ngram": 3},
         "training": {"budget": "2 steps"},
     }
-    powers = charlm.train(config, out=tmp_path / "run").mixture.powers
+    mixture = charlm.train(config, out=tmp_path / "run").mixture
     title, *table = answer("inspect", tmp_path / "run").split("\n\n")[2].splitlines()
     assert title == "mixture: the exponent of each expert, by the length of the known context"
     assert [row.split() for row in table] == [
-        ["known", "0", "1", "2"],
-        ["network", *(f"{power:.2f}" for power in powers[:, 0].tolist())],
-        ["ngram", *(f"{power:.2f}" for power in powers[:, 1].tolist())],
+        ["known", "network", "ngram"],
+        *(
+            [*known.split(), *(f"{power:.2f}" for power in row)]
+            for known, row in zip(mixture.kind_names(), mixture.powers.tolist(), strict=True)
+        ),
     ]
 
 

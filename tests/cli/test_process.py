@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -126,9 +127,9 @@ def test_a_coprocess_refuses_a_bad_line_at_once(tiny_run: Path) -> None:
     with program("score", tiny_run, "--format", "jsonl") as process:
         ask(process, b"b\xe9d\n")
         code, message = end_of(process)
-        assert message.splitlines() == [
-            "charlm: standard input, line 1: not UTF-8: byte 0xe9 at offset 1 of the line"
-        ]
+        (message,) = message.splitlines()
+        assert message.startswith("charlm: standard input: not UTF-8: byte 0xe9 at offset 1 (line 1); it is ")
+        assert "--encoding" in message
         assert code == 2
 
 
@@ -147,7 +148,7 @@ def test_ctrl_c_ends_a_program_that_waits_for_sentences(tiny_run: Path) -> None:
         assert code == 130
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_training_that_is_stopped_saves_its_work_and_can_go_on(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
@@ -173,7 +174,85 @@ def test_training_that_is_stopped_saves_its_work_and_can_go_on(
     assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"] == steps + 2
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("begun", ["importing", "reading"])
+def test_a_signal_before_the_first_step_ends_training_quietly(
+    begun: str, number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    os.mkfifo(corpus := tmp_path / "corpus")  # reading it waits
+    with program("train", "--corpus", corpus, "--out", tmp_path / "run", "-q") as process:
+        wait_until_it_catches(process, signal.SIGUSR1)
+        if begun == "reading":
+            writer = os.open(corpus, os.O_WRONLY)  # opens when charlm does
+        process.send_signal(signal.SIGUSR1)
+        process.send_signal(number)
+        left, message = end_of(process)
+        if begun == "reading":
+            os.close(writer)
+    assert left == code
+    assert message.count("\n") <= 1
+    assert "Traceback" not in message
+    assert not (tmp_path / "run").exists()
+
+
+def wait_until_it_catches(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        if int(status.partition("SigCgt:")[2].split()[0], 16) >> (number - 1) & 1:
+            return
+        time.sleep(0.01)
+    raise TimeoutError
+
+
+def test_ctrl_c_twice_ends_training_quietly(corpus: Path, tmp_path: Path) -> None:
+    settings = ["--set", "training.evaluate_every=1 steps", "--set", "model.hidden_size=8"]
+    out = tmp_path / "run"
+    with program("train", "--corpus", corpus, "--budget", "99999 epochs", "--out", out, *settings) as process:
+        assert process.stderr is not None
+        assert any(b"step 1 " in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        code, message = end_of(process)
+    assert code == 130
+    assert "Traceback" not in message
+
+
 # --------------------------------------------------------------------------------------------------- full disk
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"], ["score", "--help"], ["--version"], ["sample", "RUN"], ["sample", "RUN", "--count", "3"],
+        ["score", "RUN", "the boat"], ["score", "RUN", "the boat", "--format", "jsonl"], ["eval", "RUN"],
+        ["inspect", "RUN"], ["config", "init"], ["config", "schema"], ["corpus", "list"],
+        ["rerank", "RUN", "NBEST"], ["pairs", "RUN", "PAIRS"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_output_for_which_there_is_no_room_is_one_message(
+    command: list[str], unbuffered: str, tiny_run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "NBEST").write_text("0 ||| the boat ||| f= 1 ||| 1\n")
+    (tmp_path / "PAIRS").write_text("the boat\tboat the\n")
+    names = {"RUN": tiny_run, "NBEST": tmp_path / "NBEST", "PAIRS": tmp_path / "PAIRS"}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "charlm", *(str(names.get(part, part)) for part in command)],
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert done.stderr.splitlines()[-1] == "charlm: standard output: cannot be written: No space left on device"
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
 
 
 def train_arguments(corpus: Path, run: Path, steps: int) -> list[str]:

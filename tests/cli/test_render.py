@@ -1,19 +1,34 @@
 """How results look: columns, numbers for people, curves, and text that cannot harm a terminal."""
 
+import io
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
+from charlm.cli.layout import (
+    align_columns,
+    cut,
+    fit_fields,
+    fit_table,
+    keep_most_important,
+    terminal_width,
+    wrap,
+    wrap_lines,
+)
 from charlm.cli.render import (
     SHADES,
     WORST_STYLE,
-    align_columns,
     console,
     draw_curve,
     format_duration,
     format_size,
     printable,
+    program_name,
+    quote_for_shell,
     shade_bounds,
     shade_by_surprisal,
     shade_legend,
@@ -30,6 +45,114 @@ def test_a_chinese_character_takes_two_places() -> None:
     lines = align_columns([("河边", "1", "a"), ("abcdef", "船", "b"), ("", "", "c")], "<><")
     assert lines == ["河边     1  a", "abcdef  船  b", "            c"]
     assert {cell_len(line) for line in lines} == {13}
+
+
+@pytest.mark.parametrize("width", [8, 20, 40, 80])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the river was high in the morning and nobody crossed it before noon, not even the ferry",
+        "今天我们在河边的大树下面看见了一只很大很大的白鹅，它不怕人。" * 2,
+        "e\u0301" * 90,
+        "a" * 90,
+        "河 boat 船 " * 12,
+    ],
+)
+def test_a_long_text_is_cut_or_wrapped_to_its_cells(text: str, width: int) -> None:
+    shown = cut(text, width)
+    assert cell_len(shown) in (width - 1, width)
+    assert shown.endswith("…")
+    assert text.startswith(shown[:-1])
+    assert text[len(shown) - 1] != "\u0301"  # a mark stays with its letter
+    lines = wrap(text, width, 2)
+    assert all(cell_len(line) <= width for line in lines)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+
+
+def test_in_a_pipe_nothing_is_cut_or_wrapped() -> None:
+    text = "long " * 100
+    assert cut(text, None) == text
+    assert wrap(text, None) == [text]
+    assert wrap_lines(text, None) == text
+    assert fit_fields([("name", text)], None) == [f"name  {text}".rstrip()]
+    assert len(fit_table([[text] * 20], "<" * 20, None)) == 1
+    assert keep_most_important([(1, text), (2, text)], None) == f"{text}  {text}"
+
+
+def test_words_stay_whole_and_further_lines_are_indented() -> None:
+    assert wrap("one two three four", 16, 2) == ["one two three", "four"]
+    assert wrap("alpha beta gamma delta epsilon zeta", 20, 2) == ["alpha beta gamma", "  delta epsilon zeta"]
+    assert fit_fields([("a", "x y"), ("name", "one two three four five")], 22) == [
+        "a     x y",
+        "name  one two three",
+        "      four five",
+    ]
+
+
+def test_the_least_important_parts_of_a_line_are_left_out() -> None:
+    parts = [(3, "12%"), (1, "loss 1.2"), (2, "3 char/s"), (4, "5 s left")]
+    assert keep_most_important(parts, 80) == "12%  loss 1.2  3 char/s  5 s left"
+    assert keep_most_important(parts, 26) == "12%  3 char/s  5 s left"
+    assert keep_most_important(parts, 12) == "5 s left"
+    assert keep_most_important(parts, 5) == "5 s …"
+
+
+def test_a_wide_table_has_its_names_cut_or_its_columns_in_groups() -> None:
+    rows = [["the name of a group", "pairs", "right"], ["x", "1", "2"]]
+    assert fit_table(rows, "<>>", 80) == align_columns(rows, "<>>")
+    assert fit_table(rows, "<>>", 30) == ["the name of a g…  pairs  right", "x                     1      2"]
+    assert fit_table(rows, "<>>", 28, min_name=None) == [
+        "the name of a group  pairs",
+        "x                        1",
+        "",
+        "the name of a group  right",
+        "x                        2",
+    ]
+
+
+def test_the_width_of_a_pipe_is_none_and_columns_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    assert terminal_width(screen) is None
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert terminal_width(screen) == 80
+    monkeypatch.setenv("COLUMNS", "40")
+    assert terminal_width(screen) == 40
+
+
+# ------------------------------------------------------------------------------------------------ commands to copy
+
+
+@pytest.mark.parametrize(
+    ("word", "quoted"),
+    [
+        ("runs/mine", "runs/mine"),
+        ("my run's", "'my run'\"'\"'s'"),
+        ("$(rm x)", "'$(rm x)'"),
+        ("河边", "'河边'"),
+        ("a\nb", r"$'a\x0ab'"),
+        ("\x1b'\\", r"$'\x1b\x27\x5c'"),
+    ],
+)
+def test_a_quoted_word_is_the_word_to_the_shell(word: str, quoted: str) -> None:
+    assert quote_for_shell(word) == quoted
+    shown = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, check=True).stdout
+    assert shown.decode() == word
+
+
+def test_the_program_is_named_as_it_was_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert program_name() == "charlm"  # from Python
+    (tmp_path / "my tools").mkdir()
+    script = tmp_path / "my tools" / "charlm"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(script), "train"])
+    assert program_name() == f"'{script}'"
+    monkeypatch.setenv("PATH", str(script.parent), prepend=":")
+    assert program_name() == "charlm"
+    monkeypatch.setattr(sys, "argv", ["/lib/charlm/__main__.py", "train"])
+    monkeypatch.setattr(sys, "orig_argv", [".venv/bin/python", "-X", "utf8", "-m", "charlm", "train"])
+    assert program_name() == ".venv/bin/python -X utf8 -m charlm"
 
 
 def test_lines_do_not_end_in_spaces() -> None:

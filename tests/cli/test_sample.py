@@ -28,8 +28,10 @@ def test_text_is_the_sample_and_a_newline(tiny_run: Path) -> None:
 def test_jsonl_numbers_the_samples_of_the_python_interface(tiny_run: Path) -> None:
     rows = jsonl(tiny_run, "--count", 70, "--length", 15, "--seed", 4, "--temperature", 1)
     texts = list(charlm.load(tiny_run).sample(70, length=15, seed=4, temperature=1.0))
-    assert rows == [{"sample": k, "seed": 4, "text": text} for k, text in enumerate(texts)]
-    assert list(rows[0]) == ["sample", "seed", "text"]
+    assert rows == [
+        {"sample": k, "seed": 4, "prompt": "", "text": text, "ended": "length"} for k, text in enumerate(texts)
+    ]
+    assert list(rows[0]) == ["sample", "seed", "prompt", "text", "ended"]
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tiny_run: Path) -> None:
@@ -99,6 +101,73 @@ def test_a_text_ends_with_the_first_stop(width: int, tiny_run: Path) -> None:
     assert sample(tiny_run, "--length", 60, f"--stop={stop}") == expected + "\n"
 
 
+def test_json_lines_say_why_each_text_ended(tiny_run: Path, tiny_lines_run: Path) -> None:
+    whole = jsonl(tiny_run, "--length", 60)[0]
+    assert whole["ended"] == "length"
+    stop = whole["text"][20:23]
+    assert jsonl(tiny_run, "--length", 60, f"--stop={stop}")[0]["ended"] == "stop"
+    at_the_end = whole["text"][: whole["text"].index(stop) + 3]
+    assert jsonl(tiny_run, "--length", len(at_the_end), f"--stop={stop}")[0]["ended"] == "stop"  # both at once
+    for row in jsonl(tiny_lines_run, "--count", 20, "--length", 30):
+        assert row["ended"] == ("line" if len(row["text"]) < 30 else "length")
+
+
+def test_only_new_leaves_prompt_and_stop_text_out(tiny_run: Path) -> None:
+    whole = jsonl(tiny_run, "--prompt", "the ", "--length", 60)[0]["text"].removeprefix("the ")
+    for width in (1, 3):
+        stop = whole[20 : 20 + width]
+        options = ["--prompt", "the ", "--length", 60, f"--stop={stop}", "--only-new"]
+        expected = whole[: whole.index(stop)]
+        assert jsonl(tiny_run, *options)[0]["text"] == expected
+        assert sample(tiny_run, *options) == expected + "\n"
+    assert sample(tiny_run, "--prompt", "the ", "--length", 60, "--only-new") == whole + "\n"
+    assert (
+        sample(tiny_run, "--prompt", "the ", "--length", 60, "--only-new", "--stop", "bread\nbread") == whole + "\n"
+    )
+
+
+@pytest.mark.parametrize("option", ["--prompt", "--stop"])
+def test_what_the_model_cannot_write_is_refused_and_named(
+    option: str, tiny_run: Path, tiny_lines_run: Path
+) -> None:
+    message = commands.refused("sample", tiny_run, option, "the µ河µ")
+    assert "'µ' (U+00B5), '河' (U+6CB3)" in message
+    assert {"--prompt": "the prompt", "--stop": "the stop text"}[option] in message
+    for lines in ("the\nboat", "the\n", "the\rboat"):
+        message = commands.refused("sample", tiny_lines_run, option, lines)
+        assert "more than one line" in message
+        assert "corpus.framing" in message
+
+
+def test_a_file_of_prompts_has_one_a_line(tiny_run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_bytes(b"the boat\r\n\na miller")
+    rows = jsonl(tiny_run, "--prompts", file, "--count", 2)
+    assert [(row["prompt"], row["sample"]) for row in rows] == [
+        ("the boat", 0), ("the boat", 1), ("", 0), ("", 1), ("a miller", 0), ("a miller", 1),
+    ]  # fmt: skip
+    assert rows[4:] == jsonl(tiny_run, "--prompt", "a miller", "--count", 2)
+    assert sample(tiny_run, "--prompts", file) == "\n---\n".join(row["text"] for row in rows[::2]) + "\n"
+    assert sample(tiny_run, "--prompts", "-", input="the boat\n") == sample(tiny_run, "--prompt", "the boat")
+
+
+def test_in_lines_framing_each_prompt_gives_a_line(tiny_lines_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("the boat\nthe heron\n")
+    texts = sample(tiny_lines_run, "--prompts", tmp_path / "prompts.txt").splitlines()
+    assert [text[:8] for text in texts] == ["the boat", "the hero"]
+
+
+def test_a_bad_prompt_of_a_file_is_named_with_its_line_before_anything_is_written(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("the boat\nthe µ\n")
+    assert f"{file}, line 2: the prompt" in commands.refused("sample", tiny_run, "--prompts", file)
+    file.write_text("")
+    assert "no prompts" in commands.refused("sample", tiny_run, "--prompts", file)
+    assert "only one" in commands.refused("sample", tiny_run, "--prompts", file, "--prompt", "the")
+
+
 def test_a_stop_inside_the_prompt_does_not_end_the_text(tiny_run: Path) -> None:
     assert len(jsonl(tiny_run, "--prompt", "the boat", "--stop", "boat")[0]["text"]) > len("the boat")
 
@@ -126,7 +195,7 @@ def dangerous_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dangerous")
     (folder / "corpus.txt").write_text("\x1b]m\t\n\u202e" * 30, encoding="utf-8")
     config = {
-        "corpus": {"path": str(folder / "corpus.txt")},
+        "corpus": {"path": str(folder / "corpus.txt"), "framing": "stream", "split": "tail"},
         "model": {"hidden_size": 4},
         "training": {"budget": "1 steps", "batch_size": 4},
     }

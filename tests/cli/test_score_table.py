@@ -146,7 +146,7 @@ def test_an_escape_sequence_in_a_sentence_is_shown_and_not_obeyed(
 ) -> None:
     piped = commands.score(tiny_run, NASTY, *options).stdout
     assert "\x1b" not in piped
-    for output in (piped, ANSI.sub("", on_a_terminal(monkeypatch, [tiny_run, NASTY, *options]))):
+    for output in (piped, ANSI.sub("", on_a_terminal(monkeypatch, [tiny_run, NASTY, *options], COLUMNS="120"))):
         assert not {"\x1b", "\r", "\t", "\u202e"} & set(output)
         assert r"\x1b[31m\u202e" in output
 

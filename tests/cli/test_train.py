@@ -1,16 +1,23 @@
 """`charlm train`: the run folder on standard output, progress on standard error, a run that tells what it is."""
 
+import io
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rich.cells import cell_len
 from typer.testing import CliRunner, Result
 
 import charlm
 from charlm.cli import app
+from charlm.cli.render import format_duration
+from charlm.cli.train import _Display
+from charlm.training.reports import Metrics, StepReport
 
 SMALL = [
     "--set",
@@ -66,6 +73,87 @@ def test_without_validation_the_training_loss_is_shown(tiny_corpus: Path, tmp_pa
     assert row["validation_loss"] is None
     assert not re.search(r"validation \d", result.stderr)
     assert f"best training loss: {row['train_loss']:.4f} nats" in result.stderr
+
+
+def test_the_command_to_try_next_is_quoted_for_the_shell(tiny_corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "my run's; ls"
+    result = train("--corpus", tiny_corpus, "--budget", "5 steps", "--out", run, *SMALL)
+    last = result.stderr.splitlines()[-1]
+    assert shlex.split(last.removeprefix("try: ")) == ["charlm", "sample", str(run)]
+
+
+class _Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 120])
+def test_on_a_terminal_every_line_fits_and_time_and_loss_are_always_seen(
+    columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = _Screen()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "dumb")  # lines alone, without a bar
+    monkeypatch.setattr(sys, "stderr", screen)
+    metrics = Metrics(123_456, 10**9, 21.5, 183_000.0, 1.2345, 1.3456, 1.941, 1e-3, 0.5, 93_000.0)
+    with _Display(quiet=False) as display:
+        for note in ("text: 29,887 characters to train on, 1,232 symbols", "no labels here, " * 8):
+            display.on_note(note)
+        display.on_evaluation(metrics, "我在河边看见白鹅。" * 20 + "\n" + "e\u0301" * 300, True)
+        display.on_evaluation(metrics, "", False)
+    lines = screen.getvalue().splitlines()
+    assert all(cell_len(line) <= columns for line in lines)
+    evaluations = [line for line in lines if line.startswith("2 d 2 h")]
+    assert len(evaluations) == 2
+    if columns >= 40:
+        assert all("validation 1.3456" in line for line in evaluations)
+        assert evaluations[0].endswith("*best")
+    if columns >= 80:
+        assert "train 1.2345" in evaluations[0]
+    assert sum(line.endswith("…") for line in lines) >= 2  # both lines of the sample
+
+
+@pytest.mark.parametrize(
+    ("columns", "seconds_left", "seen"),
+    [
+        (20, 86_399, []),
+        (40, 86_399, ["50%"]),
+        (40, 750, ["50%", "loss"]),
+        (80, 86_399, ["50%", "loss", "bits/char", "char/s"]),
+        (120, 86_399, ["50%", "loss", "bits/char", "char/s", "lr", "|g|"]),
+    ],
+)
+def test_the_progress_keeps_its_bar_and_the_time_left(
+    columns: int, seconds_left: float, seen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = _Screen()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "stderr", screen)
+    with _Display(quiet=False) as display:
+        display.on_step(StepReport(100, 0.5, 2.5, 1.234, 1e-3, 0.5, 93_000.0, seconds_left))
+    line = re.split(r"[\r\n]|\x1b\[[0-9;?]*[A-Za-z]", screen.getvalue())
+    shown = next(part for part in reversed(line) if "left" in part)
+    assert cell_len(shown) <= columns
+    assert "━" in shown
+    assert f"{format_duration(seconds_left)} left" in shown
+    assert all(word in shown for word in seen)
+
+
+def test_in_a_pipe_a_sample_is_not_cut_and_notes_are_not_wrapped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    metrics = Metrics(123_456, 10**9, 21.5, 183_000.0, 1.2345, 1.3456, 1.941, 1e-3, 0.5, 93_000.0)
+    with _Display(quiet=False) as display:
+        display.on_note("many words " * 20)
+        display.on_evaluation(metrics, "x" * 300, True)
+    note, line, sample = capsys.readouterr().err.splitlines()
+    assert note == "many words " * 20
+    assert "epoch 21.50" in line
+    assert "93,000 char/s" in line
+    assert sample.endswith("x" * 300)
 
 
 def test_quiet_says_nothing_but_the_folder(tiny_corpus: Path, tmp_path: Path) -> None:

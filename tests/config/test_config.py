@@ -43,8 +43,9 @@ def refused(source: Any = None, overrides: dict[str, Any] | None = None) -> str:
 
 def test_all_but_the_corpus_has_a_default(write: Write) -> None:
     expected = """
-        corpus: {path: /x, framing: stream, level: character, validation: 0.1, test: 0.0, normalization: none,
-                 lowercase: false, min_count: 1, max_line_length: null}
+        corpus: {path: /x, encoding: utf-8, strict: false, field: null, framing: auto, split: spread,
+                 level: character, validation: 0.1, test: 0.0, normalization: none, lowercase: false, min_count: 1,
+                 max_line_length: null}
         model: {cell: lstm, hidden_size: 256, num_layers: 1, bias: true, embedding_size: null, output_rank: null,
                 dropout: 0.0, recurrent_dropout: 0.0, ngram: null}
         training: {budget: 3m, batch_size: 16, sequence_length: 64, optimizer: adamw, learning_rate: 0.004,
@@ -66,7 +67,7 @@ def test_every_problem_is_reported_at_once_with_its_key_line_value_and_what_is_a
     assert head == f"{path}: 9 problems"
     assert {problem.strip() for problem in problems} == {
         f"corpus.path: missing; give {dict(keys())['corpus.path'].description}",
-        "corpus.framing (line 1) = 'rows': must be one of stream, lines",
+        "corpus.framing (line 1) = 'rows': must be one of auto, stream, lines",
         "model.cell (line 3) = 'transformer': must be one of rnn, lstm, gru, gru-before",
         "model.embedding_size (line 4) = 0: must be an integer, at least 1, at most 16384 or null",
         "model.hiden_size (line 5): unknown key; did you mean model.hidden_size?",
@@ -85,7 +86,7 @@ def test_a_file_of_nothing_but_problems_is_refused_without_naming_them_all(write
 
 NEAR_MISSES = """model.hiden_size>model.hidden_size training.optimiser>training.optimizer modle>model
     hidden_size>model.hidden_size training.hidden_size>model.hidden_size training.droput>model.dropout
-    sampling.seed>training.seed model.zzzz> training.epochs> corpus.files>"""
+    sampling.seed>training.seed model.zzzz> training.epochs> corpus.files>corpus.field corpus.zzzz>"""
 
 
 @pytest.mark.parametrize("pair", NEAR_MISSES.split())
@@ -194,8 +195,9 @@ def test_a_byte_order_mark_numbers_like_4e_3_and_the_largest_size_are_read(write
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    for path, reason in ((tmp_path / "missing.yaml", "No such file or directory"), (tmp_path, "Is a directory")):
-        assert refused(path) == f"{path}: cannot read the configuration: {reason}"
+    missing = tmp_path / "missing.yaml"
+    assert refused(missing) == f"{missing}: cannot read the configuration: No such file or directory"
+    assert refused(tmp_path) == f"{tmp_path}: cannot read the configuration: Is a directory"
 
 
 def test_overrides_win_and_are_not_blamed_on_a_line_of_the_file(write: Write) -> None:
@@ -243,13 +245,72 @@ def test_what_is_no_assignment_is_refused_and_shown(text: str) -> None:
     assert str(caught.value).startswith(f"--set {text[:100]}")
 
 
-NO_AMOUNTS = "soon|| |3|m|m3|-3m|0 epochs|3 weeks|1..5s|.s|10M|0m0s|10%%|" + "9" * 400 + " steps"
+NO_AMOUNTS = (
+    "soon|| |m|m3|-3m|0 epochs|3 weeks|1..5s|.s|10M|3M|1h30M|0m0s|10%%|3 minute budget|minutes|and|5k|5 k m|"
+    "1,00 steps|30 minutes 1 hour|3m3m|1h2|3 monkeys|3 sector|1.2.3 steps|_ steps|1 step and 2 steps|half an hour|"
+    "3:00|" + "9" * 400 + " steps"
+)
 
 
 @pytest.mark.parametrize("text", NO_AMOUNTS.split("|"), ids=lambda text: text[:9])
 def test_what_is_no_positive_finite_amount_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match=EXAMPLES):
         parse_amount(text)
+
+
+@pytest.mark.parametrize("text", ["3", " 600 ", "1.5", "5_000", "5,000"])
+def test_a_number_alone_is_refused_with_the_units_it_could_have(text: str) -> None:
+    shown = text.strip()
+    said = f"a number alone has no unit; write for example {shown} steps, {shown}s or {shown} epochs"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        parse_amount(text)
+
+
+@pytest.mark.parametrize("key", ["training.budget", "training.evaluate_every"])
+@pytest.mark.parametrize(("value", "shown"), [(100, "100"), (0.5, "0.5"), (-3, "-3"), (10**30, "1e+30")])
+def test_a_number_in_yaml_is_refused_with_the_units_it_could_have(key: str, value: float, shown: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config({"corpus": {"path": "a"}}, {key: value})
+    assert f"{key} = {value}: a number alone has no unit; write for example {shown} steps" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [True, None, ["3m"], {"m": 3}])
+def test_what_is_neither_text_nor_number_is_no_amount(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"training\.budget = .*must be a string"):
+        load_config({"corpus": {"path": "a"}, "training": {"budget": value}})
+
+
+WORDED = {
+    "3 minutes": ("seconds", 180),
+    "3min": ("seconds", 180),
+    "1 Minute": ("seconds", 60),
+    "90 sec": ("seconds", 90),
+    "90 seconds": ("seconds", 90),
+    "1 hour 30 minutes": ("seconds", 5400),
+    "1 hour, 30 minutes": ("seconds", 5400),
+    "1 hour and 30 minutes": ("seconds", 5400),
+    "1h 30m": ("seconds", 5400),
+    "1hr30mins": ("seconds", 5400),
+    "2 hours": ("seconds", 7200),
+    "1.5 hours": ("seconds", 5400),
+    ".5h": ("seconds", 1800),
+    "2 days": ("seconds", 172800),
+    "1H": ("seconds", 3600),
+    "1 day 2 hours 3 minutes 4 seconds": ("seconds", 93784),
+    "5k steps": ("steps", 5000),
+    "5 k steps": ("steps", 5000),
+    "5,000 steps": ("steps", 5000),
+    "1,234,567 Characters": ("characters", 1234567),
+    "10 million chars": ("characters", 10_000_000),
+    "1 epoch": ("epochs", 1),
+    "0.5 epochs": ("epochs", 0.5),
+}
+
+
+@pytest.mark.parametrize("text", WORDED)
+def test_an_amount_may_be_written_as_people_write_it(text: str) -> None:
+    assert parse_amount(text) == WORDED[text]
+    assert load_config({"corpus": {"path": "a"}, "training": {"budget": text}}).training.budget == text
 
 
 @given(st.integers(1, 10**6), st.sampled_from(["epoch", "step", "character"]), st.sampled_from(["", " "]))
@@ -292,7 +353,11 @@ def values(branch: dict[str, Any]) -> st.SearchStrategy[Any]:
     return kinds[branch["type"]]
 
 
-@given(st.fixed_dictionaries({key: st.one_of(map(values, branches(key))) for key in SCHEMA}), st.booleans())
+ENCODINGS = st.sampled_from(["utf-8", "auto", "gb18030", "UTF-16", "latin1"])
+VALUES = {key: st.one_of(map(values, branches(key))) for key in SCHEMA} | {"corpus.encoding": ENCODINGS}
+
+
+@given(st.fixed_dictionaries(VALUES), st.booleans())
 def test_a_configuration_loads_back_equal_from_its_yaml(
     tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Any], comments: bool
 ) -> None:
@@ -337,7 +402,9 @@ def accepts(key: str, value: Any) -> bool:
 @pytest.mark.parametrize("key", SCHEMA)
 def test_the_schema_agrees_with_what_is_accepted(key: str) -> None:
     assert any(branch["type"] == "null" for branch in branches(key)) == accepts(key, None)
-    assert accepts(key, "neither of these") == (key == "corpus.path")
+    assert accepts(key, "neither of these") == (
+        key in {"corpus.path", "corpus.field", "corpus.validation", "corpus.test"}
+    )
     for branch in branches(key):
         assert all(accepts(key, value) for value in branch.get("enum", []))
         step = 1 if branch["type"] == "integer" else 2**-20

@@ -39,7 +39,10 @@ def test_every_choice_is_a_valid_configuration(
     assert config.model.hidden_size in SIZES
     assert config.training.batch_size <= max(1, text.characters // 8)
     parse_amount(config.training.evaluate_every)
-    assert 4 <= len(recipe.reasons) <= 5
+    assert 7 <= len(recipe.reasons) <= 8
+    labels = [reason.partition(": ")[0] for reason in recipe.reasons]
+    assert list(dict.fromkeys(labels)) == ["text", "speed", "budget", "model", "mixture", "training", "dropout"]
+    assert all(len(reason.partition(": ")[2]) <= 69 for reason in recipe.reasons)
 
 
 @given(text=texts, seconds=st.floats(1, 1e5), flops=st.floats(1e8, 1e12))
@@ -95,9 +98,12 @@ def test_zero_config_says_what_it_chose_and_leaves_a_yaml_that_does_the_same(
     lm = charlm.train(
         corpus=tiny_corpus, budget="30 steps", out=tmp_path / "a", overrides=set_by_hand, observer=Observer()
     )
-    assert [note.split(":")[0] for note in notes[-4:]] == ["text", "speed", "model", "training"]
-    assert "LSTM, hidden size 24 (as set), mixed with 9-grams" in notes[-2]
-    assert "sequence length 8, learning rate " in notes[-1]
+    assert [note.split(":")[0] for note in notes] == [
+        "framing", "validation", "text", "speed", "budget", "model", "mixture", "training", "dropout",
+    ]  # fmt: skip
+    assert lm.config.corpus.framing == "lines"
+    assert notes[-4:-2] == ["model: LSTM, hidden size 24 (as set)", "mixture: with 9-grams"]
+    assert "sequence length 8, learning rate " in notes[-2]
     assert (lm.config.model.hidden_size, lm.config.training.sequence_length) == (24, 8)
     again = charlm.train(tmp_path / "a" / "config.yaml", out=tmp_path / "b")
     assert again.config == lm.config

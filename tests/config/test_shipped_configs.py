@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from charlm.config import Config, load_config
+from charlm.config import Config, load_config, shipped_configs
+from charlm.errors import ConfigError
 from charlm.text.corpus import load_corpus
 from charlm.training.choice import make_network
 from charlm.training.step import TrainingStep, make_batches, measure_speed
+from commands import answer, refused, run
 
 FOLDER = Path(__file__).parents[2] / "configs"
 ALL = sorted(FOLDER.glob("*.yaml"))
@@ -20,6 +22,48 @@ def test_the_seven_configurations_are_there() -> None:
         *("quickstart", "english", "chinese", "python"),
         *(f"textbook-{cell}" for cell in ("rnn", "lstm", "gru")),
     }
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_a_shipped_configuration_has_a_name_that_stands_for_its_file(path: Path) -> None:
+    assert load_config(f"config:{path.stem}") == load_config(path)
+    assert load_config(Path(f"config:{path.stem}"), {"model.hidden_size": 3}).model.hidden_size == 3
+
+
+def test_the_list_describes_every_shipped_configuration_in_a_line() -> None:
+    assert list(shipped_configs()) == [path.stem for path in ALL]
+    rows = answer("config", "list").splitlines()
+    assert [row.split()[0] for row in rows] == ["name", *shipped_configs()]
+    for row, description in zip(rows[1:], shipped_configs().values(), strict=True):
+        assert row.endswith(f"  {description}")
+        assert description.endswith(".")
+        assert len(row) <= 80
+
+
+@pytest.mark.parametrize("name", ["quikstart", "", "../configs/quickstart", "quickstart.yaml", "/etc/passwd"])
+def test_a_name_that_is_not_shipped_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(ConfigError, match="known are chinese, english, python, quickstart"):
+        load_config(f"config:{name}")
+    if name.startswith("quik"):
+        assert "did you mean 'quickstart'?" in refused("config", "show", f"config:{name}")
+
+
+@pytest.mark.parametrize("path", ["quickstart", "configs/quickstart.yaml", "configs/python.yml"])
+def test_a_missing_file_with_the_name_of_a_shipped_configuration_is_told_its_name(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert f"`config:{Path(path).stem}`" in refused("config", "show", path)
+    assert "config:" not in refused("config", "show", "quickstart.txt")
+    assert "config:" not in refused("config", "show", "mine.yaml")
+
+
+def test_a_run_folder_whose_name_begins_like_a_configuration_is_read_from_its_files(
+    tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("train", "--corpus", tiny_corpus, "--budget", "1 steps", "--out", "config:mine").exit_code == 0
+    assert "tiny" in answer("inspect", "config:mine")
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)

@@ -161,11 +161,14 @@ def test_symbol_by_symbol_it_gives_what_it_gives_at_once(
             if len(part):
                 reading, state = model.advance(part, state)
                 readings.append(reading[:, 0])
-        places = np.concatenate(readings)  # (T, K)
-        p = model.distributions(places)
+        places = np.concatenate(readings)  # (T, K+1)
+        p = model.distributions(places[:, :-1])
         np.testing.assert_allclose(p.sum(1), 1, atol=1e-6)
         np.testing.assert_allclose(np.log(p[np.arange(len(sequence)), sequence]), whole, rtol=1e-6, atol=1e-6)
-        np.testing.assert_array_equal(model.context(places), known)
+        begun = np.arange(1, len(sequence) + 1)  # symbols since the beginning, the boundary included
+        whole_text = (known == begun) & (begun < order - 1)  # is known, and it has just begun
+        early = np.where(whole_text, 2 * order + known, order + known)
+        np.testing.assert_array_equal(model.context(places), np.where(begun > 16, known, early))
         np.testing.assert_allclose(model.log_probs(places), np.log(p), rtol=1e-6, atol=1e-6)
 
 
@@ -257,4 +260,5 @@ def test_it_is_counted_where_the_configuration_asks_for_it() -> None:
         counted.sequence_log_probs(test), NgramModel(train, V, FIRST, 3).sequence_log_probs(test), strict=True
     ):
         np.testing.assert_array_equal(one, other)
-    assert counted.contexts == 3
+    assert counted.contexts == len(counted.context_names()) == 8
+    assert counted.context_names() == ["0", "1", "2", "0 early", "1 early", "2 early", "0 in all", "1 in all"]

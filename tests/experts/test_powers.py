@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from charlm.config import ModelConfig
 from charlm.experts.mixture import Mixture
 from charlm.experts.ngram import NgramModel
-from charlm.experts.powers import PIECE_SYMBOLS, PRIOR, derivatives, find_powers, fit_powers
+from charlm.experts.powers import PIECE_SYMBOLS, PRIOR, _sample_beginnings, derivatives, find_powers, fit_powers
 from charlm.scoring.log_probs import cut_sequences, text_log_probs
 from charlm.text.vocabulary import Ids, Vocabulary
 from models import make_mixture
@@ -42,9 +42,13 @@ def mixture_of(vocabulary: Vocabulary, text: str, seed: int, orders: tuple[int, 
 
 
 def nats(mixture: Mixture, vocabulary: Vocabulary, ids: Ids) -> float:
-    """With the pull towards equal trust, as the fit has it."""
+    """What the fit makes small: with the pull towards equal trust, and in a stream what follows each boundary."""
     off = mixture.powers.astype(np.float64) - 1 / len(mixture.experts)
-    total = -sum(float(log_probs.sum()) for _, log_probs in text_log_probs(mixture, vocabulary, ids))
+    sequences = [ids]
+    if vocabulary.framing == "stream":
+        sequences += _sample_beginnings(vocabulary, ids, mixture.beginning, len(ids))
+    scored = [text_log_probs(mixture, vocabulary, sequence) for sequence in sequences]
+    total = -sum(float(log_probs.sum()) for each in scored for _, log_probs in each)
     return total + PRIOR / 2 * float((off * off).sum())
 
 
@@ -61,7 +65,7 @@ def test_no_other_trust_is_likelier(orders: tuple[int, ...], framing: str, seed:
     found = mixture.powers.copy()
     rng = np.random.default_rng(seed)
     for size in (0.01, 0.1, 1.0):
-        mixture.powers[:] = found + size * rng.standard_normal(found.shape)
+        mixture.powers[:] = np.maximum(found + size * rng.standard_normal(found.shape), 0)
         assert nats(mixture, vocabulary, held_out) > least
     for alone in np.eye(len(mixture.experts)):
         mixture.powers[:] = alone
@@ -75,7 +79,7 @@ def test_pieces_of_a_long_text_stand_for_it(framing: str, orders: tuple[int, ...
     vocabulary = Vocabulary.build(text, framing=framing)
     held_out = vocabulary.encode(text_of(2, 600))
     found = []
-    for most in (len(held_out), 4096):
+    for most in (len(held_out), 8192):
         mixture = mixture_of(vocabulary, text, 3, orders)
         fit_powers(mixture, vocabulary, held_out, most=most)
         found.append(nats(mixture, vocabulary, held_out) / len(held_out))
@@ -100,7 +104,7 @@ def test_two_experts_that_are_the_same_share_the_trust_that_one_of_them_has() ->
     one, two = (mixture_of(vocabulary, text, 0, orders) for orders in ((3,), (3, 3)))
     for mixture in (one, two):
         fit_powers(mixture, vocabulary, held_out)
-    shared = two.powers[2 * 3 + 2]  # both know the last two symbols
+    shared = two.powers[2 * two.experts[1].contexts + 2]  # both know the last two symbols
     assert shared[1] == pytest.approx(shared[2], abs=1e-4)
     assert shared[1] + shared[2] == pytest.approx(one.powers[2, 1], abs=0.05)
 
@@ -113,9 +117,60 @@ def test_a_network_alone_has_no_trust_to_be_fitted() -> None:
     np.testing.assert_array_equal(mixture.powers, [[1]])
 
 
+def test_no_power_is_negative_on_a_text_that_is_unlike_what_was_counted() -> None:
+    vocabulary = Vocabulary.build("abcd\n", framing="lines")
+    for counted, held_out in (("ab", "dc"), ("abba", "dddd"), ("a" * 9, "bcd")):
+        for orders in ((4,), (5, 2)):
+            mixture = mixture_of(vocabulary, f"{counted}\n" * 200 + "abcd\n", 0, orders)
+            fit_powers(mixture, vocabulary, vocabulary.encode(f"{held_out}\n" * 100))
+            assert (mixture.powers >= 0).all()
+            assert np.isfinite(mixture.powers).all()
+
+
+def test_what_is_unknown_does_not_count() -> None:
+    text = text_of(1, 60)
+    vocabulary = Vocabulary.build(text, framing="stream")
+    known = text_of(2, 30)
+    found = []
+    for held_out in (known, known + "§" * 900, "§" * 900):
+        mixture = mixture_of(vocabulary, text, 3)
+        fit_powers(mixture, vocabulary, vocabulary.encode(held_out))
+        found.append(mixture.powers)
+    np.testing.assert_allclose(found[1], found[0], atol=1e-4)
+    np.testing.assert_array_equal(found[2], mixture_of(vocabulary, text, 3).powers)  # nothing to be fitted to
+    assert np.abs(found[0] - found[2]).max() > 0.3
+
+
+def test_what_follows_a_beginning_is_a_kind_of_its_own_and_trusted_by_what_follows_beginnings() -> None:
+    lines = [f"{'abcd'[i % 4]}{'abcd'[i % 3]}{'abcd'[i % 2]}c" for i in range(400)]
+    rng = np.random.default_rng(0)
+    held_out = "".join(f"{lines[i]}\n" for i in rng.permutation(400))
+    vocabulary = Vocabulary.build(held_out, framing="stream")
+    mixture = mixture_of(vocabulary, held_out, 0)
+    fit_powers(mixture, vocabulary, vocabulary.encode(held_out))
+    names = mixture.kind_names()
+    assert names == [
+        "0",
+        "1",
+        "2",
+        "3",
+        "0 early",
+        "1 early",
+        "2 early",
+        "3 early",
+        "0 in all",
+        "1 in all",
+        "2 in all",
+    ]
+    # Rare contexts hardly come in this text, so short ones stay where they were; what follows a beginning is known.
+    np.testing.assert_allclose(mixture.powers[[0, 1, 2, 4, 5, 6]], 0.5, atol=0.01)
+    assert (np.abs(mixture.powers[[3, 7, 9, 10]] - 0.5).max(1) > 0.05).all()
+
+
 # --------------------------------------------------------------------------------- three experts, made up
 
 V, KINDS, PLACES = 6, 3, 1500  # more places than the fit looks at together
+TRUTH = np.array([[0.8, 0.3, 0.1], [0.1, 0.6, 0.5], [0.4, -0.2, 1.2]])  # the powers that drew, one negative
 
 
 def made_up(seed: int) -> tuple[list[NDArray[np.float64]], NDArray[np.int64], NDArray[np.int64]]:
@@ -123,7 +178,7 @@ def made_up(seed: int) -> tuple[list[NDArray[np.float64]], NDArray[np.int64], ND
     rng = np.random.default_rng(seed)
     features = [rng.normal(0, scale, (PLACES, V)) for scale in (1, 1.5, 0.7)]
     kinds = rng.integers(KINDS, size=PLACES)
-    powers = np.array([[0.8, 0.3, 0.1], [0.1, 0.6, 0.5], [0.4, -0.2, 1.2]])[kinds]  # (N, 3)
+    powers = TRUTH[kinds]  # (N, 3)
     z = sum(power[:, None] * f for power, f in zip(powers.T, features, strict=True))
     y = (z + rng.gumbel(size=z.shape)).argmax(1)  # drawn from softmax z
     return features, kinds, y
@@ -195,9 +250,14 @@ def test_powers_that_drew_a_text_are_found_in_it(seed: int) -> None:
     features, kinds, y = made_up(seed)
     found = find_powers(features, kinds, y, KINDS)
     _, gradient, hessian = derivatives(found, features, kinds, y)
-    left = (gradient * np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]).sum(1) / 2
-    assert (left < 0.01).all()  # nats that another of Newton's steps would gain
-    np.testing.assert_allclose(found, [[0.8, 0.3, 0.1], [0.1, 0.6, 0.5], [0.4, -0.2, 1.2]], atol=0.25)
+    free = found > 0
+    assert (gradient[~free] > 0).all()  # only a negative power would be likelier than 0
+    assert (~free).tolist() == (TRUTH < 0).tolist()
+    for kind in range(KINDS):
+        inner = hessian[kind][np.ix_(free[kind], free[kind])]
+        left = gradient[kind, free[kind]] @ np.linalg.solve(inner, gradient[kind, free[kind]]) / 2
+        assert left < 0.01  # nats that another of Newton's steps would gain
+    np.testing.assert_allclose(found, np.maximum(TRUTH, 0), atol=0.25)
 
 
 def test_a_kind_of_context_that_never_came_keeps_equal_trust() -> None:

@@ -1,5 +1,6 @@
 """N-best lists: what is kept byte for byte, what is added, and in which order lines come out."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.errors import InputError
-from charlm.ranking.nbest import Hypothesis, _SeenIds, read_groups, reranked, score_groups
+from charlm.ranking.nbest import Hypothesis, NbestFormat, _SeenIds, read_groups, reranked, score_groups
 from charlm.scoring.measures import Score
 
 
@@ -196,3 +197,99 @@ def test_a_text_that_stands_several_times_is_scored_once() -> None:
     [groups] = read_groups([[f"0 ||| {text} ||| ||| 0" for text in ["a", "b", "a", "a"]]], "list")
     score_groups(groups, score, "logprob")
     assert asked == ["a", "b"]
+
+
+# ---------------------------------------------------------------------------------------------- other decoders
+
+
+def rerank_list(*lines: str, input_format: str = "auto", batch: int = 1000, weight: float = 1.0) -> list[str]:
+    """All lines that come out, those around the hypotheses included."""
+    batches = [lines[i : i + batch] for i in range(0, len(lines), batch)]
+    found = [group for groups in read_groups(batches, "list", NbestFormat(input_format)) for group in groups]
+    scored = score_groups(found, score_by_length, "logprob")
+    return [
+        line
+        for group, hypotheses in zip(found, scored, strict=True)
+        for line in [*group.before, *reranked(hypotheses, weight, 0.0), *group.after]
+    ]
+
+
+def test_scores_of_nematus_that_are_costs_stay_costs() -> None:
+    lines = ["0 ||| abcd ||| 1.5", "0 ||| a ||| 2.25", "1 ||| b ||| 0.5 ||| 0.1 0.2"]
+    assert rerank_list(*lines) == ["0 ||| a ||| 3.25", "0 ||| abcd ||| 5.5", "1 ||| b ||| 1.5 ||| 0.1 0.2"]
+    assert rerank_list(*lines, weight=0) == [
+        "0 ||| abcd ||| 1.5",
+        "0 ||| a ||| 2.25",
+        "1 ||| b ||| 0.5 ||| 0.1 0.2",
+    ]
+
+
+def test_three_fields_with_log_probabilities_stay_log_probabilities() -> None:
+    assert rerank_list("0 ||| abcd ||| -1.5", "0 ||| a ||| -2") == ["0 ||| a ||| -3", "0 ||| abcd ||| -5.5"]
+    with pytest.raises(InputError, match=r"list, line 2: the score -1 is negative and one before was positive"):
+        rerank_list("0 ||| a ||| 1", "0 ||| a ||| -1")
+
+
+FAIRSEQ = [
+    "2020-10-01 12:00:00 | INFO | fairseq_cli.generate | loading",
+    "S-12\tquelle",
+    "T-12\tziel",
+    "H-12\t-0.5\tab@@ cd",
+    "D-12\t-0.5\tabcd",
+    "P-12\t-0.1 -0.2",
+    "H-12\t-0.75\ta",
+    "D-12\t-0.75\ta",
+    "P-12\t-0.3",
+    "S-3\tx",
+    "H-3\t-1\t",
+    "2020-10-01 12:00:01 | INFO | done",
+    "Generate test with beam=2: BLEU4 = 1.0",
+]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+def test_fairseqs_lines_move_with_their_hypothesis_and_the_others_stay(batch: int) -> None:
+    assert (
+        rerank_list(*FAIRSEQ, batch=batch)
+        == [
+            *FAIRSEQ[:3],
+            "H-12\t-1.75\ta",
+            "D-12\t-1.75\ta",
+            "P-12\t-0.3",
+            "H-12\t-4.5\tab@@ cd",  # its D- line is scored
+            "D-12\t-4.5\tabcd",
+            "P-12\t-0.1 -0.2",
+            "S-3\tx",
+            "H-3\t-1\t",
+            *FAIRSEQ[-2:],
+        ]
+    )
+
+
+def test_hypotheses_of_fairseq_alone_will_do() -> None:
+    assert rerank_list("H-0\t-1\tabc", "H-0\t-2\ta") == ["H-0\t-3\ta", "H-0\t-4\tabc"]
+
+
+def test_kaldis_lines_are_ranked_by_the_model_alone_and_kept() -> None:
+    lines = ["utt-a-1 abc d ", "utt-a-2 ab", "utt-a-10", "utt-b-1 x"]
+    assert rerank_list(*lines) == ["utt-a-10", "utt-a-2 ab", "utt-a-1 abc d ", "utt-b-1 x"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "input_format", "said"),
+    [
+        (["0 ||| a ||| x"], "nematus", "line 1: the score, after the second |||, is not a number: 'x'"),
+        (["0 ||| a"], "nematus", "line 1: 1 of the two"),
+        (["0 ||| a ||| 1"], "moses", "line 1: 2 of the three"),
+        (["0 ||| a ||| 1"], "fairseq", "no hypotheses of fairseq"),
+        (["D-0\t-1\ta", "H-0\t-1\ta"], "auto", "line 1: D-0 stands before its H-0"),
+        (["H-0\tx\ta"], "auto", "line 1: not H-id<TAB>score<TAB>hypothesis"),
+        (["H-0\t-1\ta", "H-1\t-1\ta", "H-0\t-1\ta"], "auto", "line 3: id 0 comes again"),
+        (["u-1 a", "v-1 b", "u-2 c"], "auto", "line 3: id u comes again"),
+        (["u-1 a", "v b"], "kaldi", "line 2: the key 'v' is not KEY-n"),
+        (["u-1 a", "v b"], "auto", "line 1: 0 of the three"),
+    ],
+)
+def test_lines_of_another_format_are_named(lines: list[str], input_format: str, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        rerank_list(*lines, input_format=input_format)

@@ -98,10 +98,11 @@ def test_the_next_characters_probabilities_sum_to_one_from_any_state(
         for part in layer:
             part.copy_(torch.tensor([data.draw(st.lists(numbers, min_size=6, max_size=6))]))
     for ngram in others:
-        powers = data.draw(st.lists(st.floats(-1, 2), min_size=2 * order, max_size=2 * order))
-        mixture.powers[:] = np.reshape(powers, (order, 2))
+        powers = data.draw(st.lists(st.floats(-1, 2), min_size=mixture.powers.size, max_size=mixture.powers.size))
+        mixture.powers[:] = np.reshape(powers, mixture.powers.shape)
         tables = [ngram.arrays()[f"keys.{n}"] for n in range(1, order)]
-        states = [np.array([[data.draw(st.integers(-1, len(table) - 1)) for table in tables]])]
+        places = [data.draw(st.integers(-1, len(table) - 1)) for table in tables]
+        states = [np.array([[*places, data.draw(st.integers(0, 17))]])]
     before = data.draw(st.integers(0, size - 1))
     log_probs = next_log_probs(mixture, before, [network_state, *states])
     assert np.exp(log_probs).sum() == pytest.approx(1, abs=1e-5)

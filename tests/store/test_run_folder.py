@@ -200,7 +200,7 @@ def test_the_powers_of_a_mixture_come_back_with_the_weights(folder: RunFolder):
     saved, loaded = model_with_ngrams(), model_with_ngrams()
     saved.powers[:] = np.random.default_rng(1).random(saved.powers.shape)
     folder.save_model(saved)
-    assert safetensors.torch.load(folder.model.read_bytes())[POWERS].shape == (3, 2)
+    assert safetensors.torch.load(folder.model.read_bytes())[POWERS].shape == (8, 2)
     folder.load_model(loaded)
     assert same(loaded, saved)
     with pytest.raises(RunError, match=f"holds tensors that this model does not have: {POWERS}"):
@@ -213,12 +213,18 @@ def test_the_powers_of_a_mixture_come_back_with_the_weights(folder: RunFolder):
 @pytest.mark.parametrize(
     ("powers", "complaint"),
     [
-        (torch.ones(3, 3), r"is float32 \(3, 3\), the configuration asks for float32 \(3, 2\)"),
+        (torch.ones(3, 3), r"is float32 \(3, 3\), the configuration asks for float32 \(8, 2\)"),
         (torch.ones(2, 2), r"is float32 \(2, 2\)"),
-        (torch.ones(3, 2).double(), "is float64"),
-        (torch.full((3, 2), torch.nan), "holds numbers that are not finite"),
-        (torch.tensor([[1.0, 0.0], [1.0, -torch.inf], [1.0, 0.0]]), "holds numbers that are not finite"),
-        (torch.tensor([[1.0, 0.0], [1.0, 1e16], [1.0, 0.0]]), "holds numbers that are not finite or larger than"),
+        (torch.ones(8, 2).double(), "is float64"),
+        (torch.full((8, 2), torch.nan), "holds numbers that are not finite"),
+        (
+            torch.tensor([[1.0, 0.0], [1.0, -torch.inf]] + 6 * [[1.0, 0.0]]),
+            "holds numbers that are not finite",
+        ),
+        (
+            torch.tensor([[1.0, 0.0], [1.0, 1e16]] + 6 * [[1.0, 0.0]]),
+            "holds numbers that are not finite or larger than",
+        ),
     ],
 )
 def test_powers_that_no_mixture_can_use_are_refused_by_name_and_change_nothing(
@@ -319,7 +325,7 @@ def test_a_file_of_another_program_is_refused(folder: RunFolder, name: str, read
 def test_a_newer_format_is_refused_with_what_to_do(folder: RunFolder, name: str, read: Reader):
     header = {"charlm_format": str(RUN_FORMAT + 1), "info": json.dumps({})}
     getattr(folder, name).write_bytes(safetensors.torch.save(model().tensors(), header))
-    with pytest.raises(RunError, match=r"newer charlm \(format 3\); install"):
+    with pytest.raises(RunError, match=rf"newer charlm \(format {RUN_FORMAT + 1}\); install"):
         read(folder)
 
 
@@ -327,7 +333,7 @@ def test_a_newer_format_is_refused_with_what_to_do(folder: RunFolder, name: str,
 def test_an_older_format_is_refused_with_what_to_do(folder: RunFolder, name: str, read: Reader):
     header = {"charlm_format": str(RUN_FORMAT - 1), "info": json.dumps({})}
     getattr(folder, name).write_bytes(safetensors.torch.save(model().tensors(), header))
-    with pytest.raises(FormatError, match=r"older charlm \(format 1\).*; train the model anew: .*config\.yaml"):
+    with pytest.raises(FormatError, match=rf"format {RUN_FORMAT - 1}\).*; train the model anew: .*config\.yaml"):
         read(folder)
 
 

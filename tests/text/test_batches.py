@@ -22,7 +22,7 @@ def assert_same(windows: list[Window], expected: list[Window]) -> None:
     for window, other in zip(windows, expected, strict=True):
         assert (window.inputs == other.inputs).all()
         assert (window.targets == other.targets).all()
-        assert window.carry == other.carry
+        assert (window.carry == other.carry).all()
 
 
 # --- Streams
@@ -79,7 +79,7 @@ def test_windows_are_as_wide_as_asked_for_and_only_the_first_starts_from_a_zero_
     assert set(widths[:-1]) <= {T}
     assert 1 <= widths[-1] <= T
     assert sum(widths) == -(-N // B)
-    assert [w.carry for w in windows] == [False] + [True] * (len(windows) - 1)
+    assert [w.carry.tolist() for w in windows] == [[i > 0] * B for i in range(len(windows))]
     batches = StreamBatches(np.arange(N, dtype=np.int32), B, T, seed)
     assert batches.windows_per_epoch == len(windows)
     assert windows[0].inputs.dtype == windows[0].targets.dtype == np.int32
@@ -99,6 +99,87 @@ def test_an_epoch_can_be_entered_at_any_window(drawn: tuple[int, ...], first: in
     N, B, T, seed, epoch = drawn
     batches = StreamBatches(np.arange(N, dtype=np.int32), B, T, seed)
     assert_same(list(batches.epoch(epoch, first)), list(batches.epoch(epoch))[first:])
+
+
+# --- Streams in parts: what is held out lies between them
+
+
+@st.composite
+def streams_in_parts(draw: st.DrawFn) -> tuple[tuple[int, int, int, int, int], list[int]]:
+    """N, B, T, a seed and an epoch; and where the parts of the text begin."""
+    drawn = draw(streams())
+    cuts = draw(st.sets(st.integers(1, drawn[0] - 1), min_size=1, max_size=8))
+    return drawn, [0, *sorted(cuts)]
+
+
+def batches_in_parts(drawn: tuple[int, int, int, int, int], parts: list[int]) -> StreamBatches:
+    N, B, T, seed, _ = drawn
+    ids = np.arange(1, N + 1, dtype=np.int32)  # 0 is the symbol before the first of a part
+    return StreamBatches(ids, B, T, seed, parts=parts, first_id=0)
+
+
+def rows_of(windows: list[Window]) -> list[list[tuple[list[int], list[int], bool]]]:
+    """Of each row the inputs and targets of its windows, as far as they are real, and whether the state goes on."""
+    rows: list[list[tuple[list[int], list[int], bool]]] = [[] for _ in windows[0].inputs]
+    for window in windows:
+        for row, inputs, targets, carry in zip(rows, *window, strict=True):
+            real = targets != IGNORE
+            assert real[: real.sum()].all()  # a row is padded at its end alone
+            row.append((inputs[real].tolist(), targets[real].tolist(), bool(carry)))
+    return rows
+
+
+@given(streams_in_parts())
+def test_each_character_of_parts_is_a_target_exactly_once_an_epoch(
+    drawn: tuple[tuple[int, int, int, int, int], list[int]],
+) -> None:
+    (N, B, T, _, epoch), _ = drawn
+    windows = list(batches_in_parts(*drawn).epoch(epoch))
+    targets = [target for row in rows_of(windows) for _, each, _ in row for target in each]
+    assert sorted(targets) == list(range(1, N + 1))
+    assert all(len(window.inputs) == B and 1 <= window.inputs.shape[1] <= T for window in windows)
+    assert all((window.targets != IGNORE).any() for window in windows)
+    sizes = [sum(len(each) for _, each, _ in row) for row in rows_of(windows)]
+    assert set(sizes) <= {N // B, -(-N // B)}  # as even as can be
+
+
+@given(streams_in_parts())
+def test_no_state_and_no_input_reaches_across_the_begin_of_a_part(
+    drawn: tuple[tuple[int, int, int, int, int], list[int]],
+) -> None:
+    (*_, epoch), parts = drawn
+    begins = {part + 1 for part in parts}  # the first symbols of parts
+    for row in rows_of(list(batches_in_parts(*drawn).epoch(epoch))):
+        before = None  # the last symbol that the state of this row has seen as a target
+        for number, (inputs, targets, carry) in enumerate(row):
+            if not targets:
+                continue
+            assert not begins & set(targets[1:])  # a part begins in a window of its own
+            assert inputs[1:] == targets[:-1]
+            assert inputs[0] == (0 if targets[0] in begins else targets[0] - 1)
+            assert carry == (number > 0 and targets[0] not in begins)
+            assert not carry or targets[0] - 1 == before
+            before = targets[-1]
+
+
+@given(streams_in_parts(), st.integers(0, 60))
+def test_an_epoch_of_parts_can_be_entered_at_any_window_and_the_first_one_is_as_long_as_is_said(
+    drawn: tuple[tuple[int, int, int, int, int], list[int]], first: int
+) -> None:
+    epoch = drawn[0][-1]
+    windows = list(batches_in_parts(*drawn).epoch(epoch))
+    assert_same(list(batches_in_parts(*drawn).epoch(epoch, first)), windows[first:])
+    batches = batches_in_parts(*drawn)
+    assert len(list(batches.epoch(0))) == batches.windows_per_epoch
+
+
+@given(streams())
+def test_one_part_is_a_whole_text(drawn: tuple[int, int, int, int, int]) -> None:
+    whole = [
+        Window(w.inputs + 1, np.where(w.targets < 0, IGNORE, w.targets + 1), w.carry)
+        for w in stream_windows(*drawn)
+    ]
+    assert_same(list(batches_in_parts(drawn, [0]).epoch(drawn[-1])), whole)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
@@ -147,7 +228,7 @@ def encode(lines: list[list[int]]) -> np.ndarray:
 def line_batches(batches: LineBatches, epoch: int) -> list[list[Window]]:
     """The windows of an epoch, batch by batch: a batch begins where the state starts from zero."""
     windows = list(batches.epoch(epoch))
-    starts = np.cumsum([not window.carry for window in windows])
+    starts = np.cumsum([not window.carry.any() for window in windows])
     return [
         [window for _, window in group] for _, group in groupby(zip(starts, windows, strict=True), lambda p: p[0])
     ]
@@ -197,7 +278,7 @@ def test_a_batch_is_full_and_its_long_lines_go_on_in_further_windows_with_the_st
     sizes = sorted((batch[0].inputs.shape[0] for batch in batches), reverse=True)
     assert sizes == [B] * (len(lines) // B) + [len(lines) % B] * (len(lines) % B > 0)
     for batch in batches:
-        assert [w.carry for w in batch] == [False] + [True] * (len(batch) - 1)
+        assert [w.carry.tolist() for w in batch] == [[i > 0] * len(w.carry) for i, w in enumerate(batch)]
         assert all(w.inputs.shape == w.targets.shape for w in batch)
         assert all(w.inputs.shape[1] == T for w in batch[:-1])
         assert 1 <= batch[-1].inputs.shape[1] <= T

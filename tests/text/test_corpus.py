@@ -27,6 +27,7 @@ def save(path: Path, content: str | bytes) -> str:
 
 def load(path: str, *, piece_size: int = 1 << 20, cache: Cache | None = None, **settings: Any) -> Corpus:
     """Reads a corpus of these settings."""
+    settings = {"framing": "stream", "split": "tail", **settings}
     return load_corpus(CorpusConfig(path=path, **settings), cache=cache or Cache(), piece_size=piece_size)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from charlm.errors import CorpusError
+from charlm.system import files
 from charlm.system.files import cache_folder
-from charlm.text import library
 from charlm.text.library import fetch, find, known_corpora
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -86,7 +86,7 @@ def test_shipped_texts_come_first_with_size_and_checksum(
     data = tmp_path / place
     data.mkdir(parents=True)
     (data / "chinese.txt").write_bytes("床前明月光\n".encode())
-    monkeypatch.setattr(library, "__file__", str(tmp_path / "charlm" / "text" / "library.py"))
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "charlm" / "system" / "files.py"))
     first, second, *_ = known_corpora()
     assert (first.name, first.kind, first.size_bytes) == ("chinese", "shipped", 16)
     assert first.sha256 == hashlib.sha256("床前明月光\n".encode()).hexdigest()

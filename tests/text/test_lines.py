@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.errors import InputError
+from charlm.text.detection import detect_wide
 from charlm.text.lines import MAX_LINE_BYTES, LineCounter, read_line_batches
 
 BOM = b"\xef\xbb\xbf"
@@ -44,8 +45,8 @@ def save(path: Path, content: bytes) -> Path:
     return path
 
 
-def lines(path: Path, level: str = "character") -> list[str]:
-    return [line for batch in read_line_batches(path, level) for line in batch]
+def lines(path: Path, level: str = "character", encoding: str = "utf-8") -> list[str]:
+    return [line for batch in read_line_batches(path, level, encoding) for line in batch]
 
 
 def test_a_line_is_passed_on_before_the_next_has_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,17 +66,33 @@ PIECES = st.sampled_from([b"a", b"\n", b"\r", b"\r\n", "é".encode(), "画".enco
 
 
 @given(st.lists(PIECES).map(b"".join), st.booleans())
-def test_lines_end_at_newlines_alone_and_a_byte_order_mark_goes(
+def test_lines_end_at_lf_crlf_and_cr_alone_and_a_byte_order_mark_goes(
     tmp_path_factory: pytest.TempPathFactory, raw: bytes, packed: bool
 ) -> None:
     name = "lines.gz" if packed else "lines"
     path = save(tmp_path_factory.getbasetemp() / name, gzip.compress(raw) if packed else raw)
-    expected = raw.removesuffix(b"\n").split(b"\n") if raw else []
-    assert lines(path, "byte") == [line.decode().removesuffix("\r") for line in expected]
-    assert lines(path) == [
-        line.removeprefix(BOM if number == 0 else b"").decode().removesuffix("\r")
-        for number, line in enumerate(expected)
-    ]
+    at_bytes = raw.removesuffix(b"\n").split(b"\n") if raw else []
+    assert lines(path, "byte") == [line.decode().removesuffix("\r") for line in at_bytes]
+    if utf16 := detect_wide(raw):
+        with pytest.raises(InputError, match=utf16.encoding):
+            lines(path)
+        return
+    plain = raw.removeprefix(BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    assert lines(path) == (plain.removesuffix(b"\n").decode().split("\n") if plain else [])
+
+
+@pytest.mark.parametrize("chunks", [[b"a\r", b"\nb\rc\n", b"\r", b"\r\n"], [b"a\r\nb\rc\n\r\r\n"]])
+def test_a_carriage_return_ends_a_line_wherever_it_arrives(
+    monkeypatch: pytest.MonkeyPatch, chunks: list[bytes]
+) -> None:
+    arriving(monkeypatch, *chunks)
+    assert [line for batch in read_line_batches(None, "character") for line in batch] == ["a", "b", "c", "", ""]
+
+
+def test_a_line_that_ends_with_a_carriage_return_is_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = arriving(monkeypatch, b"one\r", b"\ntwo\r\n")
+    batches = read_line_batches(None, "character")
+    assert [(next(batches), source.reads) for _ in range(2)] == [(["one"], 1), (["two"], 2)]
 
 
 def test_lines_before_a_fault_in_utf_8_come_first_and_it_is_named_by_its_line(tmp_path: Path) -> None:
@@ -84,14 +101,17 @@ def test_lines_before_a_fault_in_utf_8_come_first_and_it_is_named_by_its_line(tm
     assert next(batches) == ["good"]
     with pytest.raises(InputError) as caught:
         next(batches)
-    assert str(caught.value) == f"{path}, line 2: not UTF-8: byte 0xe9 at offset 1 of the line"
+    place = f"{path}: not UTF-8: byte 0xe9 at offset 9 (line 2); it is perhaps cp1252"
+    assert str(caught.value).startswith(place)
+    assert "a line then reads “béd”; if that is right, use `--encoding cp1252`, or convert" in str(caught.value)
+    assert lines(path, encoding="cp1252")[1] == "béd"
     assert lines(path, "byte") == ["\ufeffgood", "b\udce9d", "more"]
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"text", "Not a gzipped file"),
+        (b"text", "Not a gzip file, though its name"),
         (gzip.compress(b"text\n" * 99, mtime=0)[:-9], "damaged gzip file: "),
         (None, "cannot be read: No such file or directory"),
     ],

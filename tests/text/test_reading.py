@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,8 @@ def test_a_text_is_the_same_in_whatever_pieces_it_is_read(
         expected = decoded(raw, level)
     except UnicodeDecodeError as error:
         at = error.start + 3 * raw.startswith(BOM)
-        place = f"byte 0x{raw[at]:02x} at offset {at} (line {raw.count(10, 0, at) + 1})"
+        line = len(re.findall(b"\r\n|\r|\n", raw[:at])) + 1
+        place = f"byte 0x{raw[at]:02x} at offset {at} (line {line})"
         assert place in refused(path, **settings)
         return
     if expected.strip("\n"):
@@ -194,7 +196,9 @@ def test_a_fault_in_utf_8_is_told_with_file_byte_offset_and_line(
     before = mark + "画".encode() + newline + newline + b"caf"
     path = save(tmp_path / "latin1.txt", before + b"\xe9 au lait\n\xff")
     message = refused(path, read_bytes=chunk)
-    assert message.startswith(f"{path}: not UTF-8: byte 0xe9 at offset {len(before)} (line 3); convert it")
+    assert message.startswith(f"{path}: not UTF-8: byte 0xe9 at offset {len(before)} (line 3); ")
+    assert "iconv -f " in message
+    assert "`--set corpus.encoding=" in message
     assert "corpus.level: byte" in message
 
 

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charlm.errors import InputError, RunError
+from charlm.system.run_format import RUN_FORMAT
 from charlm.text.vocabulary import UNKNOWN, Vocabulary, normalize, normalize_pieces
 
 Bounds = Callable[[], AbstractContextManager[None]]
@@ -229,8 +230,8 @@ def test_a_file_that_lacks_a_part_is_refused(key: str) -> None:
 
 
 def test_a_file_of_a_newer_format_asks_for_a_newer_charlm() -> None:
-    with pytest.raises(RunError, match=r"written by a newer charlm \(format 3\); install the newest charlm"):
-        Vocabulary.from_json(json.dumps({**GOOD, "format": 3, "characters": "in a way of the future"}))
+    with pytest.raises(RunError, match=rf"by a newer charlm \(format {RUN_FORMAT + 1}\); install the newest"):
+        Vocabulary.from_json(json.dumps({**GOOD, "format": RUN_FORMAT + 1, "characters": "in a way of the future"}))
 
 
 def test_a_vocabulary_that_contradicts_itself_cannot_be_made() -> None:

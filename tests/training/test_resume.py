@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import charlm
 from charlm.config import load_config
-from charlm.errors import Interrupted, RunError
+from charlm.errors import CorpusError, Interrupted, RunError
 from charlm.store.run_folder import RunFolder
 from charlm.training.choice import make_network
 from runs import KINDS, STEPS, StopAt, config, contents, outcome
@@ -146,6 +146,8 @@ class SaveAt(StopAt):
         self.folder, self.saved = RunFolder(run), list[tuple[str, int]]()
 
     def on_note(self, note: str) -> None:
+        if note.startswith("validation: "):
+            return
         self.saved.append((note, self.folder.load_last()[1]["progress"]["step"]))
 
 
@@ -288,7 +290,8 @@ def test_a_longer_budget_has_its_own_intervals(tmp_path: Path, tiny_corpus: Path
 @pytest.mark.parametrize(
     ("key", "old", "new"),
     [("model.hidden_size", 16, 24), ("model.cell", "lstm", "gru"), ("training.optimizer", "adamw", "sgd"),
-     ("corpus.framing", "stream", "lines"), ("corpus.lowercase", False, True)],
+     ("corpus.framing", "stream", "lines"), ("corpus.split", "tail", "spread"), ("corpus.validation", 0.1, "/a"),
+     ("corpus.lowercase", False, True)],
 )  # fmt: skip
 def test_another_configuration_is_refused_with_key_old_and_new_value(done: Path, key: str, old: Any, new: Any):
     before = contents(done)
@@ -339,6 +342,43 @@ def test_a_corpus_that_has_moved_is_still_the_same_text(tmp_path: Path, tiny_tex
     assert (new.pop("info")["identity"]["corpus"], new) == (old.pop("info")["identity"]["corpus"], new)
     assert old.pop("config.yaml")
     assert new == old
+
+
+def test_a_file_to_validate_on_may_move_and_must_stay_the_same_text(tmp_path: Path, tiny_text: str):
+    run, corpus, new = tmp_path / "run", tmp_path / "corpus.txt", tmp_path / "new.txt"
+    corpus.write_text(tiny_text, encoding="utf-8")
+    new.write_text("the boat likes a miller.\n", encoding="utf-8")
+    started = config(corpus)
+    started["corpus"]["validation"] = str(new)
+    with pytest.raises(Interrupted):
+        charlm.train(started, out=run, observer=StopAt(7))
+    moved = new.rename(tmp_path / "moved.txt")
+    with pytest.raises(CorpusError, match=rf"^corpus\.validation: {new}: no such file"):
+        charlm.train(resume=True, out=run)
+    lm = charlm.train(resume=True, out=run, overrides={"corpus.validation": str(moved)})
+    assert lm.config.corpus.validation == str(moved)
+    moved.write_text("the boat likes a heron.\n", encoding="utf-8")
+    with pytest.raises(RunError, match="the corpus is not the one"):
+        charlm.train(resume=True, out=run, budget="60 steps")
+
+
+class Told(StopAt):
+    """Stops a training that has found out how its text is framed."""
+
+    def on_note(self, note: str) -> None:
+        assert note.startswith(("framing: lines (", "validation: 10% of the lines"))
+
+
+def test_a_run_goes_on_with_the_framing_that_was_found(tmp_path: Path, tiny_corpus: Path):
+    found = config(tiny_corpus)
+    del found["corpus"]["framing"], found["corpus"]["split"]
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    lm = charlm.train(found, out=whole)
+    assert (lm.config.corpus.framing, lm.vocabulary.framing) == ("lines", "lines")
+    with pytest.raises(Interrupted):
+        charlm.train(found, out=run, observer=Told(7))
+    charlm.train(found, resume=True, out=run)
+    assert outcome(run) == outcome(whole)
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -1,0 +1,105 @@
+"""What `charlm score` reads: sentences of the command line, lines, records with a field, or Kaldi's `KEY words`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+
+from charlm.cli.render import note
+from charlm.cli.score_toolkits import KALDI_KEY
+from charlm.errors import InputError
+from charlm.text.columns import (
+    Field,
+    Record,
+    describe_columns,
+    join_lines,
+    joined_note,
+    raw_note,
+    read_record_batches,
+    split_kaldi,
+)
+
+
+class Waiting:
+    """Passes the texts of records on, and keeps the records until their scores come back in the same order."""
+
+    def __init__(self, batches: Iterable[Sequence[Record]]) -> None:
+        self._batches = batches
+        self._records: deque[Record] = deque()
+
+    def texts(self) -> Iterator[list[str]]:
+        """Yields the texts of each batch."""
+        for batch in self._batches:
+            self._records.extend(batch)
+            yield [record.text or "" for record in batch]
+
+    def first(self) -> Record | None:
+        """Returns the record whose score comes back next."""
+        return self._records[0] if self._records else None
+
+    def take(self) -> Record:
+        """Returns the record whose score comes back next, and forgets it."""
+        return self._records.popleft()
+
+
+def number_lines(batches: Iterable[Sequence[str]]) -> Iterator[list[Record]]:
+    """Yields each line as a record that has no other columns."""
+    number = 0
+    for batch in batches:
+        yield [Record(line, {}, number + i) for i, line in enumerate(batch, 1)]
+        number += len(batch)
+
+
+def note_columns(batches: Iterable[list[str]], name: str) -> Iterator[list[str]]:
+    """Yields batches of lines as they are, and notes on standard error if the first one looks like columns."""
+    batches = iter(batches)
+    first = list(chain.from_iterable([next(batches, [])]))
+    if kind := describe_columns(first, name):
+        note(f"{name}: {raw_note(kind, '--field')}")
+    yield from chain([first] if first else [], batches)
+
+
+def read_field(
+    batches: Iterable[Sequence[str]], field: Field, name: str, *, one_line: bool
+) -> Iterator[list[Record]]:
+    """Yields the records of a file, and notes on standard error what a person should know about it.
+
+    Args:
+        batches: lines without their newlines.
+        field: the column that holds the texts.
+        name: what messages call the file.
+        one_line: whether newlines inside a text become spaces, as a model of lines needs.
+
+    Raises:
+        CorpusError: see `read_record_batches`.
+    """
+    notes: list[str] = []
+    n_joined = 0
+    for batch in read_record_batches(batches, field, name, notes):
+        while notes:
+            note(notes.pop(0))
+        if one_line:
+            n_joined += sum("\n" in (record.text or "") for record in batch)
+            batch = [record._replace(text=join_lines(record.text or "")) for record in batch]
+        yield batch
+    if n_joined:
+        note(f"{name}: {joined_note(n_joined)}")
+
+
+def read_kaldi(batches: Iterable[Sequence[str]], name: str) -> Iterator[list[Record]]:
+    """Yields the words of Kaldi's lines, `KEY words`, each with its key beside it.
+
+    Raises:
+        InputError: a line has no key.
+    """
+    number = 0
+    for batch in batches:
+        records = []
+        for line in batch:
+            number += 1
+            key, words = split_kaldi(line)
+            if not key:
+                raise InputError(f"{name}, line {number}: no key; a line is KEY words")
+            records.append(Record(words, {KALDI_KEY: key}, number))
+        yield records

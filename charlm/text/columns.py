@@ -1,0 +1,537 @@
+"""Columns: the texts of one field of JSON lines, CSV, TSV or Kaldi's `utt-id text`, and what stands beside them.
+
+    {"id": 7, "text": "one"}     JSON lines: an object or a list a line
+    id,text                      CSV, also with `;` or `|`: a quoted cell may hold delimiters, quotes and newlines
+    id<TAB>text                  TSV: as CSV, but a quote that does not enclose a cell is an ordinary character
+    utt-7 one                    Kaldi: an id, white space, the text
+
+A field is the name of a column or its number, from 1. What is read here is decoded text, line by line or in pieces;
+reading and decoding it is left to `reading` and `lines`.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from charlm.errors import CorpusError
+from charlm.system.untrusted import parse_json
+
+Field = str | int
+
+_MAX_RECORD_CHARACTERS = 1 << 26
+_DELIMITERS = {"\t": "TSV", "|": "CSV with vertical bars", ",": "CSV", ";": "CSV with semicolons"}
+_LITERAL_QUOTES = "\t|"  # delimiters of files that are often written without quoting
+_PEEKED_LINES = 20  # looked at, at most, to find out how a file is written
+_PEEKED_CHARACTERS = 1 << 16  # of the first piece
+_HEADER_CELL = re.compile(r"[^\W\d][\w .:/()-]{0,39}")
+# What columns are called where texts are kept; one of them makes a first row of short cells a header.
+_HEADER_WORD = re.compile(
+    "abstract|answer|author|bad|body|caption|category|class|comment|content|context|date|description|doc|document|file"
+    "|good|group|hypothesis|id|index|input|key|label|lang|language|line|message|name|output|path|prompt|question|quote"
+    "|reference|review|score|sentence|source|speaker|split|src|subject|summary|target|text|tgt|title|transcript"
+    "|transcription|translation|tweet|type|uid|url|user|utt|utterance|verse|word"
+)
+_KALDI_LINE = re.compile(r"((?=\S*\d)(?=\S*[-_])[^\W_][\w.-]{3,})(?:\s+(.*))?", re.DOTALL)
+_KALDI_BLANKS = re.compile("[ \t]+")
+_DATE = re.compile(r"\d{4}-\d\d(-\d\d)?(T[\d.:-]*)?$")
+
+
+class Record(NamedTuple):
+    """One text and what stands beside it.
+
+    Attributes:
+        text: the text; None where the record has none (a key that is missing, or null).
+        others: the other columns by their names, or by their numbers where they have none.
+        line: the line of the file on which the record begins, from 1.
+    """
+
+    text: str | None
+    others: dict[str, Any]
+    line: int
+
+
+class Row(NamedTuple):
+    """One row of a table, or the values of a JSON object or list.
+
+    Attributes:
+        values: the values by their names, or by their numbers where they have none.
+        line: the line of the file on which it begins, from 1.
+    """
+
+    values: dict[str, Any]
+    line: int
+
+
+# ---------------------------------------------------------------------------------------------- three ways to read
+
+
+def parse_field(value: str) -> Field:
+    """Reads a field from the command line: a number if it is one, else a name."""
+    return int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else value
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is read of each file of a corpus.
+
+    Attributes:
+        field: the column whose texts are read; None: files are read as they stand.
+        one_line: whether newlines inside a text become spaces, as lines framing needs; else they stay.
+        notes: gets a line for what a person should know: that a file looks like columns and none was chosen, that
+            records have no text, that newlines were replaced.
+    """
+
+    field: Field | None
+    one_line: bool
+    notes: list[str]
+    option: str = "corpus.field"  # by which a person chooses the column
+
+    def select(self, pieces: Iterable[str], name: str) -> Iterator[str]:
+        """Yields the texts of the column, each with a newline behind it; without a field, the file as it is.
+
+        Args:
+            pieces: the decoded text of one file, cut anywhere.
+            name: what messages call the file.
+
+        Raises:
+            CorpusError: the file has no such field, or is damaged.
+        """
+        if self.field is None:
+            yield from self._as_it_is(pieces, name)
+            return
+        n_without = n_joined = 0
+        for record in read_records(_line_batches(pieces, name), self.field, name, self.notes):
+            if record.text is None:
+                n_without += 1
+                continue
+            text = record.text
+            if self.one_line and "\n" in text:
+                n_joined += 1
+                text = join_lines(text)
+            yield text + "\n"
+        if n_without:
+            self.notes.append(
+                f"{name}: {_count(n_without, 'record')} without a value for {_called(self.field)}, left out"
+            )
+        if n_joined:
+            self.notes.append(f"{name}: {joined_note(n_joined)}")
+
+    def _as_it_is(self, pieces: Iterable[str], name: str) -> Iterator[str]:
+        first = True
+        for piece in pieces:
+            if first and piece.strip():
+                first = False
+                lines = piece[:_PEEKED_CHARACTERS].split("\n", _PEEKED_LINES)
+                if kind := describe_columns(lines[:-1] if len(lines) > 1 else lines, name):
+                    _note_once(self.notes, name, raw_note(kind, self.option))
+            yield piece
+
+
+def read_record_batches(
+    batches: Iterable[Sequence[str]], field: Field, name: str, notes: list[str]
+) -> Iterator[list[Record]]:
+    """Yields the records that each batch of lines completes, for callers that answer as lines arrive.
+
+    Args:
+        batches: lines without their newlines.
+        field: the column.
+        name: what messages call the file.
+        notes: see `Columns`.
+
+    Raises:
+        CorpusError: the file has no such field, or is damaged, or a record has no text.
+    """
+    lines = _Lines(batches)
+    complete: list[Record] = []
+    for record in _records(lines, field, name, notes):
+        if record.text is None:
+            if complete:
+                yield complete
+            raise CorpusError(f"{name}, line {record.line}: no value for {_called(field)}")
+        complete.append(record)
+        if not any(line.strip() for line in lines.waiting):  # what has arrived is answered
+            yield complete
+            complete = []
+    if complete:
+        yield complete
+
+
+def read_records(batches: Iterable[Sequence[str]], field: Field, name: str, notes: list[str]) -> Iterator[Record]:
+    """Yields the records of a file; arguments and errors as in `read_record_batches`."""
+    return _records(_Lines(batches), field, name, notes)
+
+
+def join_lines(text: str) -> str:
+    """Makes one line of a text, as lines framing needs: each newline becomes a space."""
+    return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
+
+
+def joined_note(count: int) -> str:
+    """Returns what to say where `join_lines` has changed texts."""
+    return (
+        f"{_count(count, 'text')} of several lines; in lines framing a text is one line, so each newline inside is "
+        "read as a space"
+    )
+
+
+# ------------------------------------------------------------------------------------------- how a file is written
+
+
+def describe_columns(lines: Sequence[str], name: str) -> str | None:
+    """Says as what the first lines of a file look like columns; None where they look like plain text.
+
+    Args:
+        lines: some of the first lines, without their newlines.
+        name: the name of the file.
+    """
+    shown = [line for line in lines[:_PEEKED_LINES] if line.strip()]
+    if not shown:
+        return None
+    if _parse_row_of_json(shown[0]) is not None and shown[0].lstrip()[0] == "{":
+        return "JSON lines"
+    if looks_like_kaldi(shown):
+        return "Kaldi's `utt-id text`"
+    delimiter = _find_delimiter(shown)
+    if delimiter is None:
+        return None
+    named = {"csv", "tsv"} & set(Path(name).name.lower().split(".")[1:])
+    cells = split_cells(shown[0], delimiter)
+    header = looks_like_header(cells) and not any(cell[:1] == " " for cell in cells)  # prose has a blank there
+    return _DELIMITERS[delimiter] if named or (header and len(shown) > 1) else None
+
+
+def looks_like_header(cells: Sequence[str]) -> bool:
+    """Says whether the cells of a first row are names of columns rather than values."""
+    names = [cell.strip().lower() for cell in cells]
+    if len(set(names)) < len(names) or not all(_HEADER_CELL.fullmatch(name) for name in names):
+        return False
+    return any(_HEADER_WORD.fullmatch(word) for name in names for word in re.split(r"[\W_]+", name))
+
+
+def looks_like_kaldi(lines: Sequence[str]) -> bool:
+    """Says whether lines are Kaldi's: different ids, each with a digit and a hyphen or underscore, then words."""
+    found = [_KALDI_LINE.fullmatch(line) for line in lines]
+    ids = [match[1] for match in found if match]
+    if len(ids) < len(lines) or len(set(ids)) < len(ids) or any(_DATE.match(name) for name in ids):
+        return False
+    return any(match and match[2] for match in found)
+
+
+def split_kaldi(line: str) -> tuple[str, str]:
+    """Splits a line of Kaldi's into its key and its words, without the blanks around them; the key may be empty."""
+    key, *words = _KALDI_BLANKS.split(line.strip(" \t\r"), maxsplit=1)
+    return key, "".join(words)
+
+
+def _find_delimiter(lines: Sequence[str]) -> str | None:
+    """Returns the delimiter that cuts all lines into equally many cells, more than one; None: there is none."""
+    whole = []
+    for line in lines:
+        if line.count('"') % 2:
+            break  # a quoted cell goes on in the next line
+        whole.append(line)
+    for delimiter in _DELIMITERS:
+        widths = {len(split_cells(line, delimiter)) for line in whole}
+        if len(widths) == 1 and widths != {1}:
+            return delimiter
+    return None
+
+
+def split_cells(line: str, delimiter: str) -> list[str]:
+    """Splits one line into cells, whatever its quotes are like."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return line.split(delimiter)
+
+
+# ------------------------------------------------------------------------------------------------------------ rows
+
+
+class _Lines:
+    """Lines one by one, of batches as they arrive; the first ones can be looked at before they are taken.
+
+    Attributes:
+        waiting: lines that have arrived and are not taken yet.
+        number: of the last line that was taken, from 1.
+    """
+
+    def __init__(self, batches: Iterable[Sequence[str]]) -> None:
+        self._batches = iter(batches)
+        self.waiting: deque[str] = deque()
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        while not self.waiting:
+            self.waiting.extend(next(self._batches))
+        self.number += 1
+        line = self.waiting.popleft()
+        return line.removeprefix("\ufeff") if self.number == 1 else line
+
+    def put_back(self, lines: Sequence[str]) -> None:
+        """Takes back the last lines that were taken."""
+        self.waiting.extendleft(reversed(lines))
+        self.number -= len(lines)
+
+    def peek(self) -> list[str]:
+        """Returns the next lines that are not blank and have arrived; blank ones before them are taken."""
+        for line in self:
+            if line.strip():
+                self.put_back([line])
+                break
+        return [line for _, line in zip(range(_PEEKED_LINES), self.waiting, strict=False) if line.strip()]
+
+
+def read_cells(lines: Iterable[str], delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields the cells of each row of a table that is not blank, with the number of the line on which it begins.
+
+    Args:
+        lines: without their newlines.
+        delimiter: what stands between cells.
+        name: what messages call the file.
+
+    Raises:
+        CorpusError: a cell is damaged.
+    """
+    return _cells(_Lines([line] for line in lines), delimiter, name)
+
+
+def _records(lines: _Lines, field: Field, name: str, notes: list[str]) -> Iterator[Record]:
+    first = lines.peek()
+    if not first:
+        return
+    required = True
+    for row in _rows(lines, first, field, name, notes):
+        key = str(field)
+        if required and key not in row.values:
+            raise _no_column(name, row.line, field, row.values)
+        required = False
+        others = {column: value for column, value in row.values.items() if column != key}
+        text = row.values.get(key)
+        if text is not None and not isinstance(text, str):
+            raise CorpusError(f"{name}, line {row.line}: {_called(field)} is not a text: {str(text)[:40]}")
+        yield Record(text, others, row.line)
+
+
+def _rows(lines: _Lines, first: Sequence[str], field: Field, name: str, notes: list[str]) -> Iterator[Row]:
+    if first[0].lstrip()[0] == "{" or (first[0].lstrip()[0] == "[" and _parse_row_of_json(first[0]) is not None):
+        return _json_rows(lines, name)
+    delimiter = _delimiter_for(first, field)
+    in_header = isinstance(field, str) and field in _stripped(split_cells(first[0], delimiter))
+    if field in (1, 2, "utt-id", "text") and not in_header and "\t" not in first[0] and looks_like_kaldi(first):
+        names = ("utt-id", "text") if isinstance(field, str) else ("1", "2")
+        return _kaldi_rows(lines, names)
+    if first[0].strip() == "[":
+        raise CorpusError(f"{name}: not JSON lines; `jq -c '.[]' {name}` writes one object a line")
+    return _table(lines, delimiter, name, field, notes)
+
+
+def _delimiter_for(first: Sequence[str], field: Field) -> str:
+    """Returns the delimiter by which the header has this name, else the one that fits all first lines."""
+    if isinstance(field, str):
+        for delimiter in _DELIMITERS:
+            if field in _stripped(split_cells(first[0], delimiter)):
+                return delimiter
+    if found := _find_delimiter(first):
+        return found
+    return next((delimiter for delimiter in _DELIMITERS if delimiter in first[0]), ",")
+
+
+def _table(
+    lines: _Lines,
+    delimiter: str,
+    name: str,
+    field: Field,
+    notes: list[str],
+) -> Iterator[Row]:
+    names: list[str] | None = None
+    for number, cells in _cells(lines, delimiter, name):
+        if names is None:
+            named = isinstance(field, str) or looks_like_header(cells)
+            if named:
+                cells = _stripped(cells)
+            _check_column(name, number, field, cells)
+            names = [
+                cell if named and cell and place != field else str(place) for place, cell in enumerate(cells, 1)
+            ]
+            if named:
+                if isinstance(field, int):
+                    _note_once(notes, name, "the first row is read as the names of the columns")
+                continue
+        if len(cells) > len(names):
+            raise CorpusError(
+                f"{name}, line {number}: {len(cells)} cells where the first row has {len(names)}; a cell that "
+                f"holds {_delimiter_name(delimiter)} must stand in quotes"
+            )
+        yield Row(dict(itertools.zip_longest(names, cells)), number)
+
+
+def _stripped(cells: Iterable[str]) -> list[str]:
+    return [cell.strip() for cell in cells]
+
+
+def _check_column(name: str, line: int, field: Field, cells: Sequence[str]) -> None:
+    if field not in cells if isinstance(field, str) else not 1 <= field <= len(cells):
+        raise _no_column(name, line, field, cells)
+    if isinstance(field, str) and list(cells).count(field) > 1:
+        raise CorpusError(f"{name}, line {line}: two columns are called {field!r}; choose one by its number")
+
+
+def _no_column(name: str, line: int, field: Field, names: Iterable[str]) -> CorpusError:
+    there = list(names)
+    if isinstance(field, int):
+        return CorpusError(f"{name}, line {line}: no column {field}; there {_are(len(there))}")
+    shown = ", ".join(repr(column[:40]) for column in there[:20]) + (", ..." if len(there) > 20 else "")
+    return CorpusError(f"{name}, line {line}: no column {field!r}; there are {shown or 'none'}")
+
+
+def _called(field: Field) -> str:
+    return f"column {field}" if isinstance(field, int) else repr(field)
+
+
+def _are(count: int) -> str:
+    return f"is {count}" if count == 1 else f"are {count}"
+
+
+def _delimiter_name(delimiter: str) -> str:
+    return {"\t": "a tab", ",": "a comma", ";": "a semicolon"}.get(delimiter, repr(delimiter))
+
+
+def _cells(lines: _Lines, delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields the cells of each row that is not blank, with the number of the line on which it begins."""
+    if csv.field_size_limit() < _MAX_RECORD_CHARACTERS:
+        csv.field_size_limit(_MAX_RECORD_CHARACTERS)
+    for line in lines:
+        if not line.strip():
+            continue
+        number = lines.number
+        line = line.removesuffix("\r")
+        if '"' not in line:
+            yield number, line.split(delimiter)
+            continue
+        taken: list[str] = []
+        try:
+            row_lines = _row_lines(line, lines, taken, delimiter)
+            cells = next(csv.reader(row_lines, delimiter=delimiter, strict=True))
+        except csv.Error as error:
+            if delimiter not in _LITERAL_QUOTES:
+                raise CorpusError(f"{name}, line {number}: {_csv_problem(str(error))}") from None
+            lines.put_back(taken)
+            cells = line.split(delimiter)
+        yield number, cells
+
+
+def _row_lines(line: str, lines: _Lines, taken: list[str], delimiter: str) -> Iterator[str]:
+    """Yields a line and those that its quoted cells go on in; they are kept in `taken`.
+
+    Where quotes may be literal, a cell that goes on must end before the next delimiter: what reaches across the
+    cells of other rows is no cell but two stray quotes.
+    """
+    yield line + "\n"
+    size = len(line)
+    for more in lines:
+        taken.append(more)
+        size += len(more)
+        if size > _MAX_RECORD_CHARACTERS:
+            raise csv.Error("too large")
+        if delimiter in _LITERAL_QUOTES and delimiter in more.partition('"')[0]:
+            return
+        yield more + "\n"
+
+
+def _csv_problem(message: str) -> str:
+    if "unexpected end of data" in message:
+        return "the row begins a quoted cell that never ends"
+    if "too large" in message or "field limit" in message:
+        return f"a row of more than {_MAX_RECORD_CHARACTERS:,} characters; a quote is probably not closed"
+    return "text stands behind the closing quote of a cell; a quote inside a quoted cell is written twice"
+
+
+def _json_rows(lines: _Lines, name: str) -> Iterator[Row]:
+    for line in lines:
+        if line.strip():
+            yield Row(_json_row(line, f"{name}, line {lines.number}"), lines.number)
+
+
+def _json_row(line: str, where: str) -> dict[str, Any]:
+    value = parse_json_line(line, where)
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, list):
+        return {str(number): item for number, item in enumerate(value, 1)}
+    raise CorpusError(f"{where}: neither a JSON object nor a list")
+
+
+def parse_json_line(line: str, where: str) -> Any:
+    """Parses one line of JSON.
+
+    Raises:
+        CorpusError: it is not JSON, nested too deeply, has a key twice, or an integer of thousands of digits.
+    """
+    try:
+        return parse_json(line)
+    except ValueError as error:
+        problem = str(error)
+        if "integer string conversion" in problem:
+            problem = "an integer of more than 4,300 digits"
+        hint = "" if len(line) > 2 else "; JSON lines have a whole object on each line, as `jq -c .` writes them"
+        raise CorpusError(f"{where}: not JSON: {problem[:200]}{hint}") from None
+
+
+def _parse_row_of_json(line: str) -> Any:
+    try:
+        value = parse_json(line.removeprefix("\ufeff"))
+    except ValueError:
+        return None
+    return value if isinstance(value, (dict, list)) else None
+
+
+def _kaldi_rows(lines: _Lines, names: tuple[str, str]) -> Iterator[Row]:
+    for line in lines:
+        if line.strip():
+            yield Row(dict(zip(names, split_kaldi(line), strict=True)), lines.number)
+
+
+# ---------------------------------------------------------------------------------------------------------- pieces
+
+
+def _line_batches(pieces: Iterable[str], name: str) -> Iterator[list[str]]:
+    """Yields the lines, without their newlines, that each piece of a text completes."""
+    begun: list[str] = []
+    size = 0
+    for piece in pieces:
+        first, *rest = piece.split("\n")
+        begun.append(first)
+        size += len(first)
+        if size > _MAX_RECORD_CHARACTERS:
+            raise CorpusError(f"{name}: a line of more than {_MAX_RECORD_CHARACTERS:,} characters")
+        if rest:
+            yield ["".join(begun), *rest[:-1]]
+            begun, size = [rest[-1]], len(rest[-1])
+    if last := "".join(begun):
+        yield [last]
+
+
+def raw_note(kind: str, option: str) -> str:
+    """Returns what to say of a file that looks like columns where none was chosen."""
+    return f"looks like {kind} and is read as it stands, all columns together; {option} reads one of them alone"
+
+
+def _note_once(notes: list[str], name: str, message: str) -> None:
+    """Adds a note on a file, unless there is the same on another."""
+    if not any(note.endswith(message) for note in notes):
+        notes.append(f"{name}: {message}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
