@@ -20,6 +20,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 settings.register_profile("charlm", deadline=None)
 settings.load_profile("charlm")
 
+# A shell has programs in its background ignore Ctrl-C, and nohup SIGHUP; what is ignored stays so, in training too.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
 TEXT = 2 * "".join(
     f"{subject} {verb} {what}.\n"
     for subject in ("the boat", "the heron", "a miller")

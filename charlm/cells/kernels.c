@@ -147,18 +147,36 @@ static inline void round_to_pairs(const float *from, Index n, uint32_t *to) {
 static inline __m512i round_vector(Vec v) { return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)v)); }
 #endif
 
+static inline Index packed_rows(const Product *product) {
+    return product->bfloat16 ? product->pairs : product->depth;
+}
+
+/* Makes room for a factor that is to be packed; returns 0 where there is none. */
+static int make_room(Product *product, Index depth, Index columns, int bfloat16) {
+    Index panels = (columns + PANEL - 1) / PANEL;
+    *product = (Product){columns, depth, (depth + 1) / 2, bfloat16, NULL};
+    if (bfloat16 && !HAS_BFLOAT16) return 0;
+    product->panels = allocate(panels * packed_rows(product) * PANEL * 4);
+    return product->panels != NULL;
+}
+
+/* Returns the panel of the columns from `first` on, and how many of them there are; the rest of it is zero. */
+static float *begin_panel(Product *product, Index first, Index *width) {
+    Index rows = packed_rows(product);
+    float *panel = product->panels + first * rows;
+    *width = product->columns - first < PANEL ? product->columns - first : PANEL;
+    if (*width < PANEL) memset(panel, 0, 4 * (size_t)(rows * PANEL));
+    return panel;
+}
+
 /* Packs the right factor where it lies in memory as (K, N): some rows of a weight, for the backward pass. */
 static int pack(Product *product, const float *right, Index depth, Index columns, int bfloat16) {
-    Index panels = (columns + PANEL - 1) / PANEL, pairs = (depth + 1) / 2, rows = bfloat16 ? pairs : depth;
-    *product = (Product){columns, depth, pairs, bfloat16, NULL};
-    if (bfloat16 && !HAS_BFLOAT16) return 0;
-    product->panels = allocate(panels * rows * PANEL * 4);
-    for (Index p = 0; product->panels && p < panels; p++) {
-        float *panel = product->panels + p * rows * PANEL;
-        Index width = columns - p * PANEL < PANEL ? columns - p * PANEL : PANEL;
-        if (width < PANEL) memset(panel, 0, 4 * (size_t)(rows * PANEL));
-        for (Index k = 0; k < rows; k++) {
-            const float *from = right + (bfloat16 ? 2 * k : k) * columns + p * PANEL;
+    if (!make_room(product, depth, columns, bfloat16)) return 0;
+    for (Index first = 0; first < columns; first += PANEL) {
+        Index width;
+        float *panel = begin_panel(product, first, &width);
+        for (Index k = 0; k < packed_rows(product); k++) {
+            const float *from = right + (bfloat16 ? 2 * k : k) * columns + first;
             for (Index n = 0; n < width; n += LANES) {
                 Vec v = load(from + n, width - n);
 #if HAS_BFLOAT16
@@ -171,32 +189,29 @@ static int pack(Product *product, const float *right, Index depth, Index columns
             }
         }
     }
-    return product->panels != NULL;
+    return 1;
 }
 
 /* Packs the right factor where it lies in memory as (N, K): some rows of a weight, for the forward pass. */
 static int pack_transposed(Product *product, const float *right, Index depth, Index columns, int bfloat16) {
-    Index panels = (columns + PANEL - 1) / PANEL, pairs = (depth + 1) / 2, rows = bfloat16 ? pairs : depth;
-    *product = (Product){columns, depth, pairs, bfloat16, NULL};
-    if (bfloat16 && !HAS_BFLOAT16) return 0;
-    uint32_t *rounded = bfloat16 ? allocate(pairs * 4) : NULL; /* One column of the factor. */
+    if (!make_room(product, depth, columns, bfloat16)) return 0;
+    uint32_t *rounded = bfloat16 ? allocate(product->pairs * 4) : NULL; /* One column of the factor. */
     if (bfloat16 && !rounded) return 0;
-    product->panels = allocate(panels * rows * PANEL * 4);
-    for (Index p = 0; product->panels && p < panels; p++) {
-        float *panel = product->panels + p * rows * PANEL;
-        Index width = columns - p * PANEL < PANEL ? columns - p * PANEL : PANEL;
-        if (width < PANEL) memset(panel, 0, 4 * (size_t)(rows * PANEL));
+    for (Index first = 0; first < columns; first += PANEL) {
+        Index width;
+        float *panel = begin_panel(product, first, &width);
         for (Index n = 0; n < width; n++) {
-            const float *column = right + (p * PANEL + n) * depth;
+            const float *column = right + (first + n) * depth;
             const void *words = column; /* Of four bytes: numbers or pairs. */
 #if HAS_BFLOAT16
             if (bfloat16) round_to_pairs(column, depth, rounded), words = rounded;
 #endif
-            for (Index k = 0; k < rows; k++) memcpy(panel + k * PANEL + n, (const char *)words + 4 * k, 4);
+            for (Index k = 0; k < packed_rows(product); k++)
+                memcpy(panel + k * PANEL + n, (const char *)words + 4 * k, 4);
         }
     }
     free(rounded);
-    return product->panels != NULL;
+    return 1;
 }
 
 /* Adds to the sums of one tile. `rows` is a constant wherever this is called, so that the sums are registers. */

@@ -109,7 +109,7 @@ def sample(
             sys.stdout.flush()
         print()
         return
-    openings = [prompt or ""] if prompts is None else _read_prompts(prompts, model.vocabulary)
+    openings = [prompt or ""] if prompts is None else _read_prompts(prompts, model.vocabulary, encoding)
     separator = "" if output is Format.JSONL or model.vocabulary.framing == "lines" else "---\n"
     written = 0
     for opening in openings:
@@ -123,7 +123,7 @@ def sample(
                 print(for_terminal(text))
 
 
-def _read_prompts(file: Path, vocabulary: Vocabulary) -> list[str]:
+def _read_prompts(file: Path, vocabulary: Vocabulary, encoding: str) -> list[str]:
     """Reads a prompt from each line, and checks all of them before anything is written.
 
     Raises:
@@ -134,7 +134,7 @@ def _read_prompts(file: Path, vocabulary: Vocabulary) -> list[str]:
     from charlm.text.lines import name_of, read_line_batches
 
     path = None if str(file) == "-" else file
-    prompts = list(chain.from_iterable(read_line_batches(path, vocabulary.level)))
+    prompts = list(chain.from_iterable(read_line_batches(path, vocabulary.level, encoding, note=note)))
     if not prompts:
         raise InputError(f"{name_of(path)}: no prompts; write one a line")
     for number, prompt in enumerate(prompts, 1):

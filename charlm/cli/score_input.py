@@ -54,7 +54,7 @@ def number_lines(batches: Iterable[Sequence[str]]) -> Iterator[list[Record]]:
 def note_columns(batches: Iterable[list[str]], name: str) -> Iterator[list[str]]:
     """Yields batches of lines as they are, and notes on standard error if the first one looks like columns."""
     batches = iter(batches)
-    first = list(chain.from_iterable([next(batches, [])]))
+    first = next(batches, [])
     if kind := describe_columns(first, name):
         note(f"{name}: {raw_note(kind, '--field')}")
     yield from chain([first] if first else [], batches)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from charlm.cli.render import note, printable
+from charlm.system.counts import count_of
 from charlm.text.characters import name_character
 
 if TYPE_CHECKING:
@@ -79,8 +80,7 @@ def report_lines(
         where = ", ".join(places[:_MAX_PLACES]) + (", ..." if len(places) > _MAX_PLACES else "")
         if kind:
             where = f"{kind}{'s' if len(places) > 1 else ''} {where}"
-        times = f"{count:,} time{'' if count == 1 else 's'}"
-        report.append(f"  {name_character(char)} {times}, in {where}")
+        report.append(f"  {name_character(char)} {count_of(count, 'time')}, in {where}")
     if len(ordered) > _MAX_CHARACTERS:
         report.append(f"  and {len(ordered) - _MAX_CHARACTERS:,} more")
     if skipped:

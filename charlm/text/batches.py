@@ -98,10 +98,10 @@ class StreamBatches:
         entry = int(np.random.default_rng((self._seed, number)).integers(N))
         S = -(-N // B)
         full = B - (B * S - N)  # so many rows have S characters, those below them S - 1
+        around = np.concatenate([self._parts + turn * N for turn in range(3)])  # the circle, unrolled
         begin, rows = entry, []
         for row in range(B):
             end = begin + (S if row < full else S - 1)
-            around = np.concatenate([self._parts + turn * N for turn in range(3)])  # the circle, unrolled
             cuts = around[(begin <= around) & (around < end)].tolist()
             rows.append(_Row.of(begin, end, cuts, self._sequence_length))
             begin = end

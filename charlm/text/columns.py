@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from charlm.errors import CorpusError
+from charlm.system.counts import count_of
 from charlm.system.untrusted import parse_json
+from charlm.text.lines import complete_lines
 
 Field = str | int
 
@@ -118,7 +120,7 @@ class Columns:
             yield text + "\n"
         if n_without:
             self.notes.append(
-                f"{name}: {_count(n_without, 'record')} without a value for {_called(self.field)}, left out"
+                f"{name}: {count_of(n_without, 'record')} without a value for {_called(self.field)}, left out"
             )
         if n_joined:
             self.notes.append(f"{name}: {joined_note(n_joined)}")
@@ -176,8 +178,8 @@ def join_lines(text: str) -> str:
 def joined_note(count: int) -> str:
     """Returns what to say where `join_lines` has changed texts."""
     return (
-        f"{_count(count, 'text')} of several lines; in lines framing a text is one line, so each newline inside is "
-        "read as a space"
+        f"{count_of(count, 'text')} of several lines; in lines framing a text is one line, so each newline inside "
+        "is read as a space"
     )
 
 
@@ -506,20 +508,17 @@ def _kaldi_rows(lines: _Lines, names: tuple[str, str]) -> Iterator[Row]:
 
 
 def _line_batches(pieces: Iterable[str], name: str) -> Iterator[list[str]]:
-    """Yields the lines, without their newlines, that each piece of a text completes."""
-    begun: list[str] = []
-    size = 0
-    for piece in pieces:
-        first, *rest = piece.split("\n")
-        begun.append(first)
-        size += len(first)
+    """Yields the lines that each piece of a text completes.
+
+    Raises:
+        CorpusError: a line is too long.
+    """
+
+    def check(number: int, size: int) -> None:
         if size > _MAX_RECORD_CHARACTERS:
             raise CorpusError(f"{name}: a line of more than {_MAX_RECORD_CHARACTERS:,} characters")
-        if rest:
-            yield ["".join(begun), *rest[:-1]]
-            begun, size = [rest[-1]], len(rest[-1])
-    if last := "".join(begun):
-        yield [last]
+
+    return complete_lines(pieces, check)
 
 
 def raw_note(kind: str, option: str) -> str:
@@ -531,7 +530,3 @@ def _note_once(notes: list[str], name: str, message: str) -> None:
     """Adds a note on a file, unless there is the same on another."""
     if not any(note.endswith(message) for note in notes):
         notes.append(f"{name}: {message}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

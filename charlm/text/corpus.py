@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from charlm.text.cache import Cache, Encoded, IdsWriter
 from charlm.text.columns import Columns, Field
 from charlm.text.decoding import OPTION, Note
 from charlm.text.framing import find_framing
+from charlm.text.lines import complete_lines
 from charlm.text.reading import STDIN, content_key, find_files, read_pieces
 from charlm.text.splitting import Runs, split_sizes, spread_lines, spread_pieces, tail_runs
 from charlm.text.vocabulary import Ids, Vocabulary, normalize_pieces, to_bytes
@@ -126,12 +128,12 @@ def load_corpus(
     reading: dict[str, Any] = {"level": config.level, "encoding": config.encoding, "strict": config.strict}
     found_notes: list[str] = []  # of the files, whatever is in them
     files = find_files(paths, **reading, note=found_notes.append)
-    held_out_files: list[str | Path] = []
-    for key_name, name in _held_out_files(config):
-        if name is not None:
-            with _naming(key_name):
-                held_out_files += find_files([name], **reading)
-    key = _cache_key([*files, *held_out_files], config, known, cache)
+    held_out_files: dict[int, list[str | Path]] = {}
+    for split, key_name, name in _held_out_files(config):
+        with _naming(key_name):
+            held_out_files[split] = find_files([name], **reading)
+    all_files = [*files, *itertools.chain(*held_out_files.values())]
+    key = _cache_key(all_files, config, known, cache)
     if key and not choose_validation and (kept := cache.load(key)):
         return _corpus(kept, found_notes)
     notes: list[str] = []
@@ -157,20 +159,19 @@ def load_corpus(
             text = store(paths, files, config.framing, notes)
             if choose_validation:
                 config = config.model_copy(update={"validation": choose_validation(text.characters)})
-                key = _cache_key([*files, *held_out_files], config, known, cache)
+                key = _cache_key(all_files, config, known, cache)
                 if key and (kept := cache.load(key)):
                     return _corpus(kept, found_notes)
             others = {}
-            for number, (key_name, name) in enumerate(_held_out_files(config), 1):
-                if name is not None:
-                    with _naming(key_name):
-                        others[number] = store([name], find_files([name], **reading), text.framing, [])
+            for split, key_name, name in _held_out_files(config):
+                with _naming(key_name):
+                    others[split] = store([name], held_out_files[split], text.framing, [])
             shares = [0.0 if isinstance(share, str) else share for share in (config.validation, config.test)]
             runs = _plan(text, config.split, *shares)
             settings = config.model_dump(include={"level", "normalization", "lowercase", "min_count"})
-            train = (part for split, part, _ in text.parts(runs) if split == 0)
+            train = (part for number, part, _ in text.parts(runs) if number == 0)
             vocabulary = Vocabulary.build(train, known=known, framing=text.framing, **settings)
-            if key and key != _cache_key([*files, *held_out_files], config, known, cache):
+            if key and key != _cache_key(all_files, config, known, cache):
                 key = None  # somebody wrote into the files meanwhile
             held_out = describe_held_out(config, text.framing)
             return _corpus(_encode(text, runs, others, vocabulary, cache, key, notes, held_out), found_notes)
@@ -186,10 +187,10 @@ def _plan(text: _StoredText, split: str, validation: float, test: float) -> Runs
     return spread_lines(sizes) if unit == "lines" else spread_pieces(sizes, text.next_breaks)
 
 
-def _held_out_files(config: CorpusConfig) -> list[tuple[str, str | None]]:
-    """Returns for validation and test the key, and the file that it names if it is no share of the text."""
-    held_out = (("corpus.validation", config.validation), ("corpus.test", config.test))
-    return [(key, value if isinstance(value, str) else None) for key, value in held_out]
+def _held_out_files(config: CorpusConfig) -> list[tuple[int, str, str]]:
+    """Returns the number of each split that is a file and no share of the text, its key, and the file's name."""
+    held_out = ((1, "corpus.validation", config.validation), (2, "corpus.test", config.test))
+    return [(split, key, value) for split, key, value in held_out if isinstance(value, str)]
 
 
 @contextmanager
@@ -339,17 +340,25 @@ class _StoredText:
         split, left = next(plan, (0, self.size))
         begins = True
         for piece in self.pieces():
-            while piece:
+            ends = self._ends(piece)
+            start = used = 0  # characters of the piece, and units of its size, that are given out
+            while start < len(piece):
                 if not left:
                     split, left = next(plan)
                     begins = True
-                part = piece
-                if self._measure(piece) >= left:
-                    part = piece[: left if self.framing == "stream" else _line_end(piece, left)]
-                yield split, part, begins
+                units = min(left, len(ends) - used)
+                end = ends[used + units - 1] if units == left else len(piece)
+                yield split, piece[start:end], begins
                 begins = False
-                left -= self._measure(part)
-                piece = piece[len(part) :]
+                left -= units
+                used += units
+                start = end
+
+    def _ends(self, piece: str) -> Sequence[int]:
+        """Returns where each line or character of a piece ends, from 1."""
+        if self.framing == "stream":
+            return range(1, len(piece) + 1)
+        return [match.end() for match in re.finditer("\n", piece)]
 
     def next_breaks(self, places: list[int], within: int) -> list[int]:
         """Returns for each place, which ascend, where a line or else a word begins next; see `spread_pieces`."""
@@ -364,14 +373,6 @@ class _StoredText:
             offset += len(piece)
             before = text[-2 * within - 2 :] if within else ""
         return found
-
-
-def _line_end(piece: str, number: int) -> int:
-    """Returns the index behind the line of this number, counted from 1."""
-    end = 0
-    for _ in range(number):
-        end = piece.index("\n", end) + 1
-    return end
 
 
 def _encode(
@@ -436,15 +437,9 @@ def _splits(encoded: Encoded) -> list[Split]:
 
 def _filter_lines(pieces: Iterable[str], max_line_length: int | None, notes: list[str]) -> Iterator[str]:
     """Leaves out empty and overlong lines, and ends each line with a newline."""
-    begun: list[str] = []  # pieces of a line whose end has not arrived yet
     n_lines = n_kept = 0
-    for piece in itertools.chain(pieces, ["\n"]):
-        first, *rest = piece.split("\n")
-        begun.append(first)
-        if not rest:
-            continue
-        lines = [line for line in ("".join(begun), *rest[:-1]) if line]
-        begun = [rest[-1]]
+    for complete in complete_lines(pieces):
+        lines = list(filter(None, complete))
         n_lines += len(lines)
         if max_line_length is not None:
             lines = [line for line in lines if len(line) <= max_line_length]

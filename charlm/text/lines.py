@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from charlm.errors import InputError
@@ -59,7 +60,7 @@ def read_line_batches(
     skipped: list[str] = []
     for source in read_sources(path, _READ_BYTES, name=name, level=level, as_they_come=True, skipped=skipped):
         pieces = decode(source, encoding, level, remedy=OPTION, zeros=True, note=note)
-        for lines in _complete_lines(pieces, source.name):
+        for lines in complete_lines(pieces, partial(_check_line, name=source.name), _bytes):
             for start in range(0, len(lines), _MAX_BATCH_LINES):
                 batch = lines[start : start + _MAX_BATCH_LINES]
                 yield [line.removesuffix("\r") for line in batch] if level == "byte" else batch
@@ -67,27 +68,42 @@ def read_line_batches(
         note(describe_skipped(skipped, "in the zip archive"))
 
 
-def _complete_lines(pieces: Iterable[str], name: str) -> Iterator[list[str]]:
-    """Yields the lines, without their newlines, that each piece completes.
+def complete_lines(
+    pieces: Iterable[str],
+    check: Callable[[int, int], None] = lambda number, size: None,
+    size: Callable[[str], int] = len,
+) -> Iterator[list[str]]:
+    """Yields the lines, without their newlines, that each piece of a text completes.
 
-    Raises:
-        InputError: a line is too long.
+    Args:
+        pieces: the text, cut anywhere.
+        check: is told the number of a line that goes on, from 1, and its size so far; raises if it is too long.
+        size: measures a part of a line.
     """
     begun: list[str] = []  # pieces of a line whose end has not arrived yet
-    begun_bytes, number = 0, 1  # the size of these pieces, and the number of their line
+    begun_size, number = 0, 1  # the size of these pieces, and the number of their line
     for piece in pieces:
         first, *rest = piece.split("\n")
         begun.append(first)
-        begun_bytes += len(to_bytes(first))
-        if begun_bytes > MAX_LINE_BYTES:
-            raise InputError(
-                f"{name}, line {number}: longer than {MAX_LINE_BYTES:,} bytes, which no sentence is; break it into "
-                "lines, or measure the text as a whole with `charlm eval`"
-            )
+        begun_size += size(first)
+        check(number, begun_size)
         if rest:
             yield ["".join(begun), *rest[:-1]]
             begun = [rest[-1]]
-            begun_bytes = len(to_bytes(rest[-1]))
+            begun_size = size(rest[-1])
             number += len(rest)
     if last := "".join(begun):
         yield [last]
+
+
+def _bytes(text: str) -> int:
+    return len(to_bytes(text))
+
+
+def _check_line(number: int, size: int, name: str) -> None:
+    """Raises an InputError where a line of so many bytes is too long."""
+    if size > MAX_LINE_BYTES:
+        raise InputError(
+            f"{name}, line {number}: longer than {MAX_LINE_BYTES:,} bytes, which no sentence is; break it into "
+            "lines, or measure the text as a whole with `charlm eval`"
+        )

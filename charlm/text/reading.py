@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,7 @@ def _is_special(path: str | Path) -> bool:
     return not ordinary or status.st_dev in _made_up_devices()
 
 
+@cache
 def _made_up_devices() -> set[int]:
     devices = set()
     for name in _MADE_UP:

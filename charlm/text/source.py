@@ -21,6 +21,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, cast
 from zipfile import ZipFile
 
 from charlm.errors import CorpusError
+from charlm.system.counts import count_of
 from charlm.system.encodings import UTF_8
 from charlm.text.containers import (
     BINARY,
@@ -155,7 +156,7 @@ def describe_skipped(names: Sequence[str], where: str) -> str:
     """Counts files that were skipped, and names the first of them."""
     shown = ", ".join(names[:MAX_NAMED])
     more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
-    count = "1 file that is not text" if len(names) == 1 else f"{len(names):,} files that are not text"
+    count = count_of(len(names), "file that is not text", "files that are not text")
     return f"skipped {count} {where}: {shown}{more}"
 
 

@@ -42,7 +42,7 @@ def choose_rest(config: Config, chosen: set[str], device: torch.device, note: No
     if is_open:
         config = load_config(config.model_dump(), {"corpus.validation": share})
     config = settle_framing(config, corpus.vocabulary.framing)
-    for remark in (*corpus.notes, *remarks(corpus)):
+    for remark in remarks(corpus):
         note(remark)
     given = {key: value for key, value in flatten(config).items() if {key, key.partition(".")[0]} & chosen}
     recipe = _recipe(config, given, corpus, device)

@@ -72,7 +72,8 @@ def begin(config: Config, folder: RunFolder, *, chosen: Iterable[str] | None = N
     if chosen is None:
         corpus = load_corpus(config.corpus)
         config = settle_framing(config, corpus.vocabulary.framing)
-        _tell(corpus, note)
+        for remark in remarks(corpus):
+            note(remark)
     else:
         config, corpus = choose_rest(config, set(chosen), device, note)
     torch.manual_seed(config.training.seed)
@@ -93,7 +94,8 @@ def begin_with(trained: TrainedModel, config: Config, folder: RunFolder, *, note
     check_transfer(trained, config)
     device = find_device(config.training.device)
     corpus = load_corpus(config.corpus, known=trained.vocabulary.characters)
-    _tell(corpus, note)
+    for remark in remarks(corpus):
+        note(remark)
     torch.manual_seed(config.training.seed)
     network = make_network(config, len(corpus.vocabulary), device)
     ids = {symbol: i for i, symbol in enumerate(trained.vocabulary.symbols)}
@@ -144,8 +146,3 @@ def _assemble(
         },
     )
     return TrainingJob(config, corpus, mixture, trainer, folder, step)
-
-
-def _tell(corpus: Corpus, note: Note) -> None:
-    for remark in (*corpus.notes, *remarks(corpus)):
-        note(remark)

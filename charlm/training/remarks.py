@@ -21,7 +21,8 @@ _UNLIKE_FACTOR, _UNLIKE_NATS = 1.25, 0.25  # so much more may new text of the sa
 
 
 def remarks(corpus: Corpus) -> Iterator[str]:
-    """Says what the validation loss is measured on, and when it will say little about other text."""
+    """Says what reading the text has found, what the validation loss is measured on, and when it says little."""
+    yield from corpus.notes
     vocabulary, held_out = corpus.vocabulary, corpus.validation
     if not len(held_out.ids):
         return

@@ -151,6 +151,12 @@ def test_a_file_of_prompts_has_one_a_line(tiny_run: Path, tmp_path: Path) -> Non
     assert sample(tiny_run, "--prompts", "-", input="the boat\n") == sample(tiny_run, "--prompt", "the boat")
 
 
+def test_a_file_of_prompts_may_be_in_another_encoding(tiny_run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_bytes("the boat\n".encode("utf-16"))
+    assert sample(tiny_run, "--prompts", file, "--encoding", "utf-16") == sample(tiny_run, "--prompt", "the boat")
+
+
 def test_in_lines_framing_each_prompt_gives_a_line(tiny_lines_run: Path, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("the boat\nthe heron\n")
     texts = sample(tiny_lines_run, "--prompts", tmp_path / "prompts.txt").splitlines()

@@ -110,8 +110,9 @@ def test_pieces_are_spread_over_a_stream_and_their_sizes_are_the_shares(
     if validation and total > 20 * PIECE_CHARACTERS and validation + test < 0.3:
         ends = list(accumulate(length for _, length in runs))
         middles = [end - length / 2 for end, (kind, length) in zip(ends, runs, strict=True) if kind == 1]
-        assert middles[0] < 0.4 * total
-        assert middles[-1] > 0.6 * total
+        if len(middles) >= 4:  # fewer cannot be everywhere
+            assert middles[0] < 0.4 * total
+            assert middles[-1] > 0.6 * total
 
 
 def test_a_tail_is_the_end() -> None:
