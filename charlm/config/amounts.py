@@ -61,7 +61,7 @@ def parse_amount(text: str) -> tuple[str, float]:
 
 def missing_unit(number: str) -> str:
     """Returns the message for a number alone, which could be steps, seconds or epochs."""
-    shown = number if len(number) <= 20 else "100"
+    shown = number if len(number) <= 20 and _number(number) > 0 else "100"
     return f"a number alone has no unit; write for example {shown} steps, {shown}s or {shown} epochs"
 
 

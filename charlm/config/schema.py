@@ -19,7 +19,7 @@ from charlm.system.encodings import check_encoding
 def _refuse_number(value: Any) -> Any:
     """Says what is missing where YAML reads an amount as a number."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        raise ValueError(missing_unit(f"{value:.15g}"))
+        raise ValueError(missing_unit(f"{value:.15g}" if 0 < value < 1e15 else "0"))
     return value
 
 
