@@ -1,7 +1,10 @@
 # `make help` lists the targets. PYTHON chooses the interpreter (3.11 or newer) that makes .venv.
 PYTHON ?= python3
+# What .venv holds beside the package: `dev,lm-eval` also tests with the lm-evaluation-harness (630 MB more).
+EXTRAS ?= dev
 BIN := .venv/bin
 READY := .venv/.ready
+TOOLS := .venv/.tools
 RUN := runs/quickstart
 
 .PHONY: help demo test slow kernels fuzz soak bench check lint format types clean
@@ -12,8 +15,16 @@ help:  ## list the targets
 # Versions are pinned by constraints.txt; the package's own requirements are ranges.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $(READY)
+
+# The tools whose decoders charlm.decoders plugs into. pyctcdecode asks for numpy<2 and works with numpy 2: without its
+# requirements, of which the development environment has the others. kenlm has to be compiled: where it cannot be,
+# the tests that need it are skipped, and say so.
+$(TOOLS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps pyctcdecode
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt kenlm
+	@touch $(TOOLS)
 
 demo: $(READY)  ## train the quickstart model (about 2 minutes with set-up), let it write, let it score
 	@rm -rf $(RUN)
@@ -25,14 +36,14 @@ demo: $(READY)  ## train the quickstart model (about 2 minutes with set-up), let
 	  "The morning was high in the river." "morning the in high was river The."
 
 # As many tests at a time as there are cores, each with one thread: more would wait for each other.
-test: $(READY)  ## run the tests but for the slow ones (under three minutes)
+test: $(TOOLS)  ## run the tests but for the slow ones (under three minutes)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto -m "not slow"
 
-slow: $(READY)  ## run the slow tests: kills, damaged files, added cells and experts, kernels under sanitizers
+slow: $(TOOLS)  ## run the slow tests: kills, damaged files, added cells and experts, kernels under sanitizers
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto -m slow
 
 kernels: $(READY)  ## test kernels.c alone: every compiler here, three processors, sanitizers (half a minute)
-	$(BIN)/pytest -q -n auto tests/cells/test_kernels_in_c.py
+	$(BIN)/pytest -q -n auto tests/kernels/test_kernels_in_c.py
 
 fuzz: $(READY)  ## damage run folders in 50,000 ways (about half an hour)
 	CHARLM_FUZZ=10000 $(BIN)/pytest -q tests/test_fuzz.py

@@ -38,7 +38,6 @@ from pathlib import Path
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command-line program sets it; the rivals benefit too
 
 import torch
-from measure import print_table, shuffle_lines
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,6 +47,7 @@ from charlm.scoring.evaluation import evaluate_baseline
 from charlm.system.allocator import keep_freed_memory
 from charlm.text.corpus import Corpus, load_corpus
 from charlm.text.library import find
+from measure import print_table, shuffle_lines
 
 Ids = Tensor
 _EVALUATION_WINDOW = 4096  # symbols

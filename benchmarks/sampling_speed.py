@@ -19,6 +19,12 @@ import argparse
 import itertools
 
 import torch
+from torch import nn
+
+from charlm.config import SamplingConfig
+from charlm.experts.mixture import Mixture
+from charlm.sampling import write
+from charlm.text.vocabulary import Vocabulary
 from measure import (
     InCleanProcess,
     Workload,
@@ -28,12 +34,6 @@ from measure import (
     in_this_process,
     print_table,
 )
-from torch import nn
-
-from charlm.config import SamplingConfig
-from charlm.experts.mixture import Mixture
-from charlm.sampling import write
-from charlm.text.vocabulary import Vocabulary
 
 # H, texts at once, and how many times the rival's speed charlm's network alone must reach
 SHAPES = [(128, 1, 6.0), (256, 1, 15.0), (512, 1, 25.0), (128, 64, 2.0), (256, 64, 1.5), (512, 64, 3.0)]

@@ -26,6 +26,10 @@ import time
 from collections.abc import Iterator
 
 import torch
+from torch import nn
+
+from charlm import LanguageModel
+from charlm.experts.mixture import Mixture
 from measure import (
     InCleanProcess,
     Workload,
@@ -36,10 +40,6 @@ from measure import (
     matmul_peak_gflops,
     print_table,
 )
-from torch import nn
-
-from charlm import LanguageModel
-from charlm.experts.mixture import Mixture
 
 RATIO_TARGET = 4.0  # of the network alone
 PEAK_SHARE_TARGET = 0.65

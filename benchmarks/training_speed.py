@@ -29,15 +29,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command-line program s
 
 import numpy as np
 import torch
-from measure import (
-    InCleanProcess,
-    Workload,
-    alternating_medians,
-    describe_machine,
-    in_this_process,
-    matmul_peak_gflops,
-    print_table,
-)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,6 +39,15 @@ from charlm.text.batches import StreamBatches
 from charlm.training.choice import make_network
 from charlm.training.optimization import make_optimizer
 from charlm.training.step import TrainingStep, measure_speed
+from measure import (
+    InCleanProcess,
+    Workload,
+    alternating_medians,
+    describe_machine,
+    in_this_process,
+    matmul_peak_gflops,
+    print_table,
+)
 
 V = 65
 # cell, H, layers, B, T, and the ratio that charlm must reach

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from charlm.scoring.conditions import Conditions, Unknown
     from charlm.scoring.evaluation import Evaluation
     from charlm.scoring.measures import CharacterScore, Measure, Ranked, Score
+    from charlm.scoring.states import State
     from charlm.scoring.summary import Summary
+    from charlm.scoring.words import Space, WordScore
 
 __version__ = "0.1.0"
 
@@ -55,10 +57,13 @@ __all__ = [
     "Ranked",
     "RunError",
     "Score",
+    "Space",
+    "State",
     "Summary",
     "TrainingError",
     "Tuning",
     "Unknown",
+    "WordScore",
     "__version__",
     "load",
     "train",
@@ -74,9 +79,12 @@ _LAZY = {
     "PairsResult": "charlm.ranking.minimal_pairs",
     "Ranked": "charlm.scoring.measures",
     "Score": "charlm.scoring.measures",
+    "Space": "charlm.scoring.words",
+    "State": "charlm.scoring.states",
     "Summary": "charlm.scoring.summary",
     "Tuning": "charlm.ranking.tuning",
     "Unknown": "charlm.scoring.conditions",
+    "WordScore": "charlm.scoring.words",
     "load": "charlm.language_model",
     "train": "charlm.run",
 }

@@ -20,26 +20,28 @@ from charlm.ranking.tuning import Tuning, tune
 from charlm.sampling import Sample, normalize_stop, without_stop, write, write_texts
 from charlm.scoring.alternatives import Alternative, alternatives
 from charlm.scoring.conditions import Conditions
-from charlm.scoring.dynamic import evaluate_dynamic
 from charlm.scoring.evaluation import Evaluation, evaluate, evaluate_baseline
 from charlm.scoring.measures import Ranked, Score, rank
 from charlm.scoring.sentences import score_batches
+from charlm.scoring.states import StatefulModel
+from charlm.scoring.words import Space, WordScore, find_words, score_words
 from charlm.store.run_folder import RunFolder
 from charlm.store.trained import TrainedModel, load_trained
 from charlm.system.arguments import check_integer, check_number, check_path, check_text, each_of, each_text
-from charlm.system.devices import find_device
+from charlm.system.devices import find_device_name
 from charlm.system.encodings import check_encoding
 from charlm.system.threads import set_threads
 from charlm.text.corpus import Corpus, Split, load_held_out
-from charlm.training.step import make_batches
 
 PathLike = str | os.PathLike[str]
 _BATCH_SENTENCES = 1024  # looked at together, sorted by length
 _BATCH_LINES = 1024  # of an n-best list, read together
 
 
-class LanguageModel:
+class LanguageModel(StatefulModel):
     """A trained character-level language model; `charlm.load` and `charlm.train` make them.
+
+    What decoders use, states and what may come after them, is in `StatefulModel`.
 
     Args:
         trained: what its run folder holds.
@@ -128,6 +130,36 @@ class LanguageModel:
         check_text(sentence, "sentence")
         check_integer(k, "k")
         return alternatives(self.mixture, self.vocabulary, sentence, k, _conditions(conditions, settings))
+
+    def word_scores(
+        self,
+        sentences: Iterable[str],
+        *,
+        space: str = "after",
+        separator: str | None = None,
+        conditions: Conditions | None = None,
+        **settings: Any,
+    ) -> list[list[WordScore]]:
+        """Scores sentences word by word; the log-probabilities (nats) of the words add up to the sentence's.
+
+        Args:
+            sentences: one string each.
+            space: which white space belongs to a word: `after` (the last word has the end of the sentence) or
+                `before` (the end of the sentence comes last, by itself); see `charlm.scoring.words`.
+            separator: what stands between words; it is taken out, and places are those in the rest. None: words are
+                what stands between white space, which stays.
+            conditions: see `score`.
+            **settings: see `score`.
+
+        Raises:
+            InputError: a bad argument, or unknown characters where the conditions refuse them.
+        """
+        convention = _space(space)
+        if separator is not None:
+            check_text(separator, "separator")
+        cut = [find_words(text, separator) for text in each_text(sentences, "sentences")]
+        scores = zip(self.score((text for text, _ in cut), conditions, **settings), cut, strict=True)
+        return [score_words(score, words, self.vocabulary.normalize, convention) for score, (_, words) in scores]
 
     def rerank(
         self,
@@ -365,6 +397,9 @@ class LanguageModel:
         split = self._split(paths, corpus, field, encoding, strict, note)
         result = evaluate(self.mixture, self.vocabulary, split)
         if corpus and dynamic:
+            from charlm.scoring.dynamic import evaluate_dynamic  # gradients need torch, which takes seconds to load
+            from charlm.training.step import make_batches
+
             nats, rates = evaluate_dynamic(
                 self.mixture,
                 self.vocabulary,
@@ -416,6 +451,12 @@ def _conditions(conditions: Conditions | None, settings: dict[str, Any]) -> Cond
     return given
 
 
+def _space(name: Any) -> Space:
+    if name not in list(Space):
+        raise InputError(f"space {name!r}: must be one of {', '.join(Space)}")
+    return Space(name)
+
+
 def _check_writing(prompt: Any, seed: Any, stop: Any) -> None:
     check_text(prompt, "prompt")
     check_integer(seed, "seed")
@@ -445,7 +486,7 @@ def load(run: PathLike, *, device: str = "auto", threads: int | None = None) -> 
     Args:
         run: the folder that training wrote.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        threads: CPU threads; None leaves torch's choice.
+        threads: CPU threads; None: as OMP_NUM_THREADS says, else all cores.
 
     Raises:
         RunError: the folder is missing, incomplete, damaged or of another format.
@@ -453,4 +494,4 @@ def load(run: PathLike, *, device: str = "auto", threads: int | None = None) -> 
     check_path(run, "run")
     check_text(device, "device")
     set_threads(threads)
-    return LanguageModel(load_trained(RunFolder(Path(run)), find_device(device)))
+    return LanguageModel(load_trained(RunFolder(Path(run)), find_device_name(device)))

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from charlm.cells import compiled
+from charlm import kernels
 from charlm.config import Config, load_config, to_yaml
 from charlm.errors import ConfigError, InputError, RunError
 from charlm.language_model import LanguageModel, PathLike, load
@@ -25,12 +25,13 @@ from charlm.system.allocator import keep_freed_memory
 from charlm.system.arguments import check_path, each_of
 from charlm.system.devices import find_device
 from charlm.system.threads import set_threads
-from charlm.text.corpus import load_corpus
+from charlm.text.corpus import load_corpus, named_paths
 from charlm.text.reading import refuse_special_files
 from charlm.training import job
 from charlm.training.agreement import read_checkpoint
 from charlm.training.budget import read_amounts
 from charlm.training.choice import make_network, measure_training
+from charlm.training.remarks import remarks, unknown_share
 from charlm.training.reports import Metrics, Observer, StepReport
 from charlm.training.room import check_room
 from charlm.training.signals import catch_signals
@@ -121,8 +122,7 @@ def train(
             folder.make()
             held.enter_context(_lock(folder, observer))
             _refuse_a_run(folder)  # another training may have begun and ended here meanwhile
-            keep = prepared.config.training.keep
-            check_room(prepared.mixture, prepared.step, keep, folder, observer.on_note)
+            _check_room(prepared, observer)
             prepared.trainer.save()
         _note_missing_compiler(prepared.config, observer)
         # The checkpoint, which remembers the settings, comes before the file that shows them: where that stands
@@ -156,10 +156,12 @@ def _resume(
     if threads is None:  # sums round otherwise with another number
         set_threads(min(checkpoint.threads, os.cpu_count() or 1))
     settings = resolve_config(checkpoint.config if config is None else config, **changes)
-    if config is None and changes["corpus"] is None and settings.corpus.path == checkpoint.config.corpus.path:
-        path = settings.corpus.path  # as the folder says, which someone else may have made
-        refuse_special_files([path] if isinstance(path, str) else path)
+    if config is None:  # then what is read is what the folder says, which someone else may have made
+        said = named_paths(checkpoint.config.corpus)
+        given = [] if changes["corpus"] is None else settings.corpus.path
+        refuse_special_files(path for path in named_paths(settings.corpus) if path in said and path not in given)
     prepared = job.resume(checkpoint, settings, folder, note=observer.on_note)
+    _check_room(prepared, observer)
     if settings != checkpoint.config:
         prepared.trainer.save()
     return prepared
@@ -185,12 +187,17 @@ def _resumed_folder(
 def _note_missing_compiler(config: Config, observer: Observer) -> None:
     """Says what training loses where the kernels in C cannot be had."""
     on_cpu = find_device(config.training.device).type == "cpu"
-    if config.training.kernel == "auto" and on_cpu and compiled.library() is None:
-        problem = compiled.why_missing()
+    if config.training.kernel == "auto" and on_cpu and kernels.library() is None:
+        problem = kernels.why_missing()
         observer.on_note(
             f"{problem}: training is slower without the compiled kernels, with an LSTM by about a tenth, with a "
             "GRU by almost half"
         )
+
+
+def _check_room(prepared: job.TrainingJob, observer: Observer) -> None:
+    keep = prepared.config.training.keep
+    check_room(prepared.mixture, prepared.step, keep, prepared.folder, observer.on_note)
 
 
 def _is_stored(folder: RunFolder, config: Config) -> bool:
@@ -280,7 +287,7 @@ class Preflight:
         characters_per_second: measured over a second and a half of training.
         seconds: the expected length of the training.
         epochs: the expected number of passes.
-        notes: what the reading of the corpus has to say.
+        notes: what a person should know about the corpus, as training says it.
     """
 
     config: Config
@@ -308,7 +315,7 @@ def preflight(config: Config, measure_seconds: float = MEASURE_SECONDS) -> Prefl
     """
     keep_freed_memory()
     corpus = load_corpus(config.corpus)
-    vocabulary, held_out = corpus.vocabulary, corpus.validation
+    vocabulary = corpus.vocabulary
     device = find_device(config.training.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
@@ -317,22 +324,21 @@ def preflight(config: Config, measure_seconds: float = MEASURE_SECONDS) -> Prefl
     windows = make_batches(corpus, config.training).windows_per_epoch
     budget, _ = read_amounts(config.training, corpus.train)
     seconds = budget.expected_seconds(speed, windows)
-    unknown = held_out.count(vocabulary.unknown_id) / max(1, len(held_out.ids))
     pairs = zip(vocabulary.symbols, vocabulary.counts, strict=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Preflight(
         config=config,
         train_characters=corpus.train.characters,
-        validation_characters=held_out.characters,
+        validation_characters=corpus.validation.characters,
         test_characters=corpus.test.characters,
         vocabulary_size=len(vocabulary),
         rare=[(char, n) for char, n in pairs if 0 < n <= 2],
-        unknown_share=unknown,
+        unknown_share=unknown_share(corpus),
         windows_per_epoch=windows,
         parameters=parameters,
         memory_bytes=peak if sys.platform == "darwin" else peak * 1024,
         characters_per_second=speed,
         seconds=seconds,
         epochs=seconds * speed / corpus.train.characters,
-        notes=corpus.notes,
+        notes=list(remarks(corpus)),
     )

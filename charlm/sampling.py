@@ -6,6 +6,7 @@ on the seed and k: asking for more samples, or for one alone, changes none of th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Literal
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 
 from charlm.config import SamplingConfig
 from charlm.errors import InputError
-from charlm.experts.mixture import Mixture
-from charlm.scoring.log_probs import read_context
+from charlm.experts.mixture import Mixture, Step
+from charlm.scoring.log_probs import CONTEXT_SYMBOLS, read_context
 from charlm.text.characters import name_characters
 from charlm.text.vocabulary import Ids, Vocabulary
 
@@ -167,12 +168,81 @@ def write(
         return
     readings, state = read_context(mixture, ids, mixture.initial_state(1))  # once for all
     logits = mixture.logits(readings).repeat(B, 0)  # (B, V)
-    step = mixture.make_step(mixture.repeat(state, B))
-    while True:
+    _exclude_empty_lines(vocabulary, [ids] * B, logits)
+    yield from _go_on(vocabulary, texts, rule, uniform, logits, mixture.make_step(mixture.repeat(state, B)))
+
+
+def write_after(
+    mixture: Mixture,
+    vocabulary: Vocabulary,
+    prompts: Sequence[Ids],
+    samples: Sequence[int],
+    rule: SamplingConfig,
+    *,
+    seed: int = 0,
+    block: int = _BLOCK_CHARACTERS,
+) -> Iterator[list[str]]:
+    """Writes one text after each of several prompts, side by side; it yields what `write` does.
+
+    Args:
+        mixture: the model.
+        vocabulary: the model's own.
+        prompts: ids, shape (n_i,), the boundary the first of each; they may be unknown.
+        samples: a number k for each prompt.
+        rule: see `write`.
+        seed: see the module.
+        block: see `write`.
+    """
+    B = len(prompts)
+    texts = [_Text(vocabulary, rule.length, None) for _ in prompts]
+    if not any(text.going for text in texts):
+        return
+    together = min(map(len, prompts))
+    ids = np.stack([prompt[:together] for prompt in prompts], 1)  # (T, B)
+    readings, state = read_context(mixture, ids, mixture.initial_state(B), symbols=max(1, CONTEXT_SYMBOLS // B))
+    rests = [prompt[together:] for prompt in prompts]
+    uniform = _delayed(seed, samples, block, [len(rest) for rest in rests])
+    logits = mixture.logits(readings)
+    _exclude_empty_lines(vocabulary, prompts, logits)
+    yield from _go_on(vocabulary, texts, rule, uniform, logits, mixture.make_step(state), rests)
+
+
+def _exclude_empty_lines(vocabulary: Vocabulary, prompts: Sequence[Ids], logits: NDArray[np.floating]) -> None:
+    """In lines framing lets no text end where it begins: training leaves empty lines out.
+
+    Args:
+        vocabulary: the model's own.
+        prompts: of each text, the boundary the first of each.
+        logits: of the first symbol after each, (B, V).
+    """
+    if vocabulary.framing == "lines":
+        logits[[len(prompt) == 1 for prompt in prompts], vocabulary.boundary_id] = -np.inf
+
+
+def _go_on(
+    vocabulary: Vocabulary,
+    texts: Sequence[_Text],
+    rule: SamplingConfig,
+    uniform: Iterator[NDArray[np.float64]],
+    logits: NDArray[np.floating],
+    step: Step,
+    rests: Sequence[Ids] = (),
+) -> Iterator[list[str]]:
+    """Yields the next piece of each text until all are complete, from the logits (B, V) of their first symbols on.
+
+    Of a prompt that is longer than the others the rest is read first, symbol by symbol.
+    """
+    for place in itertools.count():
         if vocabulary.unknown_id is not None:
             logits[:, vocabulary.unknown_id] = -np.inf
         chosen = choose(rule, logits, next(uniform))  # (B,)
-        yield [text.feed(symbol) if text.going else "" for text, symbol in zip(texts, chosen.tolist(), strict=True)]
+        reading = {row: int(rest[place]) for row, rest in enumerate(rests) if place < len(rest)}
+        for row, symbol in reading.items():
+            chosen[row] = symbol
+        yield [
+            text.feed(symbol) if text.going and row not in reading else ""
+            for row, (text, symbol) in enumerate(zip(texts, chosen.tolist(), strict=True))
+        ]
         if not any(text.going for text in texts):
             return
         logits = step(chosen)
@@ -185,6 +255,15 @@ def _uniform(seed: int, samples: Sequence[int], block: int) -> Iterator[NDArray[
     rngs = [np.random.Generator(np.random.Philox(key=np.array([seed, k], np.uint64))) for k in samples]
     while True:
         yield from np.stack([rng.random(block) for rng in rngs], 1)
+
+
+def _delayed(seed: int, samples: Sequence[int], block: int, delays: Sequence[int]) -> Iterator[NDArray[np.float64]]:
+    """As `_uniform`, but the numbers of each sample begin so many steps later, after zeros."""
+    numbers = [_uniform(seed, [k], block) for k in samples]
+    for place in itertools.count():
+        yield np.array(
+            [next(own)[0] if place >= delay else 0.0 for own, delay in zip(numbers, delays, strict=True)]
+        )
 
 
 def write_texts(

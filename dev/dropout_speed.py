@@ -20,12 +20,11 @@ from torch.nn import functional as F
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
-from measure import Workload, alternating_medians, describe_machine, in_this_process, print_table
-from training_speed import charlm_training, describe_plan
-
 from charlm.model.network import drop
 from charlm.system.allocator import keep_freed_memory
 from charlm.training.step import measure_speed
+from measure import Workload, alternating_medians, describe_machine, in_this_process, print_table
+from training_speed import charlm_training, describe_plan
 
 HIDDEN_SIZES = [256, 512]
 KINDS: dict[str, dict[str, float]] = {

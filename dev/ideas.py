@@ -31,6 +31,7 @@ from torch.nn import functional as F
 from charlm.cells import run_layer
 from charlm.config import Config, TrainingConfig, load_config, parse_amount
 from charlm.experts.mixture import Mixture
+from charlm.experts.torch_network import TorchNetworkExpert
 from charlm.model.network import CharacterModel, NetworkState, drop, plan_layers
 from charlm.model.transfer import initialize_output_bias
 from charlm.scoring.evaluation import evaluate
@@ -308,7 +309,7 @@ def train(config: Config, corpus: Corpus, idea: Idea) -> tuple[CharacterModel, f
 
 
 def validation_loss(network: CharacterModel, corpus: Corpus) -> float:
-    return evaluate(Mixture(network), corpus.vocabulary, corpus.validation).nats_per_character
+    return evaluate(Mixture(TorchNetworkExpert(network)), corpus.vocabulary, corpus.validation).nats_per_character
 
 
 def tuned_temperature(network: CharacterModel, corpus: Corpus) -> tuple[float, float]:

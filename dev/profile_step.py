@@ -20,11 +20,10 @@ from torch.profiler import ProfilerActivity, profile
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
-from measure import describe_machine, print_table
-from training_speed import charlm_training, describe_plan
-
 from charlm.system.allocator import keep_freed_memory
 from charlm.training.step import endless_windows
+from measure import describe_machine, print_table
+from training_speed import charlm_training, describe_plan
 
 OPERATIONS_SHOWN = 7
 VARIANTS = list(itertools.product(("gru", "lstm"), ("float32", "auto")))

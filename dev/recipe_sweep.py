@@ -24,11 +24,10 @@ from typing import Any
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command-line program sets it
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
-from measure import shuffle_lines
-
 import charlm
 from charlm.text.library import find
 from charlm.training.reports import load_metrics
+from measure import shuffle_lines
 
 TEXTS = {  # file or name of a corpus, framing, lines held out at random (None: the last tenth)
     "shakespeare": ("tiny_shakespeare.txt", "stream", None),

@@ -1,8 +1,12 @@
 """What tests of commands share: a command is run in this process, and its answer or its refusal is handed back."""
 
+import io
 import json
+import sys
+from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner, Result
 
 from charlm.cli import app
@@ -57,3 +61,17 @@ def scores(*args: object, **options: Any) -> list[dict[str, Any]]:
     lines = score("--format", "jsonl", *args, **options).stdout.split("\n")
     assert lines.pop() == ""
     return [json.loads(line) for line in lines]
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, args: Sequence[object], **environment: str) -> str:
+    """Returns what `charlm score` shows on a terminal."""
+    screen = io.StringIO()
+    with monkeypatch.context() as context:
+        for name in PLAIN:
+            context.delenv(name, raising=False)
+        for name, value in {"TERM": "xterm-256color", **environment}.items():
+            context.setenv(name, value)
+        context.setattr(screen, "isatty", lambda: True)
+        context.setattr(sys, "stdout", screen)
+        app(["score", *map(str, args)], standalone_mode=False)
+    return screen.getvalue()

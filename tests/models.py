@@ -8,10 +8,11 @@ import torch
 from charlm.config import Config, ModelConfig, load_config
 from charlm.experts.expert import Expert
 from charlm.experts.mixture import Mixture
+from charlm.experts.torch_network import network_expert
 from charlm.language_model import LanguageModel
 from charlm.model.network import CharacterModel, plan_layers
 from charlm.store.trained import TrainedModel
-from charlm.text.vocabulary import Vocabulary
+from charlm.text.vocabulary import Ids, Vocabulary
 
 CELLS = ("rnn", "lstm", "gru", "gru-before")
 CPU = torch.device("cpu")
@@ -50,7 +51,34 @@ def randomize(network: CharacterModel, seed: int = 0, std: float = 0.5) -> Chara
 
 def make_mixture(vocabulary_size: int, *others: Expert, **settings: Any) -> Mixture:
     """Returns a mixture of a fresh network, see `make_network`, and other experts."""
-    return Mixture(make_network(vocabulary_size, **settings), others)
+    return Mixture(network_expert(make_network(vocabulary_size, **settings)), others)
+
+
+def record_reads(expert: Expert) -> list[tuple[int, int]]:
+    """Returns a list to which an expert adds the shape, (T, B), of whatever it reads from now on."""
+    shapes: list[tuple[int, int]] = []
+    advance = expert.advance
+
+    def recording(ids: Ids, state: Any) -> Any:
+        shapes.append(ids.shape)
+        return advance(ids, state)
+
+    expert.advance = recording  # type: ignore[method-assign]
+    return shapes
+
+
+def record_predictions(expert: Expert) -> list[tuple[int, int]]:
+    """Returns a list to which an expert adds the shape, (N, V), of whatever it predicts from now on."""
+    shapes: list[tuple[int, int]] = []
+    log_probs = expert.log_probs
+
+    def recording(reading: Any) -> Any:
+        result = log_probs(reading)
+        shapes.append(result.shape)
+        return result
+
+    expert.log_probs = recording  # type: ignore[method-assign]
+    return shapes
 
 
 def make_language_model(

@@ -64,7 +64,7 @@ def outcome(run: Path) -> dict[str, Any]:
     files = [folder.config, folder.vocabulary, folder.model, folder.samples]
     if (ngram := folder.expert_path("ngram")).exists():
         files.append(ngram)
-    last = {name: value.numpy().tobytes() for name, value in tensors.items()}
+    last = {name: value.tobytes() for name, value in tensors.items()}
     return {"metrics": rows, "last": last, "info": info} | {file.name: file.read_bytes() for file in files}
 
 

@@ -85,6 +85,12 @@ class SkipModel:
     def repeat(self, state, batch_size):
         return state.repeat(batch_size, 0)
 
+    def join(self, states):
+        return np.concatenate(states)
+
+    def take(self, state, rows):
+        return state[rows]
+
     def advance(self, ids, state):
         read = np.concatenate([state.T, ids])[:-1, :, None]  # what stands before each symbol, (T, B, 1)
         return read, ids[-1, :, None]

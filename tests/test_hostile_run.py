@@ -22,6 +22,7 @@ from charlm.config import ModelConfig
 from charlm.errors import RunError
 from charlm.experts.mixture import POWERS, Mixture
 from charlm.experts.ngram import NgramModel
+from charlm.experts.torch_network import TorchNetworkExpert
 from charlm.model.network import CharacterModel
 from charlm.store.tensors import LARGEST_WEIGHT
 from charlm.text.vocabulary import Vocabulary
@@ -68,8 +69,8 @@ def a_terabyte_that_fits_its_config(run: Path) -> None:
     vocabulary = Vocabulary.from_json((run / "vocabulary.json").read_text(encoding="utf-8"))
     with torch.device("meta"):
         network = CharacterModel(len(vocabulary), ModelConfig(hidden_size=16384, num_layers=16))
-    mixture = Mixture(network, [NgramModel([], len(vocabulary), 0, order=3)])
-    put_holes(run / WEIGHTS, {name: ("F32", v.shape, v.nbytes) for name, v in mixture.tensors().items()})
+    mixture = Mixture(TorchNetworkExpert(network), [NgramModel([], len(vocabulary), 0, order=3)])
+    put_holes(run / WEIGHTS, {name: ("F32", v.shape, v.nbytes) for name, v in mixture.arrays().items()})
 
 
 def ngrams_of_holes(count: int) -> Attack:
@@ -177,7 +178,8 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "powers in half precision": (weights(lambda w: w.update({POWERS: w[POWERS].half()})), "powers is float16"),
     "no powers": (weights(lambda w: w.pop(POWERS)), "the tensor mixture.powers is missing"),
     "half precision": (weights(lambda w: w.update({"output.bias": w["output.bias"].half()})), "is float16"),
-    "complex numbers": (weights(lambda w: w.update({"output.bias": w["output.bias"].cfloat()})), "is complex64"),
+    "complex numbers": (
+        weights(lambda w: w.update({"output.bias": w["output.bias"].cfloat()})), "is of the type C64"),
     "weights are a FIFO": (in_place(WEIGHTS, "fifo"), "not an ordinary file"),
     "weights are a device": (in_place(WEIGHTS, "/dev/zero"), "not an ordinary file"),
     "weights of a terabyte": (in_place(WEIGHTS, "terabyte"), "GB of memory"),
@@ -196,7 +198,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
         tables(lambda t: t.update({"keys.2": torch.arange(9999), "alpha.2": torch.ones(9999)})),
         "2-grams are not in order"),
     "more n-grams than can be mapped": (ngrams_of_holes(1 << 28), "cannot be mapped into memory"),
-    "more n-grams than can be mapped twice": (ngrams_of_holes(1 << 26), "cannot be mapped into memory"),
+    "more symbols than the vocabulary has": (ngrams_of_holes(1 << 26), "67108864 symbols, the vocabulary has"),
     "n-grams of no length": (tables(lambda t: t.update({"keys.3": t["keys.3"][:0]})), "3-grams do not fit"),
     "n-grams in rows": (tables(lambda t: t.update({"keys.3": t["keys.3"][None]})), "3-grams do not fit"),
     "n-grams without their discounts": (tables(lambda t: t.pop("gamma.2")), "gamma.2 is missing"),

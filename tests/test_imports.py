@@ -14,10 +14,10 @@ import charlm.config
 ROOT = Path(charlm.__file__).parent
 # A module imports from its own group and from those before it.
 ORDER = [
-    "errors", "system", "config", "text", "cells", "model", "experts", "scoring", "sampling", "ranking", "store",
-    "training", "language_model", "run", "cli",
+    "errors", "system", "kernels", "config", "text", "cells", "model", "experts", "scoring", "sampling", "ranking",
+    "store", "training", "language_model", "decoders", "run", "lm_eval", "cli",
 ]  # fmt: skip
-MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "run", "cli"}
+MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "run", "lm_eval", "cli"}
 # These read a run's configuration and hand it on, section by section.
 MAY_KNOW_THE_WHOLE = {"store/trained.py", "training/agreement.py", "training/choice.py", "training/job.py"}
 # Any other module sees the section of its group, or none at all.
@@ -31,7 +31,12 @@ OWN_SECTION = {
 }
 HANDS_ON = {"training/evaluator.py": "SamplingConfig"}  # a section that is not the group's own
 NO_SECTION = {"parse_amount"}  # of what charlm.config offers
-MAY_NOT_IMPORT_TORCH = {"errors", "config", "text", "ranking"}
+# Training computes with torch, and what shares its networks; everything else does without, and is there at once.
+MAY_IMPORT_TORCH = {"cells", "training", "run"}
+MODULES_THAT_IMPORT_TORCH = {
+    "model/network.py", "model/exchange.py", "model/transfer.py", "experts/torch_network.py", "experts/ngram.py",
+    "scoring/dynamic.py", "system/devices.py",
+}  # fmt: skip
 EXEMPT = {"__init__.py", "__main__.py"}  # the lazy public API, and `python -m charlm`
 
 
@@ -111,15 +116,34 @@ def test_every_section_is_the_section_of_a_component():
     assert set(OWN_SECTION) < set(ORDER) - MAY_KNOW_THE_CONFIGURATION
 
 
-@modules(*sorted(MAY_NOT_IMPORT_TORCH))
-def test_errors_configuration_and_text_do_not_import_torch(path: Path):
-    assert "torch" not in {name.split(".")[0] for name in imported_by(path)}
+@modules(*sorted(set(ORDER) - MAY_IMPORT_TORCH))
+def test_torch_is_imported_by_what_trains_alone(path: Path):
+    uses_torch = "torch" in {name.split(".")[0] for name in imported_by(path)}
+    assert uses_torch == (str(path.relative_to(ROOT)) in MODULES_THAT_IMPORT_TORCH)
 
 
-def test_scoring_imports_nothing_that_takes_long_beyond_torch(tiny_run: Path):
-    code = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); import charlm.cli; charlm.cli.main()"
-    command = [sys.executable, "-c", code, "score", str(tiny_run), "the boat"]
-    found = subprocess.run(command, check=True, capture_output=True, text=True)
-    modules = set(found.stdout.split())
-    assert "torch" in modules
-    assert modules.isdisjoint({"sympy", "sacrebleu", "torch._dynamo", "torch._inductor"})
+PAIRS, NBEST = "the boat\tboat the\n", "0 ||| the boat ||| a= 1 ||| -1\n0 ||| boat the ||| a= 1 ||| -2\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "text"),
+    [
+        ("score", ["the boat", "boat the", "--rank"], ""),
+        ("score", ["--file", "-", "--format", "jsonl", "--per-char"], "the boat\nboat the\n"),
+        ("sample", ["--count", "2", "--length", "9", "--prompt", "the "], ""),
+        ("pairs", ["-"], PAIRS),
+        ("rerank", ["-"], NBEST),
+        ("eval", [], ""),
+        ("inspect", [], ""),
+    ],
+)
+@pytest.mark.parametrize("run", ["tiny_mixture_run", "tiny_lines_run"])
+def test_a_trained_model_is_used_on_a_cpu_without_torch(
+    command: str, arguments: list[str], text: str, run: str, request: pytest.FixtureRequest
+):
+    code = "import sys; sys.modules['torch'] = None; import charlm.cli; charlm.cli.main()"  # to import it fails
+    folder = str(request.getfixturevalue(run))
+    process = [sys.executable, "-c", code, command, folder, *arguments]
+    done = subprocess.run(process, input=text, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
+    assert done.stdout.strip()

@@ -228,7 +228,11 @@ def test_make_runs_what_the_readme_says(user: User) -> None:
 
     def recipe(target: str) -> list[str]:
         made = subprocess.run(  # -o: the environment is taken as it is
-            ["make", "-n", "-s", "-o", ".venv/.ready", target], cwd=ROOT, check=True, capture_output=True, text=True
+            ["make", "-n", "-s", "-o", ".venv/.ready", "-o", ".venv/.tools", target],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
         )
         return made.stdout.replace("\\\n", " ").splitlines()
 

@@ -14,7 +14,6 @@ import charlm
 from charlm.config import SamplingConfig, load_config
 from charlm.errors import ConfigError, CorpusError, InputError, RunError
 from charlm.language_model import LanguageModel
-from charlm.model.network import parameter_count
 from charlm.run import default_out, preflight, resolve_config
 from charlm.sampling import write_texts
 from charlm.scoring.alternatives import alternatives
@@ -72,7 +71,7 @@ def test_arguments_win_over_the_configuration_and_are_written_into_the_run(tmp_p
     )  # fmt: skip
     assert lm.config == load_config(tmp_path / "run" / "config.yaml")
     assert (lm.config.corpus.path, lm.config.training.budget, lm.config.model.cell) == (str(mine), "2 steps", "gru")
-    assert (lm.mixture.network.config.hidden_size, "T" in lm.vocabulary.symbols) == (3, True)
+    assert (lm.mixture.network.network.config.hidden_size, "T" in lm.vocabulary.symbols) == (3, True)
 
 
 def test_a_relative_corpus_is_beside_its_yaml_or_in_the_working_folder(
@@ -317,7 +316,10 @@ def test_a_preflight_tells_what_the_run_will_be_and_leaves_no_trace(
 
     lm = charlm.train(config, out="run")
     last, data = load_metrics("run")[-1], load_corpus(config.corpus)
-    assert (told.parameters, told.vocabulary_size) == (parameter_count(lm.mixture.network), len(lm.vocabulary))
+    assert (told.parameters, told.vocabulary_size) == (
+        sum(w.size for w in lm.mixture.network.arrays().values()),
+        len(lm.vocabulary),
+    )
     assert (told.windows_per_epoch, told.train_characters) == (last["step"], last["characters"])
     assert (told.validation_characters, told.test_characters) == (len(data.validation.ids), len(data.test.ids))
     assert told.epochs == pytest.approx(1)

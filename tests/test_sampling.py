@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from charlm.config import SamplingConfig
 from charlm.errors import InputError
 from charlm.experts.mixture import Mixture
-from charlm.sampling import choose, write, write_texts
+from charlm.sampling import choose, write, write_after, write_texts
 from charlm.text.vocabulary import Vocabulary
 from models import make_mixture
 
@@ -30,7 +30,7 @@ def vocabulary_of(framing: str = "stream", level: str = "character", text: str =
 def mixture_of(vocabulary: Vocabulary, **shape: Any) -> Mixture:
     """A model whose next symbol depends on all before."""
     mixture = make_mixture(len(vocabulary), seed=8, dtype=torch.float64, cell="gru", hidden_size=6, **shape)
-    for weight in mixture.network.parameters():
+    for weight in mixture.network.trained.parameters():
         weight.data.mul_(3)
     return mixture
 
@@ -39,7 +39,7 @@ def bigram_model(vocabulary: Vocabulary, text: str) -> Mixture:
     """A model that writes the pairs of symbols of `text` and no others, and begins as it does."""
     V = len(vocabulary)
     mixture = make_mixture(V, dtype=torch.float64, cell="rnn", hidden_size=V, bias=False)
-    network = mixture.network
+    network = mixture.network.trained
     network.recurrent.weight_ih_l0.data = 1000 * torch.eye(V, dtype=torch.float64)  # the state is x_t, one-hot
     network.recurrent.weight_hh_l0.data.zero_()
     network.output.weight.data.fill_(-1000)
@@ -82,7 +82,7 @@ def pieces_of(
 
 def greedy(mixture: Mixture, vocabulary: Vocabulary, prompt: str, length: int) -> str:
     """By the definition: always the likeliest known symbol, after the boundary and the prompt."""
-    network = mixture.network
+    network = mixture.network.trained
     ids = [vocabulary.boundary_id, *map(vocabulary.symbols.index, prompt)]
     for _ in range(length):
         with torch.no_grad():
@@ -116,7 +116,7 @@ def test_these_rules_all_take_the_likeliest_character(rule: dict[str, float]) ->
 def test_the_unknown_symbol_is_never_written(temperature: float) -> None:
     vocabulary = vocabulary_of()
     mixture = mixture_of(vocabulary)
-    mixture.network.output.bias.data[vocabulary.unknown_id] = 1e4
+    mixture.network.trained.output.bias.data[vocabulary.unknown_id] = 1e4
     for text in texts_of(mixture, vocabulary, 3, length=60, temperature=temperature):
         assert set(text) <= set(TRAINED_ON)
 
@@ -156,7 +156,7 @@ def test_a_text_is_drawn_by_its_own_numbers_one_a_symbol() -> None:
     vocabulary = vocabulary_of()
     mixture = mixture_of(vocabulary)
     rule = SamplingConfig(length=30, temperature=1.2)
-    network = mixture.network
+    network = mixture.network.trained
     rng = np.random.Generator(np.random.Philox(key=np.array([6, 2], np.uint64)))
     ids = [vocabulary.boundary_id]
     for _ in range(30):
@@ -235,7 +235,7 @@ def test_bytes_make_exactly_so_many_whole_characters(length: int) -> None:
 def test_bytes_that_are_no_utf8_count_as_the_characters_they_are_shown_as(length: int) -> None:
     vocabulary = vocabulary_of(level="byte")
     mixture = mixture_of(vocabulary)
-    mixture.network.output.weight.data.zero_()  # any byte after any other
+    mixture.network.trained.output.weight.data.zero_()  # any byte after any other
     for text in texts_of(mixture, vocabulary, 20, length=length, temperature=1.0):
         assert len(text) == length
 
@@ -296,9 +296,9 @@ def test_dropout_is_never_applied_and_the_mode_of_the_network_is_left() -> None:
     mixture = mixture_of(vocabulary, num_layers=2, dropout=0.5, recurrent_dropout=0.5)
     calm = texts_of(mixture_of(vocabulary, num_layers=2), vocabulary, 3, prompt="abc", length=30)
     assert texts_of(mixture, vocabulary, 3, prompt="abc", length=30) == calm
-    mixture.network.train()
+    mixture.network.trained.train()
     assert texts_of(mixture, vocabulary, 3, prompt="abc", length=30) == calm
-    assert mixture.network.training
+    assert mixture.network.trained.training
 
 
 def test_between_pieces_and_after_them_the_callers_torch_computes_gradients_as_before() -> None:
@@ -311,14 +311,69 @@ def test_between_pieces_and_after_them_the_callers_torch_computes_gradients_as_b
     assert not between
     assert not torch.is_inference_mode_enabled()
     assert torch.is_grad_enabled()
-    assert all(weight.requires_grad for weight in mixture.network.parameters())
+    assert all(weight.requires_grad for weight in mixture.network.trained.parameters())
 
 
 def test_a_text_that_nobody_reads_to_its_end_leaves_the_network_training() -> None:
     vocabulary = vocabulary_of()
     mixture = mixture_of(vocabulary)
-    mixture.network.train()
+    mixture.network.trained.train()
     pieces = pieces_of(mixture, vocabulary, [0], length=5)
     next(pieces)
     pieces.close()
-    assert mixture.network.training
+    assert mixture.network.trained.training
+
+
+# ------------------------------------------------------------------------------------------- after several prompts
+
+
+@pytest.mark.parametrize("framing", ["stream", "lines"])
+@pytest.mark.parametrize("rule", [GREEDY, {"temperature": 1.0}, {"temperature": 0.7, "top_k": 3}])
+@few
+@given(prompts=st.lists(st.text(KNOWN, max_size=9), min_size=1, max_size=5))
+def test_texts_after_several_prompts_are_those_after_each(
+    framing: str, rule: dict[str, Any], prompts: list[str]
+) -> None:
+    vocabulary = vocabulary_of(framing)
+    mixture = mixture_of(vocabulary)
+    settings = SamplingConfig(length=7, **rule)
+    ids = [np.append([vocabulary.boundary_id], vocabulary.encode(prompt)) for prompt in prompts]
+    samples = range(3, 3 + len(prompts))
+    found = write_after(mixture, vocabulary, ids, samples, settings, seed=4, block=2)
+    texts = ["".join(pieces) for pieces in zip(*found, strict=True)]
+    for k, prompt, text in zip(samples, prompts, texts, strict=True):
+        alone = write(mixture, vocabulary, [k], settings, prompt=prompt, seed=4)
+        assert text == "".join(piece for (piece,) in alone)
+
+
+def test_an_unknown_symbol_of_a_prompt_is_read_and_none_is_written() -> None:
+    vocabulary = vocabulary_of()
+    mixture = mixture_of(vocabulary)
+    assert vocabulary.unknown_id is not None
+    mixture.network.trained.output.bias.data[vocabulary.unknown_id] = 100
+    known, unknown = [vocabulary.boundary_id, 3, 4], [vocabulary.boundary_id, vocabulary.unknown_id, 4]
+    found = write_after(
+        mixture, vocabulary, [np.array(known), np.array(unknown)], [0, 0], SamplingConfig(length=20, **GREEDY)
+    )
+    one, other = ("".join(pieces) for pieces in zip(*found, strict=True))
+    assert set(one + other) <= {*KNOWN, "\n"}
+    assert len(one) == len(other) == 20
+    assert one != other
+
+
+def test_nothing_is_written_at_length_0() -> None:
+    vocabulary = vocabulary_of()
+    rule = SamplingConfig().model_copy(update={"length": 0})
+    assert not list(write_after(mixture_of(vocabulary), vocabulary, [np.array([1])], [0], rule))
+
+
+@pytest.mark.parametrize("prompt", ["", "我"])
+def test_a_line_is_never_empty_but_may_end_after_a_prompt(prompt: str) -> None:
+    vocabulary = vocabulary_of("lines")
+    mixture = mixture_of(vocabulary)
+    mixture.network.trained.output.bias.data[vocabulary.boundary_id] = 50  # all but sure to end
+    texts = [
+        "".join(each)
+        for each in zip(*pieces_of(mixture, vocabulary, range(9), prompt=prompt, length=9), strict=True)
+    ]
+    assert {len(text) for text in texts} == {0 if prompt else 1}

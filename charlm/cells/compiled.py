@@ -1,94 +1,18 @@
-"""The recurrences as machine code: `kernels.c`, compiled once for this machine where it has a C compiler.
+"""The compiled kernels as functions that PyTorch can differentiate: a window is one call forward and one backward.
 
 The derived Functions of lstm.py, gru.py and rnn.py make some ten calls a step; for small layers those cost more
-than their arithmetic, and threads side by side wait for each other to make them. Here a window is one call, forward
-and backward, without Python's lock. Where there is no compiler, nothing is lost but speed.
+than their arithmetic, and threads side by side wait for each other to make them.
 """
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import hashlib
-import os
-import platform
-import shutil
-import stat
-import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from charlm import kernels
 from charlm.cells.steps import add_product
-from charlm.system.files import cache_folder, replace_file
-
-_SOURCE = Path(__file__).with_name("kernels.c")
-_FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
-# Of each cell that kernels.c knows: its name there, and how many numbers it saves for each unit and step.
-_KERNELS = {"rnn": ("rnn", 0), "lstm": ("lstm", 6), "gru": ("gru_after", 4), "gru-before": ("gru_before", 4)}
-_SECONDS = 60.0
-
-
-@functools.cache
-def library() -> ctypes.CDLL | None:
-    """Returns the compiled kernels; None where they cannot be had.
-
-    They lie in the cache, in a folder that nobody else may write to, and are compiled again for another machine.
-    """
-    if (compiler := _compiler()) is None:
-        return None
-    try:
-        key = hashlib.sha256(_SOURCE.read_bytes() + repr((_FLAGS, _machine(), compiler)).encode()).hexdigest()[:16]
-        folder = cache_folder() / "kernels"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        owner = folder.stat()
-        if owner.st_uid != os.getuid() or owner.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return None
-        if not (target := folder / f"{key}.so").exists():
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                made = Path(scratch) / target.name
-                command = [compiler, *_FLAGS, "-o", str(made), str(_SOURCE)]
-                subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
-                with replace_file(target, shared=True) as file:
-                    file.write(made.read_bytes())
-        return ctypes.CDLL(str(target))
-    except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: no home to keep a cache in
-        return None
-
-
-def _compiler() -> str | None:
-    return shutil.which(os.environ.get("CC") or "cc") if os.name == "posix" else None
-
-
-def why_missing() -> str:
-    """Says why there are no compiled kernels, and what helps."""
-    if _compiler() is None:
-        name = os.environ.get("CC") or "cc"
-        return f"no C compiler {name} (install gcc or clang, for example by `apt install gcc`, or name one in CC)"
-    return f"the C compiler {_compiler()} could not make the kernels, or the cache folder cannot hold them"
-
-
-def _machine() -> str:
-    """Tells machines apart for which the compiler makes different code."""
-    try:
-        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    except (OSError, StopIteration):
-        flags = platform.processor()
-    return f"{platform.machine()} {flags}"
-
-
-def has_bfloat16() -> bool:
-    """Says whether the kernels multiply bfloat16 by the processor's own instructions."""
-    found = library()
-    return found is not None and bool(found.charlm_bfloat16())
-
-
-def has_kernel(cell: str) -> bool:
-    """Says whether `kernels.c` has a cell of this name."""
-    return cell in _KERNELS
 
 
 def sequence(
@@ -104,7 +28,7 @@ def sequence(
     """All steps, as the `sequence` of the cell's own file.
 
     Args:
-        cell: its name; `has_kernel` says whether there is one.
+        cell: its name; `kernels.has_kernel` says whether there is one.
         x: U x_t + bias_ih, shape (T, B, G·H); with ids that of each symbol, (V, G·H).
         state: before the first step.
         weight_hh: W, shape (G·H, H).
@@ -120,7 +44,7 @@ def sequence(
         low, high = (int(id) for id in ids.aminmax())
         if low < 0 or high >= len(x):
             raise IndexError(f"ids from {low} to {high}, and {len(x)} symbols")
-    if dtype == torch.bfloat16 and not has_bfloat16():
+    if dtype == torch.bfloat16 and not kernels.has_bfloat16():
         raise ValueError("no bfloat16 products on this processor")
     s0, c0 = state if len(state) == 2 else (*state, None)
     keep = torch.is_grad_enabled()
@@ -151,8 +75,8 @@ class CompiledFunction(torch.autograd.Function):
         T, B = x.shape[:2] if ids is None else ids.shape
         H = weight_hh.shape[1]
         ids = None if ids is None else ids.long().contiguous()
-        _, numbers = _KERNELS[cell]
-        states, saved = x.new_empty(T, B, H), x.new_empty(T if keep else 1, B, numbers * H)
+        states = x.new_empty(T, B, H)
+        saved = x.new_empty(T if keep else 1, B, kernels.saved_numbers(cell) * H)
         last = None if c0 is None else torch.empty_like(s0, memory_format=torch.contiguous_format)
         rounded = _rounded(T, B, H, dtype)
         given = (x, ids, weight_hh, bias_hh, s0, c0)
@@ -206,9 +130,6 @@ def _call(
     given: tuple[Tensor | None, ...],
     made: tuple[Tensor | None, ...],
 ) -> None:
-    found = library()
-    assert found is not None
     inputs = [None if tensor is None else tensor.contiguous() for tensor in given]
-    pointers = [None if tensor is None else ctypes.c_void_p(tensor.data_ptr()) for tensor in (*inputs, *made)]
-    if not found[f"charlm_{_KERNELS[cell][0]}_{direction}"](*map(int, shape), *pointers):
-        raise MemoryError(f"no memory for the weights of a {cell} layer with {shape[2]} hidden units")
+    addresses = [None if tensor is None else tensor.data_ptr() for tensor in (*inputs, *made)]
+    kernels.call(cell, direction, shape, addresses)

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 
 import torch
 
-from charlm.cells import Cell, compiled, fused
+from charlm import kernels
+from charlm.cells import Cell, fused
 from charlm.cells.steps import is_large
 from charlm.errors import InputError
 
@@ -36,7 +37,6 @@ _GAINS_BFLOAT16_WEIGHTS = 1 << 15  # recurrent weights of a layer, G·H², from 
 _CACHED_WEIGHTS = 1 << 19  # recurrent weights of a layer that a core's own cache holds
 _DIVIDED_PRODUCTS = 1 << 20  # multiplications in a step, B·G·H², below which one thread computes a window
 _DIVIDED_PRODUCTS_COMPILED = 1 << 18  # the same for the compiled kernels
-_DIVIDED_BATCH_WEIGHTS = 1 << 16  # recurrent weights from which a batch to be scored is worth a thread of its own
 _ROWS_PER_THREAD = 4  # at least: fewer rows do not pay for reading the weights
 
 
@@ -57,8 +57,8 @@ class Machine:
 
 def find_machine(device: torch.device) -> Machine:
     """Returns what this machine offers to layers on a device."""
-    there = device.type == "cpu" and compiled.library() is not None
-    return Machine(there, there and compiled.has_bfloat16(), fused.has_bfloat16(device))
+    there = device.type == "cpu" and kernels.library() is not None
+    return Machine(there, there and kernels.has_bfloat16(), fused.has_bfloat16(device))
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,6 @@ class Plan:
         evaluation_kernels: what runs each layer outside training, always in float32.
         divides_rows: whether training divides the rows of a batch among threads; else PyTorch divides operations.
         fewest_rows: with fewer rows than this, one thread computes a whole window.
-        divides_batches: whether scoring gives each batch a thread of its own.
     """
 
     kernels: tuple[str, ...]
@@ -79,7 +78,6 @@ class Plan:
     evaluation_kernels: tuple[str, ...]
     divides_rows: bool
     fewest_rows: int
-    divides_batches: bool
 
     def kernel(self, layer: int, steps: int, dtype: torch.dtype, *, training: bool) -> str:
         """Returns what runs a window of a layer whose weights are of a dtype."""
@@ -125,7 +123,7 @@ def make_plan(
         InputError: this cell, device or machine has no such kernel, or no such precision.
     """
     machine = machine or find_machine(device)
-    has_compiled = machine.compiled and compiled.has_kernel(cell.name)
+    has_compiled = machine.compiled and kernels.has_kernel(cell.name)
     has_fused = fused.has_kernel(cell.torch_kernel, device)
     if kernel == "fused" and not has_fused:
         raise InputError(
@@ -146,22 +144,21 @@ def make_plan(
         evaluation = ("compiled",) * len(widths)
     else:
         evaluation = tuple("fused" if has_fused and _is_narrow(width, rows) else "python" for width in widths)
-    kernels = evaluation if kernel == "auto" else (kernel,) * len(widths)
+    chosen = evaluation if kernel == "auto" else (kernel,) * len(widths)
     low = precision == "bfloat16"
     if precision == "auto":
-        low = _gains_bfloat16(kernels[0], weights, batch_size, has_fused, machine)
+        low = _gains_bfloat16(chosen[0], weights, batch_size, has_fused, machine)
     if low and kernel == "auto":  # in bfloat16 a wide input is worth multiplying, too
         in_c = has_compiled and machine.compiled_bfloat16
-        kernels = ("compiled" if in_c else "fused" if has_fused else "python",) * len(widths)
-    products = _DIVIDED_PRODUCTS_COMPILED if "compiled" in kernels else _DIVIDED_PRODUCTS
+        chosen = ("compiled" if in_c else "fused" if has_fused else "python",) * len(widths)
+    products = _DIVIDED_PRODUCTS_COMPILED if "compiled" in chosen else _DIVIDED_PRODUCTS
     on_cpu = device.type == "cpu"
     return Plan(
-        kernels=kernels,
+        kernels=chosen,
         dtype=torch.bfloat16 if low else torch.float32,
         evaluation_kernels=evaluation,
-        divides_rows=on_cpu and not ("fused" in kernels and weights > _CACHED_WEIGHTS),
+        divides_rows=on_cpu and not ("fused" in chosen and weights > _CACHED_WEIGHTS),
         fewest_rows=-(-products // weights),
-        divides_batches=on_cpu and weights >= _DIVIDED_BATCH_WEIGHTS,
     )
 
 

@@ -10,9 +10,9 @@ import typer
 
 from charlm.cli import options
 from charlm.cli.help import Command, Group
-from charlm.cli.layout import align_columns, fit_fields, terminal_width
-from charlm.cli.render import format_duration, format_size, note, printable
-from charlm.system.counts import count_of
+from charlm.cli.layout import fit_fields, terminal_width
+from charlm.cli.render import format_duration, printable, remark_lines
+from charlm.system.counts import count_of, format_size
 
 app = typer.Typer(
     cls=Group, help="Write, complete and check configuration files.", no_args_is_help=True, rich_markup_mode=None
@@ -34,7 +34,7 @@ def list_() -> None:
     """
     from charlm.config import shipped_configs
 
-    print("\n".join(align_columns([("name", "what"), *shipped_configs().items()], "<<")))
+    print("\n".join(fit_fields([("name", "what"), *shipped_configs().items()], terminal_width(sys.stdout))))
 
 
 @app.command(cls=Command)
@@ -113,8 +113,8 @@ def check(
         ("budget", f"{t.budget}: about {format_duration(p.seconds)}, {p.epochs:.1f} epochs"),
     ]
     print("\n".join(fit_fields(rows, terminal_width(sys.stdout))))
-    for message in p.notes:
-        note(f"note: {message}")
+    for remark in p.notes:
+        print("\n".join(remark_lines(remark, terminal_width(sys.stderr))), file=sys.stderr)
 
 
 @app.command(cls=Command)

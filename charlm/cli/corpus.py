@@ -12,8 +12,8 @@ from rich.cells import cell_len
 from charlm.cli import options
 from charlm.cli.help import Command, Group
 from charlm.cli.layout import align_columns, fit_fields, terminal_width, wrap
-from charlm.cli.render import console, format_size, note, printable
-from charlm.system.counts import count_of
+from charlm.cli.render import console, note, printable
+from charlm.system.counts import count_of, format_size
 
 app = typer.Typer(
     cls=Group, help="Find, download and inspect corpora.", no_args_is_help=True, rich_markup_mode=None
@@ -88,11 +88,13 @@ def stats(
         list[str],
         typer.Argument(metavar="PATH", help="Files, folders, globs or packed files; - is standard input."),
     ],
+    field: options.FieldOption = None,
     encoding: options.EncodingOption = "utf-8",
 ) -> None:
     """Count the characters, lines and vocabulary of a text.
 
-    Its most frequent characters, its rare ones and its longest lines are shown too.
+    Its most frequent characters, its rare ones and its longest lines are shown too. With --field, the text of each
+    record is counted with a newline behind it, as in training.
 
     \b
     $ charlm corpus stats corpus:english
@@ -100,11 +102,16 @@ def stats(
     bytes          158,837
     ...
     """
-    from charlm.text.corpus import statistics
+    from charlm.text.columns import Columns, parse_field
     from charlm.text.decoding import OPTION
     from charlm.text.reading import read_text
+    from charlm.text.statistics import statistics
 
-    s = statistics(read_text(paths, encoding=encoding, remedy=OPTION, note=note))
+    notes: list[str] = []
+    columns = Columns(None if field is None else parse_field(field), False, notes, "--field")
+    s = statistics(read_text(paths, encoding=encoding, remedy=OPTION, note=note, columns=columns))
+    for remark in notes:
+        note(remark)
 
     def list_counts(counts: list[tuple[str, int]], most: int = 10) -> str:
         items = "  ".join(f"{printable(char) if char != ' ' else '␣'} {n:,}" for char, n in counts[:most])
@@ -118,7 +125,7 @@ def stats(
         ("frequent", list_counts(s.frequent)),
         (
             "rare",
-            f"{len(s.rare):,} {'occurs' if len(s.rare) == 1 else 'occur'} once or twice: {list_counts(s.rare)}",
+            f"{count_of(len(s.rare), 'occurs', 'occur')} once or twice: {list_counts(s.rare)}",
         ),
         ("longest lines", "  ".join(f"{count_of(n, 'character')} (line {line:,})" for line, n in s.longest[:3])),
     ]

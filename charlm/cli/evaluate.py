@@ -97,7 +97,6 @@ def evaluate(
     from charlm import load
 
     lm = load(run, device=device or "auto", threads=threads)
-    notes: list[str] = []
     evaluation = lm.evaluate(
         paths or None,
         dynamic=dynamic,
@@ -109,8 +108,6 @@ def evaluate(
         strict=strict,
         note=note,
     )
-    for message in notes:
-        note(message)
     result = {name: value for name, value in dataclasses.asdict(evaluation).items() if value is not None}
     if output is Format.JSON:
         print(json_line(result))

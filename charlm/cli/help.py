@@ -19,6 +19,8 @@ class Command(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except TyperException as error:
+            if message := getattr(error, "message", None):
+                error.message = message.replace("Value error, ", "")  # what pydantic puts before its own words
             sentences = any(parameter.metavar == "SENTENCE" for parameter in self.params)
             if sentences and getattr(error, "option_name", None):
                 error.message += "; a sentence that begins with - goes after --, as in `charlm score RUN -- '- no'`"

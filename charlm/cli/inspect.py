@@ -23,7 +23,6 @@ def inspect(run: options.RunArgument) -> None:
     best 1.2393 nats, last 1.2393, 41,937 characters/s
     """
     from charlm import load
-    from charlm.model.network import parameter_count
     from charlm.training.reports import load_metrics
 
     lm = load(run, device="cpu")
@@ -36,8 +35,9 @@ def inspect(run: options.RunArgument) -> None:
     print(wrap_lines(shape, width))
     path = c.path if isinstance(c.path, str) else ", ".join(c.path)
     print(wrap_lines(f"framing {c.framing}, {c.level} level, trained on {printable(path)}", width) + "\n")
-    rows = [(name, str(tuple(p.shape)), f"{p.numel():,}") for name, p in lm.mixture.network.named_parameters()]
-    rows.append(("all", "", f"{parameter_count(lm.mixture.network):,}"))
+    weights = lm.mixture.network.arrays()
+    rows = [(name, str(value.shape), f"{value.size:,}") for name, value in weights.items()]
+    rows.append(("all", "", f"{sum(value.size for value in weights.values()):,}"))
     print("\n".join(fit_table(rows, "<<>", width, min_name=None)))
     experts, powers = lm.mixture.experts, lm.mixture.powers
     if len(experts) > 1:
@@ -53,7 +53,7 @@ def inspect(run: options.RunArgument) -> None:
     name = "validation loss" if metrics[-1]["validation_loss"] else "training loss"
     best = min(loss for _, loss in points)
     time = format_duration(metrics[-1]["seconds"])
-    heading = f"{name}, nats per character, over {points[-1][0]:,} characters and {time}"
+    heading = f"{name}, nats per character, over {count_of(points[-1][0], 'character')} and {time}"
     print("\n" + wrap_lines(heading, width))
     print("\n".join(draw_curve(points, width=60 if width is None else max(10, min(60, width - CURVE_LABEL_CELLS)))))
     speed = metrics[-1]["characters_per_second"]

@@ -20,6 +20,7 @@ from charlm.errors import InputError
 from charlm.scoring.measures import Measure
 from charlm.text.columns import join_lines, joined_note, parse_field
 from charlm.text.lines import LineCounter, name_of, read_line_batches
+from charlm.text.reading import refuse_twice
 
 if TYPE_CHECKING:
     from charlm.ranking.minimal_pairs import Accuracy, MinimalPair, PairsResult
@@ -108,6 +109,7 @@ def pairs(
     unknown = [UnknownCounter(model.vocabulary, "" if other is None else str(run))]
     if other is not None:
         unknown.append(UnknownCounter(other.vocabulary, str(against)))
+    refuse_twice(files)
     layout = {
         "group_key": by,
         "header": False if no_header else None,

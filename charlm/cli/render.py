@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import shlex
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,8 +15,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from charlm.cli.layout import terminal_width, wrap_lines
+from charlm.cli.layout import label, terminal_width, wrap, wrap_lines
+from charlm.system.shell import quote_for_shell
 
+_LABEL_CELLS = 12  # of `text:`, `budget:` and the like, in front of what was found or chosen
+_LABELLED = re.compile(r"([a-z]{3,10}:) (.*)", re.DOTALL)
 _ALPHABET_ENTROPY_NATS = 3.0  # of the characters of a text in an alphabet, by their frequencies alone
 _SHADE_STEP_NATS = 0.5  # shades move in whole steps, so that the legend has round numbers
 # Surprisal in nats up to which a character gets each background, in a text in an alphabet.
@@ -33,6 +36,14 @@ def console(*, stderr: bool = False) -> Console:
 def note(message: str) -> None:
     """Prints a message to standard error, wrapped to the width of a terminal."""
     print(wrap_lines(message, terminal_width(sys.stderr)), file=sys.stderr)
+
+
+def remark_lines(remark: str, width: int | None) -> list[str]:
+    """Returns the lines of a remark on a training, a word such as `text:` in a column of its own."""
+    remark = printable(remark)
+    if labelled := _LABELLED.fullmatch(remark):
+        return label(labelled[1], labelled[2], _LABEL_CELLS, width)
+    return wrap(remark, width, 2)
 
 
 def json_line(row: Mapping[str, Any]) -> str:
@@ -64,17 +75,6 @@ def escape_control_characters(text: str) -> str:
 def for_terminal(text: str) -> str:
     """Escapes control characters if standard output is a terminal; leaves the text as it is otherwise."""
     return escape_control_characters(text) if sys.stdout.isatty() else text
-
-
-def quote_for_shell(word: str) -> str:
-    """Quotes a word for the shell; what a terminal would interpret or hide is written as `$'\\x1b'`."""
-    if word.isprintable():
-        return shlex.quote(word)
-    quoted = [
-        c if c.isprintable() and c not in "\\'" else "".join(f"\\x{byte:02x}" for byte in os.fsencode(c))
-        for c in word
-    ]
-    return "$'" + "".join(quoted) + "'"
 
 
 def program_name() -> str:
@@ -126,15 +126,6 @@ def shade_legend(unit: str = "nats", nats: float = 1.0, unigram_entropy: float =
     if bounds != list(SHADES):
         text.append(f" by frequency alone: {unigram_entropy / nats:.3g}", "dim")
     return text
-
-
-def format_size(number: float) -> str:
-    """Formats a number of bytes for people: 999 bytes, 1.0 kB, 158.8 MB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if number < 999.95 or unit == "GB":  # otherwise it would be printed as 1,000.0
-            return f"{number:,.0f} {unit}" if unit == "bytes" else f"{number:,.1f} {unit}"
-        number /= 1000
-    raise AssertionError
 
 
 def format_duration(seconds: float) -> str:

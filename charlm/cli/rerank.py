@@ -19,6 +19,7 @@ from charlm.ranking.nbest import Group, Metric, NbestFormat, read_groups
 from charlm.scoring.measures import Measure
 from charlm.system.counts import count_of
 from charlm.text.lines import name_of, read_line_batches
+from charlm.text.reading import refuse_twice
 
 if TYPE_CHECKING:
     from charlm.language_model import LanguageModel
@@ -100,11 +101,12 @@ def rerank(
         raise InputError("--tune finds --weight and --length-bonus; give them or --tune, not both")
     if metric and not tune:
         raise InputError("--metric selects what --tune maximises; give it together with --tune REFERENCES")
+    refuse_twice([nbest, *(tune or ())])
     model = load(run, device=device or "auto", threads=threads)
     path = None if str(nbest) == "-" else nbest
     unknown = UnknownCounter(model.vocabulary)
     batches = read_line_batches(path, model.vocabulary.level, encoding, note=note)
-    groups = _count_unknown(read_groups(batches, name_of(path), input_format), unknown)
+    groups = _count_unknown(read_groups(batches, name_of(path), input_format), unknown, name_of(path))
     if tune:
         _print_tuning(model, groups, tune, encoding, metric or Metric.CHRF, measure)
     else:
@@ -114,13 +116,17 @@ def rerank(
     unknown.tell()
 
 
-def _count_unknown(batches: Iterable[list[Group]], unknown: UnknownCounter) -> Iterator[list[Group]]:
-    """Yields the hypotheses of an n-best list, and counts their unknown characters."""
+def _count_unknown(batches: Iterable[list[Group]], unknown: UnknownCounter, name: str) -> Iterator[list[Group]]:
+    """Yields the hypotheses of an n-best list, counts their unknown characters, and notes if there are none."""
+    found = False
     for batch in batches:
+        found = found or any(batch)
         for group in batch:
             for hypothesis in group:
                 unknown.add(hypothesis.text, hypothesis.number)
         yield batch
+    if not found:
+        note(f"{name}: no hypotheses to rerank")
 
 
 def _print_lines(lines: Sequence[str]) -> None:

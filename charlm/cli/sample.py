@@ -68,6 +68,7 @@ def sample(
         Format,
         options.output_option("--format", help="Print plain text or one JSON object a line."),
     ] = Format.TEXT,
+    field: options.FieldOption = None,
     encoding: options.EncodingOption = "utf-8",
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
@@ -88,6 +89,8 @@ def sample(
 
     if sum(source is not None for source in (prompt, prompt_file, prompts)) > 1:
         raise InputError("give --prompt or --prompt-file or --prompts, only one of them")
+    if field is not None and prompts is None:
+        raise InputError("--field chooses a column of --prompts, which is missing")
     if prompt_file is not None:
         prompt = _read_prompt(str(prompt_file), encoding)
     model = load(run, device=device or "auto", threads=threads)
@@ -109,7 +112,7 @@ def sample(
             sys.stdout.flush()
         print()
         return
-    openings = [prompt or ""] if prompts is None else _read_prompts(prompts, model.vocabulary, encoding)
+    openings = [prompt or ""] if prompts is None else _read_prompts(prompts, model.vocabulary, encoding, field)
     separator = "" if output is Format.JSONL or model.vocabulary.framing == "lines" else "---\n"
     written = 0
     for opening in openings:
@@ -123,23 +126,33 @@ def sample(
                 print(for_terminal(text))
 
 
-def _read_prompts(file: Path, vocabulary: Vocabulary, encoding: str) -> list[str]:
-    """Reads a prompt from each line, and checks all of them before anything is written.
+def _read_prompts(file: Path, vocabulary: Vocabulary, encoding: str, field: str | None) -> list[str]:
+    """Reads a prompt from each line or each record, and checks all of them before anything is written.
 
     Raises:
         InputError: the file cannot be read, has no lines, or has a prompt that the model cannot go on from.
     """
+    from charlm.cli.score_input import number_lines, read_field
     from charlm.errors import InputError
     from charlm.sampling import check_writable
+    from charlm.text.columns import parse_field
     from charlm.text.lines import name_of, read_line_batches
 
     path = None if str(file) == "-" else file
-    prompts = list(chain.from_iterable(read_line_batches(path, vocabulary.level, encoding, note=note)))
+    name = name_of(path)
+    lines = read_line_batches(path, vocabulary.level, encoding, note=note)
+    one_line = vocabulary.framing == "lines"
+    batches = (
+        number_lines(lines) if field is None else read_field(lines, parse_field(field), name, one_line=one_line)
+    )
+    prompts = list(chain.from_iterable(batches))
     if not prompts:
-        raise InputError(f"{name_of(path)}: no prompts; write one a line")
-    for number, prompt in enumerate(prompts, 1):
-        check_writable(vocabulary, vocabulary.normalize(prompt), f"{name_of(path)}, line {number}: the prompt")
-    return prompts
+        raise InputError(f"{name}: no prompts; write one a line")
+    for prompt in prompts:
+        check_writable(
+            vocabulary, vocabulary.normalize(prompt.text or ""), f"{name}, line {prompt.line}: the prompt"
+        )
+    return [prompt.text or "" for prompt in prompts]
 
 
 def _read_prompt(path: str, encoding: str) -> str:

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charlm.cli import options
 from charlm.cli.layout import terminal_width, wrap_lines
-from charlm.cli.render import note, printable
-from charlm.cli.score_formats import JsonlPrinter, LogBase, Printer, TsvPrinter
-from charlm.cli.score_input import Waiting, note_columns, number_lines, read_field, read_kaldi
+from charlm.cli.render import note
+from charlm.cli.score_formats import JsonlPrinter, LogBase, Printer, TsvPrinter, WordTsvPrinter
+from charlm.cli.score_input import (
+    Waiting,
+    note_columns,
+    number_lines,
+    read_field,
+    read_kaldi,
+    take_out_separators,
+)
 from charlm.cli.score_table import TablePrinter
 from charlm.cli.score_toolkits import KaldiPrinter, KenlmPrinter, SrilmPrinter
 from charlm.cli.unknown import report_lines
 from charlm.scoring.conditions import Unknown
 from charlm.scoring.measures import Measure
+from charlm.scoring.words import Space
+from charlm.system.shell import quote_path
 from charlm.text.columns import Record, parse_field
 from charlm.text.lines import name_of, read_line_batches
 
 if TYPE_CHECKING:
-    from charlm.cli.score_formats import Alternatives, Others
+    from charlm.cli.score_formats import Alternatives
     from charlm.language_model import LanguageModel
     from charlm.scoring.measures import Score
     from charlm.scoring.summary import Summary
@@ -65,6 +73,14 @@ def score(
         ),
     ] = None,
     field: options.FieldOption = None,
+    separator: Annotated[
+        str | None,
+        options.input_option(
+            metavar="TEXT",
+            help="Take this text between words out before scoring with --per-word, for example '|'; without it "
+            "white space separates words, and stays.",
+        ),
+    ] = None,
     output: Annotated[
         Format,
         options.output_option(
@@ -77,6 +93,19 @@ def score(
         bool,
         options.output_option("--per-char", help="Show the surprisal of each character."),
     ] = False,
+    per_word: Annotated[
+        bool,
+        options.output_option(
+            "--per-word", help="Show the surprisal of each word; tsv has a line for each word, numbered from 1."
+        ),
+    ] = False,
+    space: Annotated[
+        Space | None,
+        options.output_option(
+            help="Count the white space after a word as part of it with --per-word, and the end of the sentence "
+            "with the last word (default), or that before it."
+        ),
+    ] = None,
     alternatives: Annotated[
         int | None,
         options.output_option(
@@ -150,14 +179,20 @@ def score(
     from charlm.scoring.conditions import Conditions
 
     source = _source(sentences, file)
+    _check_words(per_word, {"--space": space, "--separator": separator})
+    given = {"--rank": rank, "--measure": measure, "--alternatives": alternatives}
     if output in (Format.KENLM, Format.SRILM, Format.KALDI):
-        _refuse_unsupported_options(output, rank, measure, alternatives, log_base, unknown)
+        _refuse_unsupported_options(output, {**given, "--per-word": per_word}, log_base, unknown)
+    printer_class = _PRINTERS[output]
+    if per_word and output is Format.TSV:
+        _refuse_options("--format tsv with --per-word", {**given, "--per-char": per_char}, "--format jsonl")
+        printer_class = WordTsvPrinter
     if field is not None and (sentences or output is Format.KALDI):
         what = "sentences of the command line have" if sentences else "--format kaldi reads KEY words and has"
         raise InputError(f"{what} no columns; leave out --field")
     model = load(run, device=device or "auto", threads=threads)
     treatment = unknown or (Unknown.SKIP if output is Format.SRILM else Unknown.SPREAD)
-    printer = _PRINTERS[output](
+    printer = printer_class(
         vocabulary=model.vocabulary,
         conditions=Conditions(context, not no_bos, not no_eos, treatment),
         source=source,
@@ -165,6 +200,7 @@ def score(
         measure=measure or (Measure.MEAN if rank else None),
         ranked=rank,
         per_char=per_char or alternatives is not None,
+        space=(space or Space.AFTER) if per_word else None,
     )
     path = None if source == "-" else file
     lines = [sentences] if sentences else read_line_batches(path, model.vocabulary.level, encoding, note=note)
@@ -174,8 +210,13 @@ def score(
         one_line = model.vocabulary.framing == "lines"
         records = read_field(lines, parse_field(field), name_of(path), one_line=one_line)
     else:
-        records = number_lines(lines if sentences else note_columns(lines, name_of(path)))
+        plain = bool(sentences) or separator is not None  # which may be what columns are separated by
+        records = number_lines(lines if plain else note_columns(lines, name_of(path)))
+    if separator is not None:
+        records = take_out_separators(records, separator)
     summary = _print_scores(model, records, printer, alternatives)
+    if not summary.sentences:
+        note(f"{name_of(path)}: no sentences to score")
     kind = "sentence" if source is None else "line" if field is None else "record"
     if report := _report_unknown(summary, printer, kind):
         if output is Format.TABLE:
@@ -192,7 +233,7 @@ def _source(sentences: list[str] | None, file: Path | None) -> str | None:
         raise InputError("give sentences or --file, not both")
     if sentences:
         if files := [sentence for sentence in sentences if os.path.isfile(sentence)]:
-            name = printable(shlex.quote(files[0]))
+            name = quote_path(files[0])
             note(f"note: {name} is scored as a sentence, and a file has this name; --file {name} reads it")
         return None
     if file is None and sys.stdin.isatty():
@@ -209,32 +250,49 @@ def _note_unknown_context(printer: Printer) -> None:
 
 
 def _refuse_unsupported_options(
-    output: Format,
-    rank: bool,
-    measure: Measure | None,
-    alternatives: int | None,
-    log_base: LogBase | None,
-    unknown: Unknown | None,
+    output: Format, given: Mapping[str, Any], log_base: LogBase | None, unknown: Unknown | None
 ) -> None:
     """Refuses the options that the format of another toolkit cannot show.
 
     Raises:
         InputError: the first such option.
     """
-    from charlm.errors import InputError
-
     refused = {Format.KENLM: Unknown.SKIP, Format.SRILM: Unknown.SPREAD}
+    base = LogBase.E if output is Format.KALDI else LogBase.TEN
     given = {
-        "--rank": rank,
-        "--measure": measure,
-        "--alternatives": alternatives,
-        f"--log-base {log_base}": log_base
-        and log_base is not (LogBase.E if output is Format.KALDI else LogBase.TEN),
+        **given,
+        f"--log-base {log_base}": log_base and log_base is not base,
         f"--unknown {unknown}": unknown is not None and unknown is refused.get(output),
     }
+    _refuse_options(f"--format {output}", given, "--format tsv or jsonl")
+
+
+def _refuse_options(what: str, given: Mapping[str, Any], instead: str) -> None:
+    """Refuses the first of these options that has a value.
+
+    Raises:
+        InputError: there is one.
+    """
+    from charlm.errors import InputError
+
     for option, value in given.items():
         if value:
-            raise InputError(f"--format {output} does not support {option}; use --format tsv or jsonl")
+            raise InputError(f"{what} does not support {option}; use {instead}")
+
+
+def _check_words(per_word: bool, given: Mapping[str, Any]) -> None:
+    """Refuses options of words where words are not asked for.
+
+    Raises:
+        InputError: there is one, or the separator is empty.
+    """
+    from charlm.errors import InputError
+
+    for option, value in given.items():
+        if value is not None and not per_word:
+            raise InputError(f"{option} belongs to words; add --per-word")
+        if value == "":
+            raise InputError(f"{option} is empty; leave it out where white space separates words")
 
 
 def _print_scores(
@@ -244,15 +302,15 @@ def _print_scores(
     from charlm.scoring.measures import rank
     from charlm.scoring.summary import Summary
 
-    def print_sentence(score: Score, others: Others, place: int | None = None) -> None:
+    def print_sentence(score: Score, record: Record, place: int | None = None) -> None:
         instead: Alternatives = ()
         if alternatives:
             instead = model.alternatives(score.text, alternatives, printer.conditions)
-        printer.print_sentence(score, place, instead, others)
+        printer.print_sentence(score, place, instead, record)
 
     summary = Summary()
     unranked: list[Score] = []
-    beside: dict[int, Others] = {}  # by the identity of a score in `unranked`
+    records_of: dict[int, Record] = {}  # by the identity of a score in `unranked`
     if printer.conditions.unknown == Unknown.ERROR:
         records = _refuse_unknown(records, printer)
     waiting = Waiting(records)
@@ -264,15 +322,15 @@ def _print_scores(
             printer.columns.extend(first.others if (first := waiting.first()) else ())
             printer.print_header()
         for score in scores:
-            others = waiting.take().others
+            record = waiting.take()
             if printer.ranked:
                 unranked.append(score)
-                beside[id(score)] = others
+                records_of[id(score)] = record
             else:
-                print_sentence(score, others)
+                print_sentence(score, record)
         sys.stdout.flush()
     for ranked in rank(unranked, printer.measure or Measure.MEAN):
-        print_sentence(ranked.score, beside[id(ranked.score)], ranked.rank)
+        print_sentence(ranked.score, records_of[id(ranked.score)], ranked.rank)
     printer.print_summary(summary)
     return summary
 

@@ -9,16 +9,9 @@ from itertools import chain
 from charlm.cli.render import note
 from charlm.cli.score_toolkits import KALDI_KEY
 from charlm.errors import InputError
-from charlm.text.columns import (
-    Field,
-    Record,
-    describe_columns,
-    join_lines,
-    joined_note,
-    raw_note,
-    read_record_batches,
-    split_kaldi,
-)
+from charlm.scoring.words import find_words
+from charlm.text.column_formats import describe_columns, raw_note, split_kaldi
+from charlm.text.columns import Field, Record, join_lines, joined_note, read_record_batches
 
 
 class Waiting:
@@ -56,7 +49,7 @@ def note_columns(batches: Iterable[list[str]], name: str) -> Iterator[list[str]]
     batches = iter(batches)
     first = next(batches, [])
     if kind := describe_columns(first, name):
-        note(f"{name}: {raw_note(kind, '--field')}")
+        note(raw_note(kind, "--field", [name]))
     yield from chain([first] if first else [], batches)
 
 
@@ -85,6 +78,24 @@ def read_field(
         yield batch
     if n_joined:
         note(f"{name}: {joined_note(n_joined)}")
+
+
+def take_out_separators(batches: Iterable[Sequence[Record]], separator: str) -> Iterator[list[Record]]:
+    """Yields records without the separators of words in their texts, and with the places of these words.
+
+    Where no text has any, this is noted on standard error.
+
+    Raises:
+        InputError: the separator is empty.
+    """
+    n_without = n_with = 0
+    for batch in batches:
+        n_here = sum(separator in (record.text or "") for record in batch)
+        n_with, n_without = n_with + n_here, n_without + len(batch) - n_here
+        cut = [find_words(record.text or "", separator) for record in batch]
+        yield [record._replace(text=text, words=words) for record, (text, words) in zip(batch, cut, strict=True)]
+    if n_without and not n_with:
+        note(f"the separator {separator!r} is in none of the texts, so each is one word")
 
 
 def read_kaldi(batches: Iterable[Sequence[str]], name: str) -> Iterator[list[Record]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,16 @@ from rich.text import Text
 from charlm.cli.layout import cut, terminal_width, wrap, wrap_lines
 from charlm.cli.render import console, printable, shade_by_surprisal, shade_legend
 from charlm.cli.score_formats import Printer
+from charlm.scoring.words import Space
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from charlm.cli.score_formats import Alternatives, Others
+    from charlm.cli.score_formats import Alternatives
     from charlm.scoring.measures import CharacterScore, Score
     from charlm.scoring.summary import Summary
+    from charlm.scoring.words import WordScore
+    from charlm.text.columns import Record
 
 _WIDTHS = {"logprob": 9, "mean": 8, "ppl": 8, "bits": 6, "penlp": 9, "slor": 8, "unk": 5}  # of columns, in cells
 _LEFT_OUT_FIRST = ("penlp", "slor", "bits", "ppl", "unk", "logprob")  # where a terminal is too narrow for all
@@ -39,7 +42,7 @@ class TablePrinter(Printer):
         names = [f"{name + '*' * (name == self.measure):>{_WIDTHS[name]}}" for name in self._columns]
         print(("rank " if self.ranked else "") + " ".join(names) + "  text")
 
-    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives, others: Others) -> None:
+    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives, record: Record) -> None:
         """Prints one line, and with `--per-char` what is seen character by character."""
         row = self.row(score, rank, alternatives)
         figures = {
@@ -61,8 +64,10 @@ class TablePrinter(Printer):
             print(numbers + cut(printable(row["text"]), room))
         if self.per_char:
             if not self._has_colours:
-                print("\n".join(self._surprisal_rows(score.chars)))
+                print("\n".join(self._surprisal_rows((_visible(c.char), c) for c in score.chars)))
             print("\n".join(self._worst_places(score.chars, alternatives)))
+        if self.space and (words := self.words(score, record)):
+            print("\n".join(self._surprisal_rows((printable(word.word), word) for word in words)))
 
     def print_summary(self, summary: Summary) -> None:
         """Prints the legend, and the figures of a file."""
@@ -79,7 +84,11 @@ class TablePrinter(Printer):
         elif self.per_char:
             said = f"surprisal in {unit} below each character; ␣ space, ? unknown; the worst places in brackets"
             print(wrap_lines(said, self._width))
-        if lines := self.figures(summary):
+        if self.space:
+            side = {Space.AFTER: "behind", Space.BEFORE: "before"}[self.space]
+            said = f"surprisal in {unit} below each word, the space {side} it included; ? unknown characters"
+            print(wrap_lines(said, self._width))
+        if lines := self.figures(summary, self._width):
             print("\n" + "\n".join(lines))
 
     @cached_property
@@ -126,12 +135,13 @@ class TablePrinter(Printer):
         for line in text.divide(ends):
             self._console.print(Text(" " * _INDENT_CELLS).append_text(line))
 
-    def _surprisal_rows(self, chars: Sequence[CharacterScore]) -> list[str]:
-        """Sets the surprisal of each character below it, wrapped to the width of the terminal."""
+    def _surprisal_rows(self, parts: Iterable[tuple[str, CharacterScore | WordScore]]) -> list[str]:
+        """Sets the surprisal of each character or word below it, wrapped to the width of the terminal."""
         lines: list[str] = []
         top = bottom = " " * _INDENT_CELLS
-        for char in chars:
-            label, number = _visible(char.char) + "?" * char.unknown, f"{-char.logprob / self.log_base.nats:.2f}"
+        for name, part in parts:
+            label = cut(name, self._console.width - _INDENT_CELLS - 2) + "?" * bool(part.unknown)
+            number = f"{-part.logprob / self.log_base.nats:.2f}"
             width = max(cell_len(label), cell_len(number)) + 1
             if top.strip() and cell_len(top) + 1 + width > self._console.width:
                 lines += [top, bottom]

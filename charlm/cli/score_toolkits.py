@@ -13,9 +13,10 @@ from charlm.cli.score_formats import Printer
 KALDI_KEY = "key"  # the column that names an utterance
 
 if TYPE_CHECKING:
-    from charlm.cli.score_formats import Alternatives, Others
+    from charlm.cli.score_formats import Alternatives
     from charlm.scoring.measures import Score
     from charlm.scoring.summary import Summary
+    from charlm.text.columns import Record
 
 
 class KenlmPrinter(Printer):
@@ -24,7 +25,7 @@ class KenlmPrinter(Printer):
     The id is the symbol's in the vocabulary, 0 for an unknown character; at byte level it is the code point.
     """
 
-    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives, others: Others) -> None:
+    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives, record: Record) -> None:
         """Prints one line."""
         text = "".join(char.char for char in score.chars[: score.characters])
         byte_level = self.vocabulary.level == "byte"
@@ -47,7 +48,7 @@ class KenlmPrinter(Printer):
 class SrilmPrinter(Printer):
     """The output of SRILM's `ngram -ppl FILE -debug 2`; as there, sums leave out unknown characters."""
 
-    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives, others: Others) -> None:
+    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives, record: Record) -> None:
         """Prints the sentence, a line for each character, and the statistics of the sentence."""
         from charlm.scoring.summary import Summary
 
@@ -78,9 +79,9 @@ class KaldiPrinter(Printer):
     A cost is the negative natural logarithm of the probability, the end of the sentence included.
     """
 
-    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives, others: Others) -> None:
+    def print_sentence(self, score: Score, rank: int | None, alternatives: Alternatives, record: Record) -> None:
         """Prints one line."""
-        print(f"{others[KALDI_KEY]} {0.0 - score.logprob:.8g}")
+        print(f"{record.others[KALDI_KEY]} {0.0 - score.logprob:.8g}")
 
 
 def token(char: str) -> str:

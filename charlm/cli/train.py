@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from charlm.cli import options
-from charlm.cli.layout import cut, keep_most_important, label, terminal_width, wrap
+from charlm.cli.layout import cut, keep_most_important, terminal_width
 from charlm.cli.render import (
     console,
     format_duration,
     note,
     printable,
     program_name,
-    quote_for_shell,
+    remark_lines,
 )
+from charlm.errors import InputError
+from charlm.system.shell import quote_path
 
 if TYPE_CHECKING:
     from charlm.training.reports import Metrics, StepReport
@@ -27,8 +31,7 @@ if TYPE_CHECKING:
 _SAMPLE_LINES = 2  # shown of each sample
 _BAR_CELLS = 20  # at most, or a fifth of the terminal
 _NARROW_CELLS = 60  # on a narrower terminal than this, samples are indented less
-_LABEL_CELLS = 12  # of `text:`, `budget:` and the like, in front of what was chosen
-_LABELLED = re.compile(r"([a-z]{3,10}:) (.*)", re.DOTALL)
+_FIRST_LINE_SECONDS, _LINE_SECONDS = 10, 30  # of progress, where no bar can be drawn
 
 
 def train(
@@ -86,6 +89,7 @@ def train(
     with catch_signals():  # while torch is loaded; from there on training itself does
         from charlm.run import train as train_model
     overrides = options.parse_assignments(assign)
+    _refuse_unquoted(config, budget)
     with _Display(quiet) as display:
         run = train_model(
             config,
@@ -106,6 +110,17 @@ def train(
     typer.echo(str(run.folder))
 
 
+def _refuse_unquoted(config: Path | None, budget: str | None) -> None:
+    """Says how to pass an amount of two words whose second was taken for a configuration."""
+    from charlm.config import parse_amount
+
+    if config is None or budget is None or config.exists():
+        return
+    with suppress(ValueError):
+        parse_amount(f"{budget} {config}")
+        raise InputError(f"--budget {budget} {config}: write it as one word, --budget '{budget} {config}'")
+
+
 def _describe_loss(metrics: Metrics) -> str:
     name, loss = "validation loss", metrics.validation_loss
     if loss is None:
@@ -115,21 +130,23 @@ def _describe_loss(metrics: Metrics) -> str:
 
 def _sample_command(folder: Path) -> str:
     """Returns the command, quoted for the shell, that writes text with a run."""
-    name = str(folder)
-    return f"{program_name()} sample {quote_for_shell('./' + name if name.startswith('-') else name)}"
+    return f"{program_name()} sample {quote_path(folder)}"
 
 
 class _Display:
     """Observes training: shows a progress bar, and a line and a sample for each evaluation.
 
-    On a terminal each line fits its width; in a pipe or a file nothing is left out.
+    On a terminal each line fits its width; in a pipe or a file nothing is left out. Where no bar can be drawn, a
+    line of progress comes now and then.
     """
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
 
         self.best: Metrics | None = None
         self._quiet = quiet
+        self._clock = clock
+        self._next_line = clock() + _FIRST_LINE_SECONDS
         self._console = console(stderr=True)
         self._bar = BarColumn(bar_width=_BAR_CELLS)
         self._progress = Progress(
@@ -137,7 +154,7 @@ class _Display:
             TextColumn("{task.description}"),
             console=self._console,
             transient=True,
-            disable=quiet or not sys.stderr.isatty(),
+            disable=quiet or not sys.stderr.isatty() or self._console.is_dumb_terminal,
             refresh_per_second=4,
         )
         self._task = self._progress.add_task(cut("reading the corpus", self._room_beside_bar()), total=1.0)
@@ -160,7 +177,7 @@ class _Display:
         return max(1, width - self._bar.bar_width - 2)  # a space, and one cell at the end that stays empty
 
     def on_step(self, report: StepReport) -> None:
-        if self._progress.disable:
+        if self._quiet or (self._progress.disable and self._clock() < self._next_line):
             return
         parts = [
             (6, f"{report.fraction:4.0%}"),
@@ -171,6 +188,10 @@ class _Display:
             (1, f"|g| {report.gradient_norm:.2f}"),
             (7, f"{format_duration(report.seconds_left)} left"),
         ]
+        if self._progress.disable:
+            self._next_line = self._clock() + _LINE_SECONDS
+            self._print(keep_most_important(parts, self._width))
+            return
         description = keep_most_important(parts, self._room_beside_bar())
         self._progress.update(self._task, completed=report.fraction, description=description)
 
@@ -200,12 +221,7 @@ class _Display:
     def on_note(self, note: str) -> None:
         if self._quiet:
             return
-        note = printable(note)
-        if labelled := _LABELLED.fullmatch(note):  # `text: ...`, as the recipe says what it has chosen
-            lines = label(labelled[1], labelled[2], _LABEL_CELLS, self._width)
-        else:
-            lines = wrap(note, self._width, 2)
-        for line in lines:
+        for line in remark_lines(note, self._width):
             self._print(line)
 
     def _print(self, line: str, style: str | None = None) -> None:

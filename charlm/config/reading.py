@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os.path
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from charlm.config.schema import Config
 from charlm.config.shipped import find_config, suggest_shipped
 from charlm.errors import ConfigError, InputError
 from charlm.system.counts import count_of
+from charlm.system.shell import quote_path
 from charlm.system.untrusted import YamlLoader
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -130,7 +130,7 @@ def _looks_like_text(path: Path) -> bool:
 def _not_a_configuration(path: Path) -> str:
     return (
         f"{path}: not a configuration, which is YAML and begins like `corpus:`; to train on it as a text, write "
-        f"`charlm train --corpus {shlex.quote(str(path))}`"
+        f"`charlm train --corpus {quote_path(path)}`"
     )
 
 

@@ -53,6 +53,12 @@ class Expert(Protocol):
     def repeat(self, state: State, batch_size: int) -> State:
         """Returns the state of one text as that of B."""
 
+    def join(self, states: Sequence[State]) -> State:
+        """Returns the states of several batches of texts as that of one batch, in their order."""
+
+    def take(self, state: State, rows: NDArray[np.intp]) -> State:
+        """Returns the state of these texts of a batch alone, as a copy."""
+
     def advance(self, ids: Ids, state: State) -> tuple[Reading, State]:
         """Reads symbols, ids (T, B) with T ≥ 1; returns the readings (T, B, ·) and the last state."""
 
@@ -67,6 +73,26 @@ class Expert(Protocol):
 
         It maps ids (B,) to log-probabilities (B, V), the caller's until the next call, and the contexts (B,).
         """
+
+
+class TrainedExpert(Expert, Protocol):
+    """An expert that is trained: the network."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+        ...
+
+    @property
+    def divides_batches(self) -> bool:
+        """Whether scoring gives each batch a thread of its own."""
+        ...
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Returns the weights by name, for a file."""
+
+    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Takes over copies of weights of the same names and shapes."""
 
 
 class CountedExpert(Expert, Protocol):

@@ -10,24 +10,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from charlm.experts.expert import Contexts, CountedExpert, Expert, LogProbs, Reading
-from charlm.experts.network import NetworkExpert
-from charlm.model.network import CharacterModel
+from charlm.experts.expert import Contexts, CountedExpert, Expert, LogProbs, Reading, TrainedExpert
 from charlm.text.batches import IGNORE
 from charlm.text.vocabulary import Ids
 
 MixtureState = list[Any]  # one of each expert
 Step = Callable[[NDArray[np.intp]], LogProbs]
 
-POWERS = "mixture.powers"  # the name of the powers' tensor, beside the network's weights
+POWERS = "mixture.powers"  # the name of the powers in a file, beside the network's weights
 _CACHED_NUMBERS = 1 << 16  # logits that are exponentiated together, so that they stay in the cache
 _SAFE_LOGIT = 60.0  # the exponentials of smaller ones, and their sums, neither overflow nor vanish in float32
 
@@ -36,33 +32,24 @@ class Mixture:
     """A network, and the experts beside it.
 
     Args:
-        network: on its device.
+        network: the expert that is trained.
         others: the experts beside it.
 
     Attributes:
+        network: as given.
         experts: all of them, the network first.
         others: those beside the network.
         powers: how far each expert is trusted in each kind of context, shape (contexts, experts).
     """
 
-    def __init__(self, network: CharacterModel, others: Sequence[CountedExpert] = ()) -> None:
+    def __init__(self, network: TrainedExpert, others: Sequence[CountedExpert] = ()) -> None:
         self.network = network
         self.others = tuple(others)
-        self.experts: tuple[Expert, ...] = (NetworkExpert(network), *others)
+        self.experts: tuple[Expert, ...] = (network, *others)
         self.powers = np.zeros(
             (math.prod(expert.contexts for expert in self.experts), len(self.experts)), np.float32
         )
         self.powers[:, 0] = 1
-
-    def replace_network(self, network: CharacterModel) -> None:
-        """Puts another network of the same shape in the place of this one; the others and the powers stay."""
-        self.network = network
-        self.experts = (NetworkExpert(network), *self.experts[1:])
-
-    @property
-    def vocabulary_size(self) -> int:
-        """V."""
-        return self.network.output.out_features
 
     def initial_state(self, batch_size: int) -> MixtureState:
         """Returns the state before the first symbol of B texts."""
@@ -71,6 +58,14 @@ class Mixture:
     def repeat(self, state: MixtureState, batch_size: int) -> MixtureState:
         """Returns the state of one text as that of B."""
         return [expert.repeat(own, batch_size) for expert, own in zip(self.experts, state, strict=True)]
+
+    def join(self, states: Sequence[MixtureState]) -> MixtureState:
+        """Returns the states of several batches of texts as that of one batch, in their order."""
+        return [expert.join(own) for expert, own in zip(self.experts, zip(*states, strict=True), strict=True)]
+
+    def take(self, state: MixtureState, rows: NDArray[np.intp]) -> MixtureState:
+        """Returns the state of these texts of a batch alone, as a copy."""
+        return [expert.take(own, rows) for expert, own in zip(self.experts, state, strict=True)]
 
     def advance(self, ids: Ids, state: MixtureState) -> tuple[list[Reading], MixtureState]:
         """Reads symbols, ids (T, B): what each expert has read at each place, (T, B, ·), and the last state."""
@@ -125,15 +120,39 @@ class Mixture:
             readings: of each expert, (T, B, ·).
             targets: the symbols that came, shape (T, B); where `IGNORE`, the result is 0.
         """
+        result = np.zeros(targets.size)
+        for part, logits, symbols in self._at_targets(readings, targets):
+            result[part] = log_softmax_at(logits, symbols)
+        result[targets.reshape(-1) == IGNORE] = 0
+        return result.reshape(targets.shape)
+
+    def greedy_log_probs(
+        self, readings: Sequence[Reading], targets: Ids, never: int | None = None
+    ) -> NDArray[np.float64]:
+        """As `target_log_probs`, and beside it 1 where what came is the likeliest symbol, else 0: (T, B, 2).
+
+        Args:
+            readings: see there.
+            targets: see there.
+            never: a symbol that is never taken for the likeliest.
+        """
+        result = np.zeros((targets.size, 2))
+        for part, logits, symbols in self._at_targets(readings, targets):
+            result[part, 0] = log_softmax_at(logits, symbols)
+            if never is not None:
+                logits[:, never] = -np.inf
+            result[part, 1] = logits.argmax(1) == symbols
+        result[targets.reshape(-1) == IGNORE] = 0
+        return result.reshape(*targets.shape, 2)
+
+    def _at_targets(self, readings: Sequence[Reading], targets: Ids) -> Iterator[tuple[slice, LogProbs, Ids]]:
+        """Yields a few of the T·B places, what `logits` gives there, and the symbols that came."""
         logits = self.logits([reading.reshape(-1, reading.shape[-1]) for reading in readings])  # (T·B, V)
-        flat = targets.reshape(-1)
-        result = np.zeros(len(flat))
+        flat = np.maximum(targets.reshape(-1), 0)
         rows = max(1, _CACHED_NUMBERS // logits.shape[1])
         for first in range(0, len(flat), rows):
             part = slice(first, first + rows)
-            result[part] = log_softmax_at(logits[part], np.maximum(flat[part], 0))
-        result[flat == IGNORE] = 0
-        return result.reshape(targets.shape)
+            yield part, logits[part], flat[part]
 
     def make_step(self, state: MixtureState) -> Step:
         """Returns a function that maps one symbol of each text, ids (B,), to log p up to a constant, (B, V).
@@ -152,10 +171,17 @@ class Mixture:
 
         return step
 
-    def tensors(self) -> dict[str, Tensor]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """Returns what training changes, for a file: the network's weights, and the powers if there are any."""
-        weights: dict[str, Tensor] = self.network.state_dict()
-        return weights if len(self.experts) == 1 else {**weights, POWERS: torch.from_numpy(self.powers)}
+        weights = dict(self.network.arrays())
+        return weights if len(self.experts) == 1 else {**weights, POWERS: self.powers}
+
+    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Takes over copies of what `arrays` gave, of the same names and shapes."""
+        weights = dict(arrays)
+        if POWERS in weights:
+            self.powers[:] = weights.pop(POWERS)
+        self.network.load(weights)
 
 
 def log_softmax_at(logits: LogProbs, targets: Ids) -> NDArray[np.float32]:

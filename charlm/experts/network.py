@@ -1,33 +1,67 @@
-"""The network as an expert: the only one that computes with torch."""
+"""The network as an expert, over arrays: what scores and writes on a CPU. It needs no torch."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from charlm.config import ModelConfig
 from charlm.experts.expert import Contexts, ExpertStep, LogProbs
-from charlm.model.network import CharacterModel, NetworkState
-from charlm.model.stepper import make_step
+from charlm.model.inference import InferenceNetwork, NetworkState, weight_shapes
 from charlm.text.vocabulary import Ids
+
+Array = NDArray[Any]
+
+_DIVIDED_BATCH_WEIGHTS = 1 << 16  # recurrent weights from which a batch to be scored is worth a thread of its own
 
 
 class NetworkExpert:
     """A recurrent network that is read from, without dropout and without gradients.
 
     Args:
-        network: on its device.
+        network: over its weights.
     """
 
     name: ClassVar[str] = "network"
     contexts = 1
     beginning = 0
 
-    def __init__(self, network: CharacterModel) -> None:
-        self.network = network
+    def __init__(self, network: InferenceNetwork) -> None:
+        self._network = network
+
+    @classmethod
+    def without_weights(cls, vocabulary_size: int, config: ModelConfig) -> Self:
+        """Returns an expert that has shapes alone, and takes no memory for them until weights are loaded."""
+        zero = np.zeros((), np.float32)
+        shapes = weight_shapes(vocabulary_size, config)
+        return cls(InferenceNetwork(config, {name: np.broadcast_to(zero, s) for name, s in shapes.items()}))
+
+    @property
+    def network(self) -> InferenceNetwork:
+        """What computes, over the weights of now."""
+        return self._network
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+        return self.network.vocabulary_size
+
+    @property
+    def divides_batches(self) -> bool:
+        """Whether scoring gives each batch a thread of its own."""
+        return self.network.weights["recurrent.weight_hh_l0"].size >= _DIVIDED_BATCH_WEIGHTS
+
+    def arrays(self) -> Mapping[str, Array]:
+        """Returns the weights by name."""
+        return self.network.weights
+
+    def load(self, arrays: Mapping[str, Array]) -> None:
+        """Takes over copies of weights of the same names and shapes."""
+        copies = {name: np.array(value, order="C") for name, value in arrays.items()}
+        self._network = InferenceNetwork(self._network.config, copies)
 
     def context_names(self) -> list[str]:
         """Returns one empty name: the network tells no contexts apart."""
@@ -39,26 +73,34 @@ class NetworkExpert:
 
     def repeat(self, state: NetworkState, batch_size: int) -> NetworkState:
         """Returns the state of one text, (1, H) each, as that of B, (B, H) each."""
-        return [tuple(part.expand(batch_size, -1).contiguous() for part in layer) for layer in state]
+        return [tuple(part.repeat(batch_size, 0) for part in layer) for layer in state]
 
-    def advance(self, ids: Ids, state: NetworkState) -> tuple[Tensor, NetworkState]:
+    def join(self, states: Sequence[NetworkState]) -> NetworkState:
+        """Returns states of (B_i, H) in each layer as one of (Σ B_i, H)."""
+        return [
+            tuple(np.concatenate(parts) for parts in zip(*layers, strict=True))
+            for layers in zip(*states, strict=True)
+        ]
+
+    def take(self, state: NetworkState, rows: NDArray[np.intp]) -> NetworkState:
+        """Returns these rows of a state, (N, H) in each layer."""
+        return [tuple(part[rows] for part in layer) for layer in state]
+
+    def advance(self, ids: Ids, state: NetworkState) -> tuple[Array, NetworkState]:
         """Returns what the softmax reads at each place, (T, B, R), and the last state."""
-        with torch.inference_mode():
-            return self.network.features(torch.from_numpy(ids).to(self.network.device), state)
+        return self.network.features(ids, state)
 
-    def log_probs(self, reading: Tensor) -> LogProbs:
+    def log_probs(self, reading: Array) -> LogProbs:
         """Returns the logits after each place: (N, R) → (N, V)."""
-        with torch.inference_mode():
-            logits: LogProbs = self.network.logits(reading).cpu().numpy()
-        return logits
+        return self.network.logits(reading)
 
-    def context(self, reading: Tensor) -> Contexts:
+    def context(self, reading: Array) -> Contexts:
         """Returns zeros: the network tells no contexts apart."""
         return np.zeros(len(reading), np.int64)
 
     def make_step(self, state: NetworkState) -> ExpertStep:
-        """Returns a function for writing, see `charlm.model.stepper`."""
-        step = make_step(self.network, state)
+        """Returns a function for writing, see `InferenceNetwork.make_step`."""
+        step = self.network.make_step(state)
 
         def predict(ids: NDArray[np.intp]) -> tuple[LogProbs, Contexts]:
             return step(ids), np.zeros(len(ids), np.int64)

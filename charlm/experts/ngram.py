@@ -36,6 +36,7 @@ _Ints = NDArray[np.int64]
 _Small = NDArray[np.int32]  # one for each symbol of a text; more than 2^31 are beyond what counting has memory for
 _PIECE_SYMBOLS = 1 << 18  # predicted together
 _BEGINNING_SYMBOLS = 16  # of a text, whose contexts are kinds of their own
+_FEW_TEXTS = 4  # for more, it is faster to look all of them up together
 _SMALLEST = np.finfo(np.float32).tiny  # in place of a probability that float32 rounds to nothing
 
 
@@ -142,6 +143,13 @@ class NgramModel:
         return [*known, *(f"{k} early" for k in known), *(f"{k} in all" for k in known[: self.order - 1])]
 
     @property
+    def _lowest(self) -> NDArray[np.float32]:
+        """The probability of every symbol where no context is known, (V,)."""
+        single = self._tables[0]
+        lowest: NDArray[np.float32] = single.alpha + single.gamma[0] / np.float32(self.vocabulary_size)
+        return lowest
+
+    @property
     def context_length(self) -> int:
         """K: how many symbols before the one to be predicted are looked at, at most."""
         return len(self._tables) - 1
@@ -198,6 +206,14 @@ class NgramModel:
         """Returns the state of one text, (1, K + 1), as that of B, (B, K + 1)."""
         return state.repeat(batch_size, 0)
 
+    def join(self, states: Sequence[_Ints]) -> _Ints:
+        """Returns states of (B_i, K + 1) as one of (Σ B_i, K + 1)."""
+        return np.concatenate(states)
+
+    def take(self, state: _Ints, rows: NDArray[np.intp]) -> _Ints:
+        """Returns these rows of a state, (N, K + 1)."""
+        return state.take(rows, 0)
+
     def advance(self, ids: Ids, state: _Ints) -> tuple[_Ints, _Ints]:
         """Finds which n-grams end at each symbol.
 
@@ -226,19 +242,21 @@ class NgramModel:
 
     def context(self, reading: _Ints) -> _Ints:
         """Returns the kind of context at each place: (N, K + 1) → (N,)."""
-        known, read = _known(reading[:, :-1]), reading[:, -1]
+        return self._kinds(_known(reading[:, :-1]), reading[:, -1])
+
+    def _kinds(self, known: _Ints, read: _Ints) -> _Ints:
+        """Returns the kind of context by how many symbols of it are known, and how many were read, (N,) each."""
         early = np.where((known == read) & (known < self.order - 1), 2 * self.order, self.order)
         return known + np.where(read <= _BEGINNING_SYMBOLS, early, 0)
 
     def log_probs(self, reading: _Ints) -> NDArray[np.float32]:
         """Returns the log-probability of every symbol after each place: (N, K + 1) → (N, V)."""
-        p = self.distributions(reading[:, :-1])
-        np.maximum(p, _SMALLEST, out=p)
-        np.log(p, out=p)
-        return p
+        return _log(self.distributions(reading[:, :-1]))
 
     def make_step(self, state: _Ints) -> ExpertStep:
         """Returns a function that reads one symbol of each text and predicts the next."""
+        if len(state) <= _FEW_TEXTS:
+            return self._make_step_by_text(state)
 
         def step(ids: NDArray[np.intp]) -> tuple[NDArray[np.float32], _Ints]:
             nonlocal state
@@ -246,6 +264,45 @@ class NgramModel:
             return self.log_probs(state), self.context(state)
 
         return step
+
+    def _make_step_by_text(self, state: _Ints) -> ExpertStep:
+        """Does the same for a few texts, each by itself, where looking up only what is known is faster."""
+        ends = [row[:known].tolist() for row, known in zip(state, _known(state[:, :-1]), strict=True)]
+        read = state[:, -1]
+        p = np.empty((len(state), self.vocabulary_size), np.float32)
+
+        def step(ids: NDArray[np.intp]) -> tuple[NDArray[np.float32], _Ints]:
+            nonlocal read
+            for text, symbol in enumerate(ids.tolist()):
+                ends[text] = self._follow(ends[text], symbol)
+                self._fill_distribution(ends[text], p[text])
+            read = np.minimum(read + 1, _BEGINNING_SYMBOLS + 1)
+            return _log(p), self._kinds(np.array([len(known) for known in ends]), read)
+
+        return step
+
+    def _follow(self, ends: list[int], symbol: int) -> list[int]:
+        """Returns which n-grams end at a symbol, of those that ended before it: one of each length, while known."""
+        new = [symbol][: self.context_length]
+        for table, context in zip(self._tables[1 : self.context_length], ends, strict=False):
+            begin, end = int(table.first[context]), int(table.first[context + 1])
+            key = context * self.vocabulary_size + symbol
+            found = begin + int(table.keys[begin:end].searchsorted(key))
+            if found == end or table.keys[found] != key:
+                break
+            new.append(found)
+        return new
+
+    def _fill_distribution(self, ends: list[int], p: NDArray[np.float32]) -> None:
+        """Writes the probability of every symbol after one context, (V,), as `distributions` does."""
+        weight, parts = np.float32(1), []
+        for table, context in zip(self._tables[len(ends) : 0 : -1], reversed(ends), strict=True):
+            parts.append((table, context, weight))
+            weight = weight * table.gamma[context]
+        np.multiply(self._lowest, weight, out=p)
+        for table, context, weight in parts:
+            entries = slice(int(table.first[context]), int(table.first[context + 1]))
+            p[table.keys[entries] - context * self.vocabulary_size] += table.alpha[entries] * weight
 
     def distributions(self, places: _Ints) -> NDArray[np.float32]:
         """Returns the probability of every symbol after each context.
@@ -268,8 +325,7 @@ class NgramModel:
             contexts = places[rows, n - 2]
             parts.append((table, rows, contexts, weight[rows]))
             weight[rows] *= table.gamma[contexts]
-        single = self._tables[0]
-        p: NDArray[np.float32] = np.multiply.outer(weight, single.alpha + single.gamma[0] / np.float32(V))
+        p: NDArray[np.float32] = np.multiply.outer(weight, self._lowest)
         for table, rows, contexts, weights in parts:  # one order at a time: there may be V entries for each row
             starts = table.first[contexts]
             counts = table.first[contexts + 1] - starts
@@ -326,6 +382,12 @@ class NgramModel:
             raise ValueError("the tables are not whole")
         model._tables = tables
         return model
+
+
+def _log(p: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Takes the logarithm, in place."""
+    np.maximum(p, _SMALLEST, out=p)
+    return np.log(p, out=p)
 
 
 def _known(places: _Ints) -> _Ints:

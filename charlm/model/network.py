@@ -17,8 +17,11 @@ from torch import Tensor, nn
 from charlm.cells import CELLS, State, run_layer
 from charlm.cells.plan import Plan, make_plan
 from charlm.config import ModelConfig
+from charlm.system.threads import tell_torch
 
 NetworkState = list[State]  # one for each layer
+
+tell_torch()  # charlm's own use of torch begins here
 
 _FORGET_BIAS = 1.0  # where the bias of the LSTM's forget gate starts (Jozefowicz et al. 2015)
 

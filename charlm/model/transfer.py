@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from charlm.model.exchange import copy_as_tensors
 from charlm.model.network import CharacterModel
 
 
@@ -27,7 +29,9 @@ def initialize_output_bias(network: CharacterModel, log_probs: NDArray[np.float6
 
 
 @torch.no_grad()
-def transfer_weights(network: CharacterModel, trained: CharacterModel, ids: Sequence[int | None]) -> None:
+def transfer_weights(
+    network: CharacterModel, trained: Mapping[str, NDArray[Any]], ids: Sequence[int | None]
+) -> None:
     """Gives a network the weights of a trained one of the same shape whose vocabulary is another.
 
     The input of a new character stays as it was drawn. Its output row is the mean of the trained ones, so that at
@@ -36,12 +40,12 @@ def transfer_weights(network: CharacterModel, trained: CharacterModel, ids: Sequ
 
     Args:
         network: freshly made.
-        trained: where the weights come from.
+        trained: the weights by name.
         ids: for each symbol of `network` its id in the vocabulary of `trained`; None for a new one.
     """
     here = torch.tensor([i for i, old in enumerate(ids) if old is not None])
     there = torch.tensor([old for old in ids if old is not None])
-    own, theirs = dict(network.named_parameters()), dict(trained.named_parameters())
+    own, theirs = dict(network.named_parameters()), copy_as_tensors(trained)
     by_symbol = {"embedding.weight": 0, "output.weight": 0, "output.bias": 0}
     if network.embedding is None:
         by_symbol["recurrent.weight_ih_l0"] = 1  # one column for each symbol

@@ -22,7 +22,9 @@ from typing import Any, NamedTuple
 from charlm.errors import InputError
 from charlm.scoring.measures import Scorer, is_tie
 from charlm.system.untrusted import parse_json
-from charlm.text.columns import Field, looks_like_header, parse_json_line, read_cells, split_cells
+from charlm.text.column_formats import looks_like_header, split_cells
+from charlm.text.columns import Field, read_cells
+from charlm.text.json_lines import parse_json_line
 
 _Z_95_PERCENT = 1.959963984540054  # 95% of a normal distribution lies within this many standard deviations
 _BATCH_PAIRS = 512

@@ -23,7 +23,7 @@ from enum import StrEnum
 
 from charlm.errors import InputError
 from charlm.scoring.measures import Scorer
-from charlm.text.columns import split_kaldi
+from charlm.text.column_formats import split_kaldi
 
 FEATURE = "charlm"
 _MAX_COUNTED_DIGITS = 18  # ids of more digits are not taken for numbers that count up

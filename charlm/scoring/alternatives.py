@@ -12,7 +12,7 @@ from charlm.errors import InputError
 from charlm.experts.mixture import Mixture
 from charlm.scoring.conditions import Conditions
 from charlm.scoring.sentences import begin
-from charlm.text.vocabulary import END_OF_SENTENCE, Ids, Vocabulary, to_bytes
+from charlm.text.vocabulary import Ids, Vocabulary, to_bytes
 
 MAX_NUMBERS = 1 << 20  # log-probabilities, T·V, held at once
 
@@ -99,12 +99,4 @@ def _likeliest_others(
     for row in log_probs:
         best = np.argpartition(-row, k - 1)[:k]
         best = best[np.argsort(-row[best], kind="stable")]
-        yield tuple(Alternative(_name(vocabulary, i), float(row[i])) for i in best.tolist())
-
-
-def _name(vocabulary: Vocabulary, symbol: int) -> str:
-    if symbol == vocabulary.boundary_id and vocabulary.ends_sentences:
-        return END_OF_SENTENCE
-    if vocabulary.level == "byte" and symbol >= 0x80:
-        return chr(0xDC00 + symbol)
-    return vocabulary.symbols[symbol]
+        yield tuple(Alternative(vocabulary.name_of(i), float(row[i])) for i in best.tolist())

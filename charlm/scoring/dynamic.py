@@ -12,7 +12,6 @@ model itself stays as it was: all this happens to a copy.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.experts.mixture import Mixture, MixtureState
-from charlm.model.network import NetworkState
+from charlm.experts.torch_network import TorchNetworkExpert, copy_for_torch
+from charlm.model.network import CharacterModel, NetworkState
 from charlm.scoring.log_probs import LogProbs, cut_sequences
 from charlm.text.batches import IGNORE, Window
 from charlm.text.corpus import Split
@@ -89,8 +89,9 @@ def gradient_rms(mixture: Mixture, windows: Iterable[Window]) -> list[Tensor]:
 
     The network is alone here: the other experts have counted this text, and leave it little to learn there.
     """
-    alone = Mixture(copy.deepcopy(mixture.network))
-    weights = list(alone.network.parameters())
+    network, _ = copy_for_torch(mixture)
+    alone = Mixture(TorchNetworkExpert(network))
+    weights = list(network.parameters())
     squares = [torch.zeros_like(w) for w in weights]
     count = 0
     state: MixtureState = []
@@ -98,7 +99,7 @@ def gradient_rms(mixture: Mixture, windows: Iterable[Window]) -> list[Tensor]:
         count += 1
         if not window.carry.all():  # a row that starts anew lets all of them do so: these are statistics
             state = alone.initial_state(len(window.inputs))
-        losses, state = _losses(alone, window.inputs.T, window.targets.T, state)
+        losses, state = _losses(network, alone, window.inputs.T, window.targets.T, state)
         mean = losses.sum() / int((window.targets != IGNORE).sum())
         for square, gradient in zip(squares, torch.autograd.grad(mean, weights), strict=True):
             square.addcmul_(gradient, gradient)
@@ -117,9 +118,8 @@ def dynamic_log_probs(
         first_id: the symbol read before the first of each sequence.
         rates: η and λ.
     """
-    adapting = copy.copy(mixture)
-    adapting.replace_network(copy.deepcopy(mixture.network))
-    weights = list(adapting.network.parameters())
+    network, adapting = copy_for_torch(mixture)
+    weights = list(network.parameters())
     trained = [w.detach().clone() for w in weights]
     mean = sum(float(m.sum()) for m in rms) / sum(m.numel() for m in rms)
     unit = [m + _EPSILON * mean for m in rms]
@@ -131,7 +131,7 @@ def dynamic_log_probs(
         parts = [np.zeros(0)]
         for start in range(0, len(sequence), SEGMENT_SYMBOLS):
             segment = slice(start, start + SEGMENT_SYMBOLS)
-            losses, state = _losses(adapting, inputs[segment, None], sequence[segment, None], state)
+            losses, state = _losses(network, adapting, inputs[segment, None], sequence[segment, None], state)
             parts.append(-losses.detach().cpu().double().numpy())
             gradients = torch.autograd.grad(losses.sum() / SEGMENT_SYMBOLS, weights)
             with torch.no_grad():
@@ -188,12 +188,14 @@ def _descend(loss: Callable[[float], float], start: float) -> float:
     return best
 
 
-def _losses(mixture: Mixture, inputs: Ids, targets: Ids, state: MixtureState) -> tuple[Tensor, MixtureState]:
+def _losses(
+    network: CharacterModel, mixture: Mixture, inputs: Ids, targets: Ids, state: MixtureState
+) -> tuple[Tensor, MixtureState]:
     """Returns the loss (nats) at each place, (T·B,), 0 where the target is `IGNORE`, and the state, detached.
 
     Inputs and targets are ids of shape (T, B). The losses have the gradient of the network's weights.
     """
-    network, others = mixture.network, mixture.experts[1:]
+    others = mixture.others
     x, y = (torch.from_numpy(ids.astype(np.int64, order="C")).to(network.device) for ids in (inputs, targets))
     before: NetworkState = state[0]
     features, last = network.features(x, before)  # (T, B, R)

@@ -7,7 +7,7 @@ All log-probabilities are natural, in nats. What is made of a sentence's log-pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from charlm.text.batches import line_bounds, pad_lines
 from charlm.text.vocabulary import Ids, Vocabulary
 
 LogProbs = NDArray[np.float64]
+ReadOut = Callable[[Sequence[Reading], Ids], NDArray[np.float64]]  # (T, B, ·) of each expert → (T, B) or (T, B, K)
 
 MAX_NUMBERS = 1 << 22  # logits, T·B·V, held at once
 CONTEXT_SYMBOLS = 1 << 14  # of a context or prompt read at once
@@ -51,6 +52,7 @@ def sequence_log_probs(
     sequences: Sequence[Ids],
     beginning: Beginning,
     *,
+    read_out: ReadOut | None = None,
     max_symbols: int = _MAX_SYMBOLS,
     max_numbers: int = MAX_NUMBERS,
 ) -> Iterator[tuple[int, LogProbs]]:
@@ -63,6 +65,7 @@ def sequence_log_probs(
         mixture: the model.
         sequences: ids, shape (n_i,).
         beginning: of every sequence.
+        read_out: see `window_log_probs`.
         max_symbols: so many are laid side by side, the filling included.
         max_numbers: see `window_log_probs`.
 
@@ -82,10 +85,10 @@ def sequence_log_probs(
         inputs, targets = pad_lines([sequences[i] for i in batch], beginning.first_id)
         state = beginning.state
         before = mixture.initial_state(len(batch)) if state is None else mixture.repeat(state, len(batch))
-        return window_log_probs(mixture, inputs, targets, before, max_numbers=max_numbers)[0]
+        return window_log_probs(mixture, inputs, targets, before, read_out=read_out, max_numbers=max_numbers)[0]
 
     batches.reverse()  # the longest first: at the end all threads are done at about the same time
-    divides = mixture.network.plan.divides_batches and len(batches) > 1
+    divides = mixture.network.divides_batches and len(batches) > 1
     found = parallel_map(read_batch, batches) if divides else map(read_batch, batches)
     for batch, log_probs in zip(batches, found, strict=True):
         yield from ((i, log_probs[row, : len(sequences[i])]) for row, i in enumerate(batch))
@@ -160,18 +163,25 @@ def _bounds(vocabulary: Vocabulary, ids: Ids, parts: Sequence[int]) -> NDArray[n
 def read_context(
     mixture: Mixture, ids: Ids, state: MixtureState, *, symbols: int = CONTEXT_SYMBOLS
 ) -> tuple[list[Reading], MixtureState]:
-    """Reads a text of one row, ids (N,), N ≥ 1, however long, so many symbols at once.
+    """Reads a text, ids (N,), or B texts of the same length, ids (N, B), however long, so many symbols at once.
 
     Returns:
-        What each expert has read at its last symbol, (1, ·), and the state.
+        What each expert has read at the last symbol, (B, ·), and the state; N is at least 1.
     """
+    columns = ids.reshape(len(ids), -1)
     for start in range(0, len(ids), symbols):
-        readings, state = mixture.advance(ids[start : start + symbols, None], state)
+        readings, state = mixture.advance(columns[start : start + symbols], state)
     return [reading[-1] for reading in readings], state
 
 
 def window_log_probs(
-    mixture: Mixture, inputs: Ids, targets: Ids, state: MixtureState, *, max_numbers: int = MAX_NUMBERS
+    mixture: Mixture,
+    inputs: Ids,
+    targets: Ids,
+    state: MixtureState,
+    *,
+    read_out: ReadOut | None = None,
+    max_numbers: int = MAX_NUMBERS,
 ) -> tuple[LogProbs, MixtureState]:
     """The one place where log-probabilities are made.
 
@@ -180,16 +190,22 @@ def window_log_probs(
         inputs: ids, shape (B, T).
         targets: the ids that follow, shape (B, T); where `IGNORE`, the result is 0.
         state: before the first step.
+        read_out: what is made of each place; None: `Mixture.target_log_probs`.
         max_numbers: so many logits are held at once, of each expert.
 
     Returns:
-        Log-probabilities in nats, shape (B, T), and the state after the last step.
+        Log-probabilities in nats, shape (B, T), or what else `read_out` makes, (B, T, K), and the state after the
+        last step.
     """
     B, T = inputs.shape
+    read_out = read_out or mixture.target_log_probs
     result = np.zeros((B, T))
-    window = max(1, max_numbers // (B * mixture.vocabulary_size))
+    window = max(1, max_numbers // (B * mixture.network.vocabulary_size))
     for start in range(0, T, window):
         part = slice(start, start + window)
         readings, state = mixture.advance(inputs[:, part].T, state)
-        result[:, part] = mixture.target_log_probs(readings, targets[:, part].T).T
+        found = read_out(readings, targets[:, part].T).swapaxes(0, 1)
+        if start == 0:
+            result = np.zeros((B, T, *found.shape[2:]))
+        result[:, part] = found
     return result, state

@@ -94,6 +94,12 @@ def _log_probs(
             yield members[n], np.concatenate((by_frequency, log_probs))
 
 
+def spread_unknown(vocabulary: Vocabulary, ids: Ids, log_probs: LogProbs) -> LogProbs:
+    """Returns log-probabilities (nats) in which an unknown character has its share of `<unk>`; ids (N,)."""
+    unknown = ids == vocabulary.unknown_id  # all False where nothing is unknown
+    return log_probs - unknown * math.log(vocabulary.unseen_characters) if np.any(unknown) else log_probs
+
+
 def _score(
     vocabulary: Vocabulary, conditions: Conditions, sentence: str, text: str, ids: Ids, log_probs: LogProbs
 ) -> Score:
@@ -104,9 +110,8 @@ def _score(
     if conditions.unknown == Unknown.SKIP:
         log_probs, unigram = np.where(unknown, 0.0, log_probs), np.where(unknown, 0.0, unigram)
         skipped = int(unknown.sum())
-    elif unknown.any():
-        share = unknown * math.log(vocabulary.unseen_characters)
-        log_probs, unigram = log_probs - share, unigram - share
+    else:
+        log_probs, unigram = (spread_unknown(vocabulary, ids, each) for each in (log_probs, unigram))
     parts = log_probs
     if vocabulary.level == "byte":  # the bytes of a character add up to its log-probability
         sizes = [len(to_bytes(char)) for char in text] + [1] * len(end)

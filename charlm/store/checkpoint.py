@@ -11,25 +11,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from charlm.errors import RunError
-from charlm.store.tensors import check_tensors, check_weights, unusable
+from charlm.store.tensors import Array, check_tensors, check_weights, unusable
 
 T = TypeVar("T")
-Parts = dict[str, dict[str, Tensor]]
+Parts = dict[str, dict[str, Array]]
 
 _LARGEST_COUNT = 2**53  # of steps, characters or seconds: the largest that is exact in every reader of JSON
 _MAY_BE_NEGATIVE = ("exp_avg", "momentum_buffer")  # of what optimisers store
 
 
-def join_parts(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def join_parts(parts: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
     """Names the tensors of all parts for one file: PART.NAME."""
     return {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
 
 
-def split_parts(tensors: Mapping[str, Tensor]) -> Parts:
+def split_parts(tensors: Mapping[str, Array]) -> Parts:
     """Sorts the tensors of a checkpoint by what they belong to: `model`, `optimizer`, `state` and `rng`."""
     parts: Parts = {part: {} for part in ("model", "optimizer", "state", "rng")}
     for name, value in tensors.items():
@@ -54,7 +53,7 @@ def read_counters(kind: type[T], data: Any) -> T:
     return kind(**data)
 
 
-def check_parts(parts: Parts, expected: Mapping[str, Mapping[str, Tensor]], source: Path) -> None:
+def check_parts(parts: Parts, expected: Mapping[str, Mapping[str, Array]], source: Path) -> None:
     """Checks the tensors of a checkpoint.
 
     Args:
@@ -70,9 +69,9 @@ def check_parts(parts: Parts, expected: Mapping[str, Mapping[str, Tensor]], sour
     check_tensors(parts["optimizer"], expected["optimizer"], source)
     bad = unusable(parts["state"])
     for name, value in parts["optimizer"].items():
-        low, high = torch.aminmax(value)
-        least = -torch.inf if name.endswith(_MAY_BE_NEGATIVE) else 0.0
-        if not (low >= least and bool(low.isfinite()) and bool(high.isfinite())):
+        low, high = value.min(), value.max()
+        least = -np.inf if name.endswith(_MAY_BE_NEGATIVE) else 0.0
+        if not (low >= least and np.isfinite(low) and np.isfinite(high)):
             bad = f"optimizer.{name}"
     if bad:
         raise RunError(f"{source}: damaged checkpoint: {bad} holds numbers that no training reaches")

@@ -41,7 +41,11 @@ def hold_lock(path: Path) -> Iterator[bool]:
         descriptor = open_regular_for_writing(path)
     except OSError as error:
         problem = f"cannot be written: {error.strerror}" if error.strerror else f"{error}; remove it"
-        hint = "; it is a link: remove it" if path.is_symlink() else ""
+        hint = ""
+        if path.is_symlink():
+            hint = "; it is a link: remove it"
+        elif error.strerror:
+            hint = "; training writes into its run folder: copy it to where you may write"
         raise InputError(f"{path}: {problem}{hint}") from None
     try:
         try:

@@ -26,22 +26,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from charlm.config import ModelConfig
 from charlm.errors import InputError, RunError, TrainingError
 from charlm.experts.expert import CountedExpert
-from charlm.experts.mixture import POWERS, Mixture
-from charlm.store.tensors import (
-    check_weights,
-    check_whole,
-    copy_weights,
-    pack_tensors,
-    read_tensors,
-)
+from charlm.experts.mixture import Mixture
+from charlm.store.tensors import Array, check_weights, check_whole, pack_tensors, read_tensors
 from charlm.system.files import replace_file, sync_folder
 from charlm.system.run_format import FormatError
+from charlm.system.shell import quote_path
 from charlm.system.untrusted import open_regular, parse_json, read_regular
 
 _MAX_BYTES = {  # of what is read as text: no run of ours writes more
@@ -90,11 +82,21 @@ class RunFolder:
                 nearest = nearest.parent
             os.rmdir(tempfile.mkdtemp(prefix=".charlm-", dir=nearest))
         except OSError as error:
-            raise InputError(f"{self.path}: cannot make the run folder: {error.strerror}") from None
+            raise self._cannot_make(error) from None
+
+    def _cannot_make(self, error: OSError) -> InputError:
+        return InputError(
+            f"{self.path}: cannot make the run folder: {error.strerror}; name another folder by --out"
+        )
 
     def free_bytes(self) -> int:
         """Returns how much room the disk of the folder has."""
         return shutil.disk_usage(self.path).free
+
+    def weights_bytes(self) -> int:
+        """Returns the size of the weights, experts and checkpoints that are there."""
+        found = [*self.path.glob("*.safetensors"), *self.last.parent.glob("*.safetensors")]
+        return sum(path.stat().st_size for path in found if path.is_file())
 
     def make(self) -> None:
         """Makes the folder, if it is not there yet.
@@ -105,7 +107,7 @@ class RunFolder:
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{self.path}: cannot make the run folder: {error.strerror}") from None
+            raise self._cannot_make(error) from None
         sync_folder(self.path)
         sync_folder(self.path.parent)
 
@@ -126,10 +128,7 @@ class RunFolder:
         Raises:
             RunError: the folder or the file is missing, or not text.
         """
-        if not os.path.isdir(self.path):
-            raise RunError(f"{self.path}: no such run folder; `charlm train` makes one")
-        if not self.holds_run:
-            raise RunError(f"{self.path}: not a run folder (it has no {self.config.name})")
+        self._check_there()
         try:
             return read_regular(path, _MAX_BYTES[path.name]).decode()
         except FileNotFoundError:
@@ -137,12 +136,21 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise RunError(f"{path}: cannot be read: {error}") from None
 
+    def _check_there(self) -> None:
+        if not os.path.isdir(self.path):
+            what = "a file, not a run folder" if os.path.lexists(self.path) else "no such run folder"
+            raise RunError(f"{self.path}: {what}; `charlm train` makes one")
+        if not self.holds_run:
+            raise RunError(
+                f"{self.path}: not a run folder (it has no {self.config.name}); `charlm train` makes one"
+            )
+
     def save_model(self, mixture: Mixture) -> None:
         """Writes what scoring and sampling use of what training changes: the network's weights and the powers."""
-        write_atomically(self.model, pack_tensors(mixture.tensors(), {"vocabulary": self._vocabulary_checksum}))
+        write_atomically(self.model, pack_tensors(mixture.arrays(), {"vocabulary": self._vocabulary_checksum}))
 
     def load_model(self, mixture: Mixture) -> None:
-        """Loads the best weights and powers into a mixture of the right shape, which may be on the meta device.
+        """Loads the best weights and powers into a mixture of the right shape, which may have no weights yet.
 
         Raises:
             RunError: they are missing, damaged or do not fit the configuration; the mixture is as before.
@@ -150,16 +158,13 @@ class RunFolder:
         if not self.model.exists():
             raise RunError(
                 f"{self.path}: incomplete run: training has not reached its first evaluation; "
-                "go on with `charlm train --resume`"
+                f"go on with `charlm train --resume --out {quote_path(self.path)}`"
             )
         tensors, header = read_tensors(self.model)
-        check_weights(tensors, mixture.tensors(), self.model)
+        check_weights(tensors, mixture.arrays(), self.model)
         check_whole(tensors, header, self.model)
         self._check_vocabulary(header, self.model)
-        powers = tensors.pop(POWERS, None)
-        copy_weights(mixture.network, tensors)
-        if powers is not None:
-            mixture.powers[:] = powers.numpy()
+        mixture.load(tensors)
 
     def _check_vocabulary(self, header: Mapping[str, str], source: Path) -> None:
         if "vocabulary" in header and header["vocabulary"] != _checksum(self.read_text(self.vocabulary).encode()):
@@ -174,9 +179,8 @@ class RunFolder:
 
     def save_expert(self, expert: CountedExpert) -> None:
         """Writes what an expert has counted, into a file of its own."""
-        tensors = {name: torch.from_numpy(array) for name, array in expert.arrays().items()}
         header = {"vocabulary": self._vocabulary_checksum}
-        write_atomically(self.expert_path(expert.name), pack_tensors(tensors, header))
+        write_atomically(self.expert_path(expert.name), pack_tensors(expert.arrays(), header))
 
     def load_expert(
         self, kind: type[CountedExpert], config: ModelConfig, vocabulary_size: int, first_id: int
@@ -191,8 +195,7 @@ class RunFolder:
             raise RunError(f"{self.path}: incomplete run: {path.name} is missing")
         tensors, header = read_tensors(path)
         try:
-            arrays = {name: value.numpy() for name, value in tensors.items()}
-            expert = kind.from_arrays(config, arrays, vocabulary_size, first_id)
+            expert = kind.from_arrays(config, tensors, vocabulary_size, first_id)
         except (ValueError, TypeError) as error:
             raise RunError(f"{path}: damaged: {error}") from None
         check_whole(tensors, header, path)
@@ -208,14 +211,14 @@ class RunFolder:
         if self.model.exists():
             try:
                 tensors, header = read_tensors(self.model)
-                check_weights(tensors, mixture.tensors(), self.model)
+                check_weights(tensors, mixture.arrays(), self.model)
                 check_whole(tensors, header, self.model)
             except RunError as error:
                 raise RunError(
                     f"{error}; bring it back from a copy, or remove it to go on: the next evaluation writes it anew"
                 ) from None
 
-    def save_last(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any], *, keep: int = 1) -> None:
+    def save_last(self, tensors: Mapping[str, Array], info: Mapping[str, Any], *, keep: int = 1) -> None:
         """Writes all that training needs to go on, as one file, so that it is replaced whole.
 
         Args:
@@ -239,17 +242,14 @@ class RunFolder:
         found = self.last.parent.glob("step-*.safetensors")
         return {int(path.stem[5:]): path for path in found if path.stem[5:].isdecimal()}
 
-    def load_last(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def load_last(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Reads what `save_last` wrote.
 
         Raises:
             RunError: it is missing, damaged or from a newer charlm; or what training has written to metrics.jsonl
                 or samples.txt is damaged.
         """
-        if not self.path.is_dir():
-            raise RunError(f"{self.path}: no such run folder; `charlm train` makes one")
-        if not self.holds_run:
-            raise RunError(f"{self.path}: not a run folder (it has no {self.config.name})")
+        self._check_there()
         try:
             if not self.last.exists():
                 raise RunError(f"{self.path}: cannot go on: last/{self.last.name} is missing")
@@ -269,7 +269,10 @@ class RunFolder:
             raise
         except RunError as error:
             steps = self.kept()
-            advice = "bring it back from a copy, or begin anew from the best weights with `charlm train --from`"
+            advice = (
+                "bring it back from a copy, or begin anew from the best weights with `charlm train --from "
+                f"{quote_path(self.path)} --corpus TEXT`"
+            )
             if steps:
                 advice = f"copy {steps[max(steps)].name}, which stands beside it, over it to go on from there"
             raise RunError(f"{error}; {advice}") from None

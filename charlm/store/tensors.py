@@ -1,24 +1,27 @@
 """Weights from a file to a model: safetensors, checked before memory is taken and before a number is used.
 
-The file is untrusted. `charlm.system.untrusted` checks its header; the safetensors library maps the file into
-memory and compares the header's offsets with its size; names, shapes and dtypes are compared with the model's; and
-only then is memory allocated, which is therefore never more than the size of the file.
+The file is untrusted. `charlm.system.untrusted` maps it into memory; names, shapes and dtypes are compared with the
+model's; and only then is memory allocated, which is therefore never more than the size of the file.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import safetensors.torch
-import torch
-from torch import Tensor, nn
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
 
 from charlm.errors import RunError
 from charlm.system.run_format import RUN_FORMAT, check_format
-from charlm.system.untrusted import check_safetensors_header
+from charlm.system.untrusted import map_safetensors
+
+Array = NDArray[Any]
 
 # Weights, and powers of a mixture, beyond this have diverged. Below it nothing that the model computes can overflow
 # float32: every state lies between -1 and 1 or, in the cell of the LSTM, grows by at most 1 a step, and the largest
@@ -27,7 +30,7 @@ from charlm.system.untrusted import check_safetensors_header
 LARGEST_WEIGHT = 1e9
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     """Maps the tensors of an untrusted file into memory, without allocating any yet.
 
     Returns:
@@ -37,25 +40,23 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         RunError: the file is missing, damaged, of another program or from a newer charlm.
     """
     try:
-        check_safetensors_header(path)
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = dict(file.metadata() or {})
-            form = header.get("charlm_format", "")
-            if not (form.isascii() and form.isdecimal() and len(form) < 10):
-                raise RunError(f"{path}: not written by charlm")
-            check_format(path, int(form))
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
-    except (MemoryError, RuntimeError) as error:  # no room to map it, which the library and torch say each its way
-        raise RunError(f"{path}: cannot be mapped into memory: {str(error)[:200]}") from None
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        tensors, header = map_safetensors(path)
+        form = header.get("charlm_format", "")
+        if not (form.isascii() and form.isdecimal() and len(form) < 10):
+            raise RunError(f"{path}: not written by charlm")
+        check_format(path, int(form))
+        return tensors, header
+    except (OSError, ValueError, MemoryError) as error:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            raise RunError(f"{path}: cannot be mapped into memory: there is not enough") from None
         raise RunError(f"{path}: damaged or not a safetensors file: {str(error)[:200]}") from None
 
 
-def pack_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
+def pack_tensors(tensors: Mapping[str, Array], header: Mapping[str, str]) -> bytes:
     """Returns a safetensors file with a checksum; the same tensors and header give the same bytes."""
-    flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    flat = {name: np.ascontiguousarray(value).reshape(value.shape) for name, value in tensors.items()}
     header = {"charlm_format": str(RUN_FORMAT), **header}
-    content = safetensors.torch.save(flat, {**header, "sha256": _checksum(flat, header)})
+    content = safetensors.numpy.save(flat, {**header, "sha256": _checksum(flat, header)})
     # The library writes the header's texts in any order.
     end = 8 + int.from_bytes(content[:8], "little")
     head = json.loads(content[8:end])
@@ -65,7 +66,7 @@ def pack_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> by
     return b"".join([len(text).to_bytes(8, "little"), text, memoryview(content)[end:]])
 
 
-def check_whole(tensors: Mapping[str, Tensor], header: Mapping[str, str], source: Path) -> None:
+def check_whole(tensors: Mapping[str, Array], header: Mapping[str, str], source: Path) -> None:
     """Compares what `read_tensors` gave with its checksum; files that other programs have made have none.
 
     Raises:
@@ -77,17 +78,17 @@ def check_whole(tensors: Mapping[str, Tensor], header: Mapping[str, str], source
         raise RunError(f"{source}: damaged: its content does not match its checksum")
 
 
-def _checksum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
+def _checksum(tensors: Mapping[str, Array], texts: Mapping[str, str]) -> str:
     """Sums up all that a safetensors file means, so that no flipped bit is taken for a weight."""
     digest = hashlib.sha256(json.dumps(dict(texts), sort_keys=True).encode())
     for name in sorted(tensors):
-        value = tensors[name]
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+        value = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} torch.{value.dtype} {tensors[name].shape}".encode())  # as torch names its dtypes
+        digest.update(value.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
-def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: Path) -> None:
+def check_tensors(tensors: Mapping[str, Array], expected: Mapping[str, Array], source: Path) -> None:
     """Compares every name, shape and dtype with those expected, of which no number is looked at.
 
     Raises:
@@ -104,8 +105,8 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor],
         raise RunError(f"{source}: holds tensors that this model does not have: {', '.join(extra[:5])[:200]}")
 
 
-def check_weights(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: Path) -> None:
-    """Checks that tensors are the weights that are expected, which may be on the meta device: shapes alone.
+def check_weights(tensors: Mapping[str, Array], expected: Mapping[str, Array], source: Path) -> None:
+    """Checks that tensors are the weights that are expected, of which the shapes alone are looked at.
 
     Raises:
         RunError: see `check_tensors`; or a tensor has numbers that no model can use.
@@ -118,23 +119,14 @@ def check_weights(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor],
         )
 
 
-def copy_weights(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copies weights that have been checked into a network; one on the meta device is given memory on the CPU."""
-    if any(value.is_meta for value in network.state_dict().values()):
-        # Not to_empty: that imports sympy, half a second.
-        network.load_state_dict({name: value.clone() for name, value in tensors.items()}, assign=True)
-    else:
-        network.load_state_dict(dict(tensors))
-
-
-def unusable(tensors: Mapping[str, Tensor]) -> str | None:
+def unusable(tensors: Mapping[str, Array]) -> str | None:
     """Returns the name of a tensor with NaN, infinite or absurdly large numbers; None if there is none."""
     for name, value in tensors.items():
-        low, high = torch.aminmax(value)  # NaN where there is one, and no copy is made
+        low, high = value.min(), value.max()  # NaN where there is one, and no copy is made
         if not (low >= -LARGEST_WEIGHT and high <= LARGEST_WEIGHT):
             return name
     return None
 
 
-def _describe(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+def _describe(tensor: Array) -> str:
+    return f"{tensor.dtype} {tensor.shape}"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from charlm.config import Config, load_config
 from charlm.errors import ConfigError, CorpusError, RunError
 from charlm.experts import EXPERTS
+from charlm.experts.expert import TrainedExpert
 from charlm.experts.mixture import Mixture
-from charlm.model.network import CharacterModel, plan_layers
+from charlm.experts.network import NetworkExpert
+from charlm.model.inference import has_cell
 from charlm.store.run_folder import RunFolder
-from charlm.text.corpus import Corpus, load_corpus
+from charlm.text.corpus import Corpus, load_corpus, named_paths
 from charlm.text.reading import STDIN, refuse_special_files
 from charlm.text.vocabulary import Vocabulary
 
@@ -40,25 +40,27 @@ class TrainedModel:
         Raises:
             CorpusError: it is gone, or it has changed since.
         """
-        settings = self.config.corpus
-        path = settings.path
-        if STDIN in [*([path] if isinstance(path, str) else path), settings.validation, settings.test]:
+        paths = named_paths(self.config.corpus)
+        if STDIN in paths:
             raise CorpusError(f"{self.folder}: trained on standard input, which cannot be read again")
         try:
-            refuse_special_files([path] if isinstance(path, str) else path)
+            refuse_special_files(paths)
             corpus = load_corpus(self.config.corpus, known=self.vocabulary.characters)
         except CorpusError as error:
             raise CorpusError(
                 f"{self.folder}: the run's own corpus is needed, and cannot be read: {error}"
             ) from None
         if corpus.vocabulary.to_json() != self.vocabulary.to_json():  # its counts included
-            names = path if isinstance(path, str) else ", ".join(path)
-            raise CorpusError(f"{self.folder}: the run's own corpus has changed since the training: {names}")
+            raise CorpusError(
+                f"{self.folder}: the run's own corpus has changed since the training: {', '.join(paths)}"
+            )
         return corpus
 
 
-def load_trained(folder: RunFolder, device: torch.device) -> TrainedModel:
+def load_trained(folder: RunFolder, device: str) -> TrainedModel:
     """Loads the best model of a run folder.
+
+    On a CPU torch is not needed, unless the cell is one that only torch computes.
 
     Raises:
         RunError: the folder is missing, incomplete, damaged or of another format.
@@ -67,12 +69,16 @@ def load_trained(folder: RunFolder, device: torch.device) -> TrainedModel:
     config = load_run_config(folder)
     _check_vocabulary(vocabulary, config, folder)
     V, first_id = len(vocabulary), vocabulary.boundary_id
-    with torch.device("meta"):  # shapes alone: memory is taken once the file has been found to fit them
-        network = CharacterModel(V, config.model, plan_layers(V, config.model, device))
+    network: TrainedExpert  # shapes alone: memory is taken once the file has been found to fit them
+    if device == "cpu" and has_cell(config.model.cell):
+        network = NetworkExpert.without_weights(V, config.model)
+    else:
+        from charlm.experts.torch_network import TorchNetworkExpert
+
+        network = TorchNetworkExpert.without_weights(V, config.model, device)
     wanted = [kind for kind in EXPERTS if kind.is_wanted(config.model)]
     mixture = Mixture(network, [folder.load_expert(kind, config.model, V, first_id) for kind in wanted])
     folder.load_model(mixture)
-    network.to(device)
     return TrainedModel(mixture, vocabulary, config, folder.path)
 
 

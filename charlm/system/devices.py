@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+import os
+import sys
+from typing import TYPE_CHECKING
 
 from charlm.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+_ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # of Linux, where torch could use one
 
 
 def find_device(name: str) -> torch.device:
@@ -13,6 +20,8 @@ def find_device(name: str) -> torch.device:
     Raises:
         InputError: this machine, or this build of torch, has no such device.
     """
+    import torch
+
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     available = {
@@ -24,3 +33,11 @@ def find_device(name: str) -> torch.device:
         there = ", ".join(key for key, yes in available.items() if yes)
         raise InputError(f"device {name}: not on this machine; there is: {there}")
     return torch.device(name)
+
+
+def find_device_name(name: str) -> str:
+    """Returns the name of the device, as `find_device`; without loading torch where only a CPU can be meant."""
+    has_none = sys.platform.startswith("linux") and not any(map(os.path.exists, _ACCELERATORS))
+    if name == "cpu" or (name == "auto" and (has_none or sys.platform == "darwin")):
+        return "cpu"
+    return find_device(name).type

@@ -7,16 +7,24 @@ module, which says what it guarantees. Texts are left to `charlm.text.source`, w
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 _MAX_SCALAR_CHARACTERS = 10_000  # of a value in YAML; no path is as long
 _MAX_HEADER_BYTES = 1 << 22  # of a safetensors file; 16 layers and an optimiser take less than a hundredth
+_DTYPES = {  # of a safetensors file, as NumPy calls them; bfloat16, which it lacks, is in no file of ours
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -128,26 +136,58 @@ YamlLoader.add_implicit_resolver(
 )
 
 
-def check_safetensors_header(path: Path) -> None:
-    """Checks a safetensors file before the library that maps it into memory sees it.
+def map_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Maps the tensors of a safetensors file into memory, without reading or allocating any.
 
     Guarantees what `open_regular` does; that the file is not larger than this machine's memory (holes cost a file
-    nothing, so one that claims terabytes can be sent by mail); that its header has at most 4 MiB; and that the
-    header is a JSON object as `parse_json` takes it. Offsets, shapes and dtypes are left to the library, and to the
-    caller, who knows which tensors to expect.
+    nothing, so one that claims terabytes can be sent by mail); that its header has at most 4 MiB, and is a JSON
+    object as `parse_json` takes it; and that the tensors lie behind each other, with the bytes that their shapes
+    and dtypes ask for and none between or after them. Which tensors there should be is left to the caller.
+
+    Returns:
+        The tensors by name, read-only, and the texts in the header beside them.
 
     Raises:
-        OSError: see `open_regular`.
-        ValueError: the file breaks one of these rules.
+        OSError: see `open_regular`; or the file cannot be mapped.
+        ValueError: the file breaks one of these rules, or is no safetensors file.
     """
     with open_regular(path) as file:
         if (size := os.fstat(file.fileno()).st_size) > (memory := _physical_memory_bytes()):
             raise ValueError(f"it has {size / 1e9:,.0f} GB, this machine {memory / 1e9:,.0f} GB of memory")
-        header_bytes = int.from_bytes(file.read(8), "little")
-        if header_bytes > _MAX_HEADER_BYTES:
-            raise ValueError(f"a header of {header_bytes:,} bytes, at most {_MAX_HEADER_BYTES:,} are read")
-        if not isinstance(parse_json(file.read(header_bytes).decode()), dict):
-            raise ValueError("the header is not an object")
+        if size < 8:
+            raise ValueError(f"it ends after {size} bytes")
+        content = np.asarray(np.memmap(file, np.uint8, "r"))
+    header_bytes = int.from_bytes(content[:8].tobytes(), "little")
+    if header_bytes > _MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {header_bytes:,} bytes, at most {_MAX_HEADER_BYTES:,} are read")
+    header = parse_json(content[8 : 8 + header_bytes].tobytes().decode())
+    if not isinstance(header, dict):
+        raise ValueError("the header is not an object")
+    texts = header.pop("__metadata__", {})
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise ValueError("the header's __metadata__ is not made of texts")
+    try:
+        return _tensors(content[8 + header_bytes :], header), texts
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError("the header does not describe tensors") from None
+
+
+def _tensors(data: NDArray[np.uint8], header: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Returns the tensors that lie in the data of a safetensors file, by its header."""
+    tensors, end = {}, 0
+    for name, entry in sorted(header.items(), key=lambda item: list(item[1]["data_offsets"])):
+        dtype, shape, (begin, stop) = _DTYPES.get(entry["dtype"]), entry["shape"], entry["data_offsets"]
+        if dtype is None:
+            raise ValueError(f"{name[:100]!r} is of the type {str(entry['dtype'])[:20]}")
+        if not all(type(number) is int and number >= 0 for number in (begin, stop, *shape)):
+            raise ValueError(f"the shape or the place of {name[:100]!r} is not made of counts")
+        if begin != end or stop > len(data) or stop - begin != math.prod(shape) * np.dtype(dtype).itemsize:
+            raise ValueError(f"{name[:100]!r} does not lie where the header says")
+        tensors[name] = data[begin:stop].view(dtype).reshape(shape)
+        end = stop
+    if end != len(data):
+        raise ValueError(f"{len(data) - end:,} bytes behind the last tensor")
+    return tensors
 
 
 def _physical_memory_bytes() -> int:

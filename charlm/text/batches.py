@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import CorpusError
+from charlm.system.counts import count_of
 from charlm.text.vocabulary import Ids
 
 IGNORE = -1  # the target of a place that holds no character
@@ -81,8 +82,8 @@ class StreamBatches:
         if len(ids) < 2 * batch_size:
             advice = f"lower training.batch_size to at most {len(ids) // 2} or " if len(ids) > 1 else ""
             raise CorpusError(
-                f"the training text has {len(ids)} characters, too few for training.batch_size: {batch_size}; "
-                f"{advice}bring more text"
+                f"the training text has {count_of(len(ids), 'character')}, too few for "
+                f"training.batch_size: {batch_size}; {advice}bring more text"
             )
         self._ids = ids
         self._batch_size = batch_size
@@ -184,7 +185,7 @@ class LineBatches:
         lines = len(self._bounds) - 1
         if lines < batch_size:
             raise CorpusError(
-                f"the training text has {lines} lines, too few for training.batch_size: "
+                f"the training text has {count_of(lines, 'line')}, too few for training.batch_size: "
                 f"{batch_size}; lower training.batch_size or bring more text"
             )
         self.windows_per_epoch = int(self._plan(0).windows.sum())

@@ -11,9 +11,12 @@ What is written is left to `corpus`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import struct
+import tempfile
 import time
 import zlib
 from collections.abc import Callable
@@ -24,11 +27,13 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from charlm.system.counts import format_size
 from charlm.system.files import cache_folder, replace_file
 from charlm.text.vocabulary import Ids
 
 _ABANDONED_SECONDS = 86400.0  # after which a file that no process has finished is removed
-_MAGIC = b"charlm 3"
+_IDLE_SECONDS = 60.0  # the same where its process is not one of this machine; another one may share the folder
+_MAGIC = b"charlm 4"
 _HEADER = struct.Struct("<8sQQI4x")  # magic, bytes of the ids, bytes of the JSON, CRC-32 of both
 _READ_BYTES = 1 << 20
 
@@ -96,6 +101,30 @@ class Cache:
             return None
         return path if os.access(path, os.W_OK) else None
 
+    def check_room(self, text_bytes: int, *, keep: bool) -> str | None:
+        """Compares the room on the disk with what a copy of a text and its ids will take.
+
+        Args:
+            text_bytes: the size of the text.
+            keep: whether the ids are kept, and both are written into the folder, rather than into a temporary one.
+
+        Returns:
+            What a person should know; None: there is room for both.
+
+        Raises:
+            OSError: there is no room for the copy alone.
+        """
+        if text_bytes <= self.memory_bytes:
+            return None
+        folder = (self.folder() if keep else None) or Path(tempfile.gettempdir())
+        free = shutil.disk_usage(folder).free
+        if free >= 2 * text_bytes:  # ids take no more than their text
+            return None
+        told = f"encoding takes up to {format_size(2 * text_bytes)} in {folder}, which has {format_size(free)} free"
+        if free < text_bytes:
+            raise OSError(errno.ENOSPC, told)
+        return told
+
     def load(self, key: str) -> Encoded | None:
         """Returns the encoded corpus of this key, or None if there is none or it is damaged."""
         if (folder := self.folder()) is None:
@@ -125,6 +154,7 @@ class Cache:
         if key and (folder := self.folder()):
             path = folder / f"{key}.ids"
             with contextlib.suppress(OSError):
+                self._prune(folder, path)  # what a process left that was killed may take the room
                 with replace_file(path, shared=True) as kept:
                     writer = IdsWriter(kept, symbols)
                     writer.finish(write(writer))
@@ -168,7 +198,20 @@ class Cache:
         kept_bytes = 0
         files = [(file.stat(), file) for file in folder.iterdir()]
         for status, file in sorted(files, key=lambda item: -item[0].st_mtime):
-            abandoned = file.suffix == ".tmp" and time.time() - status.st_mtime > _ABANDONED_SECONDS
             kept_bytes += status.st_size
+            abandoned = file.suffix == ".tmp" and _is_abandoned(file, time.time() - status.st_mtime)
             if (kept_bytes > self.max_bytes or abandoned) and file != newest:
                 file.unlink(missing_ok=True)
+
+
+def _is_abandoned(file: Path, idle_seconds: float) -> bool:
+    """Whether no process is at work on a file that was never finished; its name holds the number of the process."""
+    bound = _ABANDONED_SECONDS
+    with contextlib.suppress(ValueError, OverflowError):
+        try:
+            os.kill(int(file.stem.rpartition(".")[2]), 0)
+        except ProcessLookupError:
+            bound = _IDLE_SECONDS
+        except PermissionError:
+            pass  # it is somebody else's
+    return idle_seconds > bound

@@ -13,36 +13,34 @@ from __future__ import annotations
 
 import csv
 import itertools
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import field as dataclass_field
 from typing import Any, NamedTuple
 
 from charlm.errors import CorpusError
 from charlm.system.counts import count_of
-from charlm.system.untrusted import parse_json
+from charlm.text import json_lines
+from charlm.text.column_formats import (
+    DELIMITERS,
+    PEEKED_LINES,
+    describe_columns,
+    find_delimiter,
+    looks_like_header,
+    looks_like_kaldi,
+    raw_note,
+    split_cells,
+    split_kaldi,
+)
 from charlm.text.lines import complete_lines
 
 Field = str | int
 
 _MAX_RECORD_CHARACTERS = 1 << 26
-_DELIMITERS = {"\t": "TSV", "|": "CSV with vertical bars", ",": "CSV", ";": "CSV with semicolons"}
 _LITERAL_QUOTES = "\t|"  # delimiters of files that are often written without quoting
-_PEEKED_LINES = 20  # looked at, at most, to find out how a file is written
 _PEEKED_CHARACTERS = 1 << 16  # of the first piece
-_HEADER_CELL = re.compile(r"[^\W\d][\w .:/()-]{0,39}")
-# What columns are called where texts are kept; one of them makes a first row of short cells a header.
-_HEADER_WORD = re.compile(
-    "abstract|answer|author|bad|body|caption|category|class|comment|content|context|date|description|doc|document|file"
-    "|good|group|hypothesis|id|index|input|key|label|lang|language|line|message|name|output|path|prompt|question|quote"
-    "|reference|review|score|sentence|source|speaker|split|src|subject|summary|target|text|tgt|title|transcript"
-    "|transcription|translation|tweet|type|uid|url|user|utt|utterance|verse|word"
-)
-_KALDI_LINE = re.compile(r"((?=\S*\d)(?=\S*[-_])[^\W_][\w.-]{3,})(?:\s+(.*))?", re.DOTALL)
-_KALDI_BLANKS = re.compile("[ \t]+")
-_DATE = re.compile(r"\d{4}-\d\d(-\d\d)?(T[\d.:-]*)?$")
+_MAX_KALDI_KEYS = 1 << 20  # looked at, to find one that stands twice
 
 
 class Record(NamedTuple):
@@ -52,11 +50,13 @@ class Record(NamedTuple):
         text: the text; None where the record has none (a key that is missing, or null).
         others: the other columns by their names, or by their numbers where they have none.
         line: the line of the file on which the record begins, from 1.
+        words: where the words of the text begin and end, if separators in the file say so.
     """
 
     text: str | None
     others: dict[str, Any]
     line: int
+    words: Sequence[tuple[int, int]] | None = None
 
 
 class Row(NamedTuple):
@@ -94,6 +94,7 @@ class Columns:
     one_line: bool
     notes: list[str]
     option: str = "corpus.field"  # by which a person chooses the column
+    _alike: dict[str, list[str]] = dataclass_field(default_factory=dict)  # the files by what they look like
 
     def select(self, pieces: Iterable[str], name: str) -> Iterator[str]:
         """Yields the texts of the column, each with a newline behind it; without a field, the file as it is.
@@ -130,10 +131,21 @@ class Columns:
         for piece in pieces:
             if first and piece.strip():
                 first = False
-                lines = piece[:_PEEKED_CHARACTERS].split("\n", _PEEKED_LINES)
+                lines = piece[:_PEEKED_CHARACTERS].split("\n", PEEKED_LINES)
                 if kind := describe_columns(lines[:-1] if len(lines) > 1 else lines, name):
-                    _note_once(self.notes, name, raw_note(kind, self.option))
+                    self._note_raw(name, kind)
             yield piece
+
+    def _note_raw(self, name: str, kind: str) -> None:
+        """Notes that a file looks like columns; of several of a kind there is one note, which names them."""
+        names = self._alike.setdefault(kind, [])
+        before = raw_note(kind, self.option, names)
+        names.append(name)
+        note = raw_note(kind, self.option, names)
+        if before in self.notes:
+            self.notes[self.notes.index(before)] = note
+        else:
+            self.notes.append(note)
 
 
 def read_record_batches(
@@ -183,77 +195,6 @@ def joined_note(count: int) -> str:
     )
 
 
-# ------------------------------------------------------------------------------------------- how a file is written
-
-
-def describe_columns(lines: Sequence[str], name: str) -> str | None:
-    """Says as what the first lines of a file look like columns; None where they look like plain text.
-
-    Args:
-        lines: some of the first lines, without their newlines.
-        name: the name of the file.
-    """
-    shown = [line for line in lines[:_PEEKED_LINES] if line.strip()]
-    if not shown:
-        return None
-    if _parse_row_of_json(shown[0]) is not None and shown[0].lstrip()[0] == "{":
-        return "JSON lines"
-    if looks_like_kaldi(shown):
-        return "Kaldi's `utt-id text`"
-    delimiter = _find_delimiter(shown)
-    if delimiter is None:
-        return None
-    named = {"csv", "tsv"} & set(Path(name).name.lower().split(".")[1:])
-    cells = split_cells(shown[0], delimiter)
-    header = looks_like_header(cells) and not any(cell[:1] == " " for cell in cells)  # prose has a blank there
-    return _DELIMITERS[delimiter] if named or (header and len(shown) > 1) else None
-
-
-def looks_like_header(cells: Sequence[str]) -> bool:
-    """Says whether the cells of a first row are names of columns rather than values."""
-    names = [cell.strip().lower() for cell in cells]
-    if len(set(names)) < len(names) or not all(_HEADER_CELL.fullmatch(name) for name in names):
-        return False
-    return any(_HEADER_WORD.fullmatch(word) for name in names for word in re.split(r"[\W_]+", name))
-
-
-def looks_like_kaldi(lines: Sequence[str]) -> bool:
-    """Says whether lines are Kaldi's: different ids, each with a digit and a hyphen or underscore, then words."""
-    found = [_KALDI_LINE.fullmatch(line) for line in lines]
-    ids = [match[1] for match in found if match]
-    if len(ids) < len(lines) or len(set(ids)) < len(ids) or any(_DATE.match(name) for name in ids):
-        return False
-    return any(match and match[2] for match in found)
-
-
-def split_kaldi(line: str) -> tuple[str, str]:
-    """Splits a line of Kaldi's into its key and its words, without the blanks around them; the key may be empty."""
-    key, *words = _KALDI_BLANKS.split(line.strip(" \t\r"), maxsplit=1)
-    return key, "".join(words)
-
-
-def _find_delimiter(lines: Sequence[str]) -> str | None:
-    """Returns the delimiter that cuts all lines into equally many cells, more than one; None: there is none."""
-    whole = []
-    for line in lines:
-        if line.count('"') % 2:
-            break  # a quoted cell goes on in the next line
-        whole.append(line)
-    for delimiter in _DELIMITERS:
-        widths = {len(split_cells(line, delimiter)) for line in whole}
-        if len(widths) == 1 and widths != {1}:
-            return delimiter
-    return None
-
-
-def split_cells(line: str, delimiter: str) -> list[str]:
-    """Splits one line into cells, whatever its quotes are like."""
-    try:
-        return next(csv.reader([line], delimiter=delimiter), [])
-    except csv.Error:
-        return line.split(delimiter)
-
-
 # ------------------------------------------------------------------------------------------------------------ rows
 
 
@@ -291,7 +232,7 @@ class _Lines:
             if line.strip():
                 self.put_back([line])
                 break
-        return [line for _, line in zip(range(_PEEKED_LINES), self.waiting, strict=False) if line.strip()]
+        return [line for _, line in zip(range(PEEKED_LINES), self.waiting, strict=False) if line.strip()]
 
 
 def read_cells(lines: Iterable[str], delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
@@ -316,37 +257,38 @@ def _records(lines: _Lines, field: Field, name: str, notes: list[str]) -> Iterat
     for row in _rows(lines, first, field, name, notes):
         key = str(field)
         if required and key not in row.values:
-            raise _no_column(name, row.line, field, row.values)
+            raise _no_column(name, row.line, field, list(json_lines.paths(row.values)))
         required = False
         others = {column: value for column, value in row.values.items() if column != key}
         text = row.values.get(key)
         if text is not None and not isinstance(text, str):
-            raise CorpusError(f"{name}, line {row.line}: {_called(field)} is not a text: {str(text)[:40]}")
+            inner = "".join(f"; perhaps {key}.{path}" for path in list(text)[:1]) if isinstance(text, dict) else ""
+            raise CorpusError(f"{name}, line {row.line}: {_called(field)} is not a text: {str(text)[:40]}{inner}")
         yield Record(text, others, row.line)
 
 
 def _rows(lines: _Lines, first: Sequence[str], field: Field, name: str, notes: list[str]) -> Iterator[Row]:
-    if first[0].lstrip()[0] == "{" or (first[0].lstrip()[0] == "[" and _parse_row_of_json(first[0]) is not None):
-        return _json_rows(lines, name)
+    if json_lines.is_document(first) and first[0].lstrip()[0] == "[":
+        raise CorpusError(f"{name}: one JSON list, not JSON lines; {json_lines.document_advice(name)}")
+    if first[0].lstrip()[0] == "{" or (first[0].lstrip()[0] == "[" and json_lines.is_row(first[0])):
+        return _json_rows(lines, field, name)
     delimiter = _delimiter_for(first, field)
     in_header = isinstance(field, str) and field in _stripped(split_cells(first[0], delimiter))
     if field in (1, 2, "utt-id", "text") and not in_header and "\t" not in first[0] and looks_like_kaldi(first):
         names = ("utt-id", "text") if isinstance(field, str) else ("1", "2")
-        return _kaldi_rows(lines, names)
-    if first[0].strip() == "[":
-        raise CorpusError(f"{name}: not JSON lines; `jq -c '.[]' {name}` writes one object a line")
+        return _kaldi_rows(lines, names, name, notes)
     return _table(lines, delimiter, name, field, notes)
 
 
 def _delimiter_for(first: Sequence[str], field: Field) -> str:
     """Returns the delimiter by which the header has this name, else the one that fits all first lines."""
     if isinstance(field, str):
-        for delimiter in _DELIMITERS:
+        for delimiter in DELIMITERS:
             if field in _stripped(split_cells(first[0], delimiter)):
                 return delimiter
-    if found := _find_delimiter(first):
+    if found := find_delimiter(first):
         return found
-    return next((delimiter for delimiter in _DELIMITERS if delimiter in first[0]), ",")
+    return next((delimiter for delimiter in DELIMITERS if delimiter in first[0]), ",")
 
 
 def _table(
@@ -459,49 +401,30 @@ def _csv_problem(message: str) -> str:
     return "text stands behind the closing quote of a cell; a quote inside a quoted cell is written twice"
 
 
-def _json_rows(lines: _Lines, name: str) -> Iterator[Row]:
+def _json_rows(lines: _Lines, field: Field, name: str) -> Iterator[Row]:
     for line in lines:
         if line.strip():
-            yield Row(_json_row(line, f"{name}, line {lines.number}"), lines.number)
+            values = json_lines.parse_row(line, f"{name}, line {lines.number}")
+            if (found := json_lines.take(values, str(field))) is not json_lines.MISSING:
+                values[str(field)] = found
+            yield Row(values, lines.number)
 
 
-def _json_row(line: str, where: str) -> dict[str, Any]:
-    value = parse_json_line(line, where)
-    if isinstance(value, dict):
-        return value
-    if isinstance(value, list):
-        return {str(number): item for number, item in enumerate(value, 1)}
-    raise CorpusError(f"{where}: neither a JSON object nor a list")
-
-
-def parse_json_line(line: str, where: str) -> Any:
-    """Parses one line of JSON.
-
-    Raises:
-        CorpusError: it is not JSON, nested too deeply, has a key twice, or an integer of thousands of digits.
-    """
-    try:
-        return parse_json(line)
-    except ValueError as error:
-        problem = str(error)
-        if "integer string conversion" in problem:
-            problem = "an integer of more than 4,300 digits"
-        hint = "" if len(line) > 2 else "; JSON lines have a whole object on each line, as `jq -c .` writes them"
-        raise CorpusError(f"{where}: not JSON: {problem[:200]}{hint}") from None
-
-
-def _parse_row_of_json(line: str) -> Any:
-    try:
-        value = parse_json(line.removeprefix("\ufeff"))
-    except ValueError:
-        return None
-    return value if isinstance(value, (dict, list)) else None
-
-
-def _kaldi_rows(lines: _Lines, names: tuple[str, str]) -> Iterator[Row]:
+def _kaldi_rows(lines: _Lines, names: tuple[str, str], name: str, notes: list[str]) -> Iterator[Row]:
+    seen: dict[str, int] | None = {}  # the line of each key, until one stands twice
     for line in lines:
-        if line.strip():
-            yield Row(dict(zip(names, split_kaldi(line), strict=True)), lines.number)
+        if not line.strip():
+            continue
+        key, words = split_kaldi(line)
+        if seen is not None and len(seen) < _MAX_KALDI_KEYS:
+            before = seen.setdefault(key, lines.number)
+            if before != lines.number:
+                notes.append(
+                    f"{name}, line {lines.number}: the key {key!r} stands twice, first in line {before}; perhaps "
+                    "other keys do too"
+                )
+                seen = None
+        yield Row(dict(zip(names, (key, words), strict=True)), lines.number)
 
 
 # ---------------------------------------------------------------------------------------------------------- pieces
@@ -519,11 +442,6 @@ def _line_batches(pieces: Iterable[str], name: str) -> Iterator[list[str]]:
             raise CorpusError(f"{name}: a line of more than {_MAX_RECORD_CHARACTERS:,} characters")
 
     return complete_lines(pieces, check)
-
-
-def raw_note(kind: str, option: str) -> str:
-    """Returns what to say of a file that looks like columns where none was chosen."""
-    return f"looks like {kind} and is read as it stands, all columns together; {option} reads one of them alone"
 
 
 def _note_once(notes: list[str], name: str, message: str) -> None:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import re
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -22,16 +20,19 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
+
 from charlm.errors import CorpusError
+from charlm.system.counts import count_of
 from charlm.system.encodings import AUTO, UTF_8
 from charlm.text.cache import Cache, Encoded, IdsWriter
 from charlm.text.columns import Columns, Field
 from charlm.text.decoding import OPTION, Note
 from charlm.text.framing import find_framing
 from charlm.text.lines import complete_lines
-from charlm.text.reading import STDIN, content_key, find_files, read_pieces
+from charlm.text.reading import STDIN, content_key, find_files, read_pieces, refuse_twice
 from charlm.text.splitting import Runs, split_sizes, spread_lines, spread_pieces, tail_runs
-from charlm.text.vocabulary import Ids, Vocabulary, normalize_pieces, to_bytes
+from charlm.text.vocabulary import Ids, Vocabulary, code_points, normalize_pieces, to_bytes
 
 if TYPE_CHECKING:
     from charlm.config import CorpusConfig
@@ -133,11 +134,15 @@ def load_corpus(
         with _naming(key_name):
             held_out_files[split] = find_files([name], **reading)
     all_files = [*files, *itertools.chain(*held_out_files.values())]
+    refuse_twice(all_files)
     key = _cache_key(all_files, config, known, cache)
     if key and not choose_validation and (kept := cache.load(key)):
         return _corpus(kept, found_notes)
     notes: list[str] = []
     try:
+        whole = config.field is None and config.max_line_length is None  # else little of a large text may be left
+        if whole and (told := cache.check_room(_file_bytes(all_files), keep=key is not None)):
+            found_notes.append(told)
         with ExitStack() as opened:
 
             def store(names: Sequence[str], found: list[str | Path], framing: str, notes: list[str]) -> _StoredText:
@@ -169,28 +174,37 @@ def load_corpus(
             shares = [0.0 if isinstance(share, str) else share for share in (config.validation, config.test)]
             runs = _plan(text, config.split, *shares)
             settings = config.model_dump(include={"level", "normalization", "lowercase", "min_count"})
-            train = (part for number, part, _ in text.parts(runs) if number == 0)
+            train = (part for part, _ in text.parts(runs, 0))
             vocabulary = Vocabulary.build(train, known=known, framing=text.framing, **settings)
             if key and key != _cache_key(all_files, config, known, cache):
                 key = None  # somebody wrote into the files meanwhile
             held_out = describe_held_out(config, text.framing)
-            return _corpus(_encode(text, runs, others, vocabulary, cache, key, notes, held_out), found_notes)
+            filled = [number for number, share in enumerate((1, config.validation, config.test)) if share]
+            return _corpus(
+                _encode(text, runs, filled, others, vocabulary, cache, key, notes, held_out), found_notes
+            )
     except OSError as error:
         raise _no_room(error) from None
 
 
 def _plan(text: _StoredText, split: str, validation: float, test: float) -> Runs:
-    unit = "lines" if text.framing == "lines" else "characters"
+    unit = "line" if text.framing == "lines" else "character"
     sizes = split_sizes(text.size, validation, test, unit)
     if split == "tail":
         return tail_runs(sizes)
-    return spread_lines(sizes) if unit == "lines" else spread_pieces(sizes, text.next_breaks)
+    return spread_lines(sizes) if unit == "line" else spread_pieces(sizes, text.next_breaks)
 
 
 def _held_out_files(config: CorpusConfig) -> list[tuple[int, str, str]]:
     """Returns the number of each split that is a file and no share of the text, its key, and the file's name."""
     held_out = ((1, "corpus.validation", config.validation), (2, "corpus.test", config.test))
     return [(split, key, value) for split, key, value in held_out if isinstance(value, str)]
+
+
+def named_paths(config: CorpusConfig) -> list[str]:
+    """Returns all paths that a configuration names: those of the text, and of splits that are files."""
+    paths = [config.path] if isinstance(config.path, str) else list(config.path)
+    return [*paths, *(name for *_, name in _held_out_files(config))]
 
 
 @contextmanager
@@ -258,7 +272,7 @@ def load_held_out(
             text = _StoredText(file, pieces, vocabulary.framing, piece_size)
             for remark in notes:
                 note(remark)
-            return _splits(_encode(text, lambda: iter([(0, text.size)]), {}, vocabulary, cache))[0]
+            return _splits(_encode(text, lambda: iter([(0, text.size)]), [0], {}, vocabulary, cache))[0]
     except OSError as error:
         raise _no_room(error) from None
 
@@ -271,13 +285,17 @@ def _cache_key(files: Sequence[str | Path], config: CorpusConfig, known: Sequenc
     """
     if not all(file != STDIN and Path(file).is_file() for file in files):
         return None  # what comes through a pipe cannot be read again
-    if sum(Path(file).stat().st_size for file in files) <= cache.memory_bytes:
+    if _file_bytes(files) <= cache.memory_bytes:
         return None
     settings = config.model_dump(exclude={"path"})
     parts = [content_key(files), settings, list(known), unicodedata.unidata_version]
     if config.encoding == AUTO:
         parts.append([str(file) for file in files])  # the notes name them
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _file_bytes(files: Sequence[str | Path]) -> int:
+    return sum(Path(file).stat().st_size for file in files if file != STDIN and Path(file).is_file())
 
 
 def _no_room(error: OSError) -> CorpusError:
@@ -334,13 +352,14 @@ class _StoredText:
         while piece := self._file.read(self._piece_size):
             yield piece
 
-    def parts(self, runs: Runs) -> Iterator[tuple[int, str, bool]]:
-        """Yields the text in pieces, each with the number of its split and whether a run of that split begins."""
+    def parts(self, runs: Runs, number: int) -> Iterator[tuple[str, bool]]:
+        """Yields the text of one split in pieces; each says whether it begins a run of a stream."""
         plan = runs()
         split, left = next(plan, (0, self.size))
         begins = True
         for piece in self.pieces():
             ends = self._ends(piece)
+            found: list[str] = []  # of lines, what one piece holds in many runs is encoded together
             start = used = 0  # characters of the piece, and units of its size, that are given out
             while start < len(piece):
                 if not left:
@@ -348,17 +367,23 @@ class _StoredText:
                     begins = True
                 units = min(left, len(ends) - used)
                 end = ends[used + units - 1] if units == left else len(piece)
-                yield split, piece[start:end], begins
+                if split == number:
+                    found.append(piece[start:end])
+                    if self.framing == "stream":
+                        yield found.pop(), begins
                 begins = False
                 left -= units
                 used += units
                 start = end
+            if found:
+                yield "".join(found), False
 
     def _ends(self, piece: str) -> Sequence[int]:
         """Returns where each line or character of a piece ends, from 1."""
         if self.framing == "stream":
             return range(1, len(piece) + 1)
-        return [match.end() for match in re.finditer("\n", piece)]
+        ends: list[int] = (np.flatnonzero(code_points(piece) == ord("\n")) + 1).tolist()
+        return ends
 
     def next_breaks(self, places: list[int], within: int) -> list[int]:
         """Returns for each place, which ascend, where a line or else a word begins next; see `spread_pieces`."""
@@ -378,6 +403,7 @@ class _StoredText:
 def _encode(
     text: _StoredText,
     runs: Runs,
+    filled: Sequence[int],
     others: Mapping[int, _StoredText],
     vocabulary: Vocabulary,
     cache: Cache,
@@ -385,7 +411,10 @@ def _encode(
     notes: Sequence[str] = (),
     held_out: str = "",
 ) -> Encoded:
-    """Writes the ids of all splits one after another: those of the text, and those that are texts of their own."""
+    """Writes the ids of all splits one after another: those of the text, and those that are texts of their own.
+
+    `filled` are the numbers of the splits that are not empty.
+    """
 
     def write(file: IdsWriter) -> dict[str, Any]:
         splits = []
@@ -396,14 +425,14 @@ def _encode(
             plan = runs if other is None else (lambda size=other.size, own=number: iter([(own, size)]))
             symbols = characters = size = 0
             parts: list[int] = []
-            for split, part, begins in (text if other is None else other).parts(plan):
-                if split != number:
-                    continue
+            source = text if other is None else other
+            read = source.parts(plan, number) if number in filled else []  # an empty split costs no reading
+            for part, begins in read:
                 ids = vocabulary.encode(part)
                 file.write(ids)
                 if number < 2:
                     corpus_key.update(ids.tobytes())
-                if begins and text.framing == "stream":
+                if begins:
                     parts.append(symbols)
                 symbols += len(ids)
                 characters += len(part)
@@ -449,47 +478,6 @@ def _filter_lines(pieces: Iterable[str], max_line_length: int | None, notes: lis
     if not n_kept:
         raise CorpusError(f"no line is as short as corpus.max_line_length: {max_line_length}; raise it")
     if n_kept < n_lines:
-        notes.append(
-            f"{n_lines - n_kept:,} of {n_lines:,} lines are longer than {max_line_length} characters "
-            "and are left out"
-        )
-
-
-@dataclass(frozen=True)
-class TextStatistics:
-    """What `charlm corpus stats` shows.
-
-    Attributes:
-        characters: the number of characters, including newlines.
-        bytes: the size in UTF-8.
-        lines: the number of lines; the last one counts even if it lacks a newline.
-        vocabulary: the number of distinct characters.
-        frequent: the most frequent characters with their counts.
-        rare: characters that occur once or twice, with their counts, rarest first.
-        longest: the longest lines as (line number from 1, characters).
-    """
-
-    characters: int
-    bytes: int
-    lines: int
-    vocabulary: int
-    frequent: list[tuple[str, int]]
-    rare: list[tuple[str, int]]
-    longest: list[tuple[int, int]]
-
-
-def statistics(text: str) -> TextStatistics:
-    """Counts what matters before training on a text."""
-    counts = Counter(text)
-    ranked = counts.most_common()
-    lengths = [len(line) for line in text.removesuffix("\n").split("\n")]
-    longest = sorted(range(len(lengths)), key=lambda i: -lengths[i])[:5]
-    return TextStatistics(
-        characters=len(text),
-        bytes=len(to_bytes(text)),
-        lines=len(lengths),
-        vocabulary=len(counts),
-        frequent=ranked[:10],
-        rare=[pair for pair in reversed(ranked) if pair[1] <= 2],
-        longest=[(i + 1, lengths[i]) for i in longest],
-    )
+        n_out, longest = n_lines - n_kept, count_of(max_line_length or 0, "character")
+        verb = "is" if n_out == 1 else "are"
+        notes.append(f"{n_out:,} of {count_of(n_lines, 'line')} {verb} longer than {longest} and {verb} left out")

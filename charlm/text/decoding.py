@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import itertools
 import re
-import shlex
 from collections.abc import Callable, Iterable, Iterator
 from tempfile import SpooledTemporaryFile
 
 from charlm.errors import CorpusError
 from charlm.system.encodings import AUTO, UTF_8, is_utf8, make_decoder
-from charlm.text.detection import MAX_SAMPLE_BYTES, Guess, detect, detect_wide
+from charlm.system.shell import quote_path
+from charlm.text.detection import MAX_SAMPLE_BYTES, Guess, detect, detect_escaped, detect_wide
 from charlm.text.source import Source
 
 SETTING = "--set corpus.encoding="
@@ -137,6 +137,9 @@ class _Decoding:
                 text = text.removeprefix("\ufeff")
             if "\0" in text:
                 self._check_zeros(data)
+            if self._is_utf8 and "\x1b$" in text and (guess := detect_escaped(data)):
+                place = f"an escape at offset {self._offset + data.find(0x1B)}"
+                raise UndecodableError(f"{self._source.name}: not UTF-8: {place}; {self._advise(guess)}", guess)
             if "\r" in text or self._after_cr:
                 after_cr, self._after_cr = self._after_cr, text.endswith("\r")
                 text = (text.removeprefix("\n") if after_cr else text).replace("\r\n", "\n").replace("\r", "\n")
@@ -181,13 +184,14 @@ class _Decoding:
                 if len(sample) >= fault + MAX_SAMPLE_BYTES:
                     break
         guess = detect_wide(sample) if self._offset == 0 else None
-        sample = sample[data.rfind(b"\n", 0, fault) + 1 :][:MAX_SAMPLE_BYTES]
+        line = data.rfind(b"\n", 0, fault) + 1
+        sample = sample[line:][:MAX_SAMPLE_BYTES]
         if guess is None and self._is_mostly_utf8(sample):
             advice = "most of it is UTF-8: it is damaged here, or joined from files of several encodings"
             if self._source.is_file:
-                advice += f"; `iconv -c -f utf-8 -t utf-8 {shlex.quote(self._source.name)}` leaves out such bytes"
+                advice += f"; `iconv -c -f utf-8 -t utf-8 {quote_path(self._source.name)}` leaves out such bytes"
         else:
-            guess = guess or detect(sample)
+            guess = guess or detect(sample, begins=self._offset + line == 0)
             advice = self._advise(guess)
         if self._remedy == SETTING:
             advice += "; to learn from bytes as they are, set corpus.level: byte"
@@ -213,5 +217,5 @@ class _Decoding:
             found = f"it is {guess.sureness} {guess.label}: a line then reads “{guess.reads}”; if that is right,"
         advice = f"{found} use `{self._remedy}{encoding}`"
         if self._source.is_file:
-            advice += f", or convert the file with `iconv -f {encoding} -t utf-8 {shlex.quote(self._source.name)}`"
+            advice += f", or convert the file with `iconv -f {encoding} -t utf-8 {quote_path(self._source.name)}`"
         return advice

@@ -1,6 +1,7 @@
 """Which encoding a text is in that is not UTF-8: a guess, how sure it is, and how the text reads in it.
 
-UTF-16 and UTF-32 are recognised here, with and without a byte order mark. For all others charset-normalizer is
+UTF-16 and UTF-32 are recognised here, with and without a byte order mark, and what switches by escapes (ISO-2022).
+For all others charset-normalizer is
 asked, among the encodings that files are really found in; of several siblings the one that covers the others is
 named, such as GB18030 for GB2312. Short texts mislead it, so a second opinion counts the frequent characters of the
 languages that use an encoding; where the two disagree, the guess says that it is not sure.
@@ -10,11 +11,13 @@ from __future__ import annotations
 
 import codecs
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 MAX_SAMPLE_BYTES = 1 << 16  # of a text, examined
 _MAX_SHOWN_CHARACTERS = 60
 _FEW_CHARACTERS = 12  # beyond ASCII, too few to be sure
+_FEW_LETTERS = 4  # fewer without a blank are no text
 _VERY_FEW_CHARACTERS = 5  # too few for more than a guess
 
 
@@ -36,7 +39,7 @@ class Guess(NamedTuple):
 
 class _Known(NamedTuple):
     label: str
-    frequent: tuple[str, ...]  # for each language: its frequent characters beyond ASCII
+    frequent: tuple[str, ...]  # for each language: its frequent characters beyond ASCII, of alphabets in this order
     expected: float  # their usual share of the characters beyond ASCII
     mixes: bool = False  # whether they stand beside Latin letters in one word, as accented letters do
 
@@ -64,6 +67,7 @@ _UKRAINIAN = "оаинвіетрсдлкупмязьбгчйхїжцюєшщфґ
 _TYPOGRAPHY = "«»„“”‚‘’–—…€§°·"
 _CJK_MARKS = "，。、！？：；（）「」『』《》“”‘’…—・～"
 _GREEK = "αοιετνσηυρπκμλςωγδχθφβξζψάέήίόύώ"
+_ARABIC = "اليومنترهبةعدسفكقحجشطصخأىضغذثزءظئإآؤ"
 _WESTERN = ("éèàêçùâîôûëïœÉÀÇÊ", "äöüßÄÖÜ", "áéíóúñü¿¡Á", "ãõçáéíóúâêôà", "åäöÅÄÖé", "æøåÆØÅé", "àèéìòùÈ", "éëïóöü")
 _CENTRAL = ("ąćęłńóśźżŁŚŹ", "áčďéěíňóřšťúůýžČŘŠŽ", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüűÁÉ", "ăâîşţ", "čćđšžČŠŽ")
 _KNOWN = {
@@ -74,24 +78,33 @@ _KNOWN = {
     "euc-jp": _Known("euc-jp (Japanese)", (_KANA,), 0.5),
     "cp949": _Known("cp949 (EUC-KR, Korean)", (_HANGUL,), 0.5),
     "cp1251": _Known("cp1251 (Cyrillic)", (_RUSSIAN, _UKRAINIAN), 0.9),
+    "iso-8859-5": _Known("iso-8859-5 (Cyrillic)", (_RUSSIAN, _UKRAINIAN), 0.9),
     "koi8-r": _Known("koi8-r (Cyrillic)", (_RUSSIAN,), 0.9),
     "koi8-u": _Known("koi8-u (Cyrillic, Ukrainian)", (_UKRAINIAN,), 0.9),
     "cp866": _Known("cp866 (Cyrillic, DOS)", (_RUSSIAN,), 0.9),
+    "mac-cyrillic": _Known("mac-cyrillic (Cyrillic, Mac OS)", (_RUSSIAN,), 0.9),
     "cp1253": _Known("cp1253 (Greek)", (_GREEK,), 0.9),
     "cp1252": _Known("cp1252 (Western European)", _WESTERN, 0.95, True),
     "cp1250": _Known("cp1250 (Central European)", _CENTRAL, 0.95, True),
     "iso-8859-2": _Known("iso-8859-2 (Central European)", _CENTRAL, 0.95, True),
     "cp1254": _Known("cp1254 (Turkish)", ("çğıİöşüâÇÖŞÜ",), 0.95, True),
-    "cp1255": _Known("cp1255 (Hebrew)", ("אבגדהוזחטיךכלםמןנסעףפץצקרשת",), 0.95),
-    "cp1256": _Known("cp1256 (Arabic)", ("ابتثجحخدذرزسشصضطظعغفقكلمنهويةىءأإآئؤ",), 0.95),
+    "cp1255": _Known("cp1255 (Hebrew)", ("יוהלאתרבשמנחעדקפסגטזכצםןךףץ",), 0.95),
+    "cp1256": _Known("cp1256 (Arabic)", (_ARABIC,), 0.95),
+    "iso-8859-6": _Known("iso-8859-6 (Arabic)", (_ARABIC,), 0.95),
     "tis-620": _Known("tis-620 (Thai)", ("านรอกเงมยลวดทตสปบคหจพชขใไแโะ่้ิีัุู์",), 0.95),
     "cp850": _Known("cp850 (Western European, DOS)", _WESTERN, 0.95, True),
+    "cp852": _Known("cp852 (Central European, DOS)", _CENTRAL, 0.95, True),
     "macintosh": _Known("macintosh (Western European, Mac OS)", _WESTERN, 0.95, True),
 }
 _LIKELY = re.compile(
     "[\t\n\r -~\xa0-\u06ff\u0e00-\u0e7f\u1e00-\u206f\u20ac\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef]"
 )
 _INSIDE_LATIN = re.compile("(?<=[A-Za-z])[^\x00-\xbf]|[^\x00-\xbf](?=[A-Za-z])")
+_LETTER = "[A-Za-z\xc0-\u04ff]"
+_MISPLACED = re.compile(f"(?<={_LETTER})(?:[„‚]|[“”‘«»§°·€](?={_LETTER}))")
+_MOST_FREQUENT = 10  # letters, by which alphabets are told apart
+_ESCAPES = (b"\x1b$B", "iso-2022-jp"), (b"\x1b$@", "iso-2022-jp"), (b"\x1b$)C", "iso-2022-kr")
+_WIDE = ("utf-32le", "utf-32be", "utf-16le", "utf-16be")
 # Those that decode the same text with the same result; only the first of them that decodes it is considered.
 _SIBLINGS = {"big5-hkscs": "cp950"}
 _MARKS = (
@@ -102,9 +115,14 @@ _MARKS = (
 )
 
 
-def detect(data: bytes) -> Guess | None:
-    """Guesses the encoding of bytes that are not UTF-8, whose last character may be cut off; None: none fits."""
-    if guess := detect_wide(data):
+def detect(data: bytes, *, begins: bool = True) -> Guess | None:
+    """Guesses the encoding of bytes that are not UTF-8, whose last character may be cut off; None: none fits.
+
+    Args:
+        data: the bytes.
+        begins: whether a text begins with them: only there it may have the mark of UTF-16 or UTF-32.
+    """
+    if begins and (guess := detect_wide(data)):
         return guess
     if b"\0" in data:
         return None
@@ -120,7 +138,9 @@ def detect(data: bytes) -> Guess | None:
 
     def rank(encoding: str) -> tuple[float, bool, float]:
         accented = is_ascii_but_for_few and _KNOWN[encoding].mixes  # a lone é is likelier than a lone й
-        return min(1.0, scores[encoding]), accented, scores[encoding]
+        known = _KNOWN[encoding]
+        order = scores[encoding] if known.mixes else _share_of_letters(texts[encoding], known)
+        return min(1.0, scores[encoding]), accented, order
 
     by_characters = max(scores, key=rank)
     by_library = _ask_charset_normalizer(data, list(texts))
@@ -144,11 +164,22 @@ def detect_wide(data: bytes) -> Guess | None:
             return Guess(encoding, encoding, "almost certainly", _line_beyond_ascii(text.removeprefix("\ufeff")))
     if b"\0" not in data:
         return None
-    for encoding in ("utf-32le", "utf-32be", "utf-16le", "utf-16be"):
-        text = _decode(data, encoding)
-        if text and _is_likely_text(text):
-            sureness = "almost certainly" if len(text) >= _FEW_CHARACTERS else "probably"
-            return Guess(encoding, encoding, sureness, _line_beyond_ascii(text))
+    texts = {encoding: text for encoding in _WIDE if (text := _decode(data, encoding)) and _is_likely_text(text)}
+    if not texts:
+        return None
+    # A script is a row or a few of them; with the bytes exchanged, rows would be as many as letters.
+    encoding = min(texts, key=lambda name: len({ord(char) >> 8 for char in texts[name]}))
+    text = texts[encoding]
+    sureness = "almost certainly" if len(text) >= _FEW_CHARACTERS else "probably"
+    return Guess(encoding, encoding, sureness, _line_beyond_ascii(text))
+
+
+def detect_escaped(data: bytes) -> Guess | None:
+    """Recognises ISO-2022, which is ASCII to look at: escapes say what the bytes behind them mean."""
+    data = data[:MAX_SAMPLE_BYTES]
+    for escape, encoding in _ESCAPES:
+        if escape in data and (text := _decode(data, encoding)) and not text.isascii():
+            return Guess(encoding, encoding, "almost certainly", _line_beyond_ascii(text))
     return None
 
 
@@ -170,7 +201,17 @@ def _plausibility(text: str, known: _Known) -> float:
     most = max(sum(map((frequent + _TYPOGRAPHY).__contains__, letters)) for frequent in known.frequent)
     if not known.mixes:
         most -= len(_INSIDE_LATIN.findall(text))
+    most -= len(_MISPLACED.findall(text)) + sum(
+        a.islower() and b.isupper() for a, b in pairwise(text) if b > "\x7f"
+    )
     return most / len(letters) / known.expected
+
+
+def _share_of_letters(text: str, known: _Known) -> float:
+    """Returns the share of a language's letters beyond ASCII; the most frequent ones count twice."""
+    chars = [char for char in text.lower() if char > "\x7f"]
+    counts = (sum((c in order) + (c in order[:_MOST_FREQUENT]) for c in chars) for order in known.frequent)
+    return max(counts) / max(1, len(chars))
 
 
 def _ask_charset_normalizer(data: bytes, encodings: list[str]) -> str | None:
@@ -182,8 +223,10 @@ def _ask_charset_normalizer(data: bytes, encodings: list[str]) -> str | None:
 
 
 def _is_likely_text(text: str) -> bool:
-    """Whether nearly all characters are of scripts in use, and there are blanks or ends of lines."""
-    if "\0" in text or not re.search("[\n\r \u3000]", text):
+    """Whether nearly all characters are of scripts in use, with blanks or ends of lines, or else mostly letters."""
+    if "\0" in text:
+        return False
+    if not re.search("[\n\r \u3000]", text) and sum(map(str.isalpha, text)) < max(_FEW_LETTERS, 0.7 * len(text)):
         return False
     return len(_LIKELY.findall(text)) >= 0.98 * len(text)
 

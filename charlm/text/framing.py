@@ -3,8 +3,10 @@
 Name lists, word lists, verse a line, sentences a line, JSON lines, tables and logs are lines; prose, code and
 plays are streams. What is looked at is the beginning of the text, and this is what decides, in this order:
 
-- blank lines, which part paragraphs, speeches and functions: a stream;
+- lines of a few words with a blank line after each: lines, and the blank ones do not count;
+- blank lines, or separator lines such as `%` and `---`, which part paragraphs, poems and functions: a stream;
 - lines that begin with blanks, as code and letters do: a stream;
+- lines that are requests of roff or tags and nothing else, and sequences below a title (FASTA): a stream;
 - prose that is broken at a margin, so that lines are full and sentences go on in the next one: a stream;
 - paragraphs a line, of several sentences each: a stream;
 - otherwise lines.
@@ -20,6 +22,7 @@ _SAMPLE_CHARACTERS = 1 << 18  # looked at
 _FEWEST_LINES = 20  # of fewer, nothing can be said
 _BLANK = 0.04  # share of lines
 _INDENTED = 0.15
+_MARKED_UP = 0.15
 _GOES_ON = 0.3
 _MARGIN = 0.9  # of the lines are no longer
 _FULL = 0.75  # of the margin
@@ -31,6 +34,9 @@ _SEVERAL = re.compile(r"[.!?][\"')\]]* +\S.*[.!?]|[。！？][」』”]?[^。�
 _STRUCTURED = re.compile(
     r"\s*(?:[\[{].*[\]}],?\s*$|[\[(<]?\d)"
 )  # JSON, or what begins with a date, a number, an address
+_SEPARATOR = re.compile(r"\s*(?:([#$%&*+/=_~-])(?:\s*\1)*|<\|\w+\|>)\s*")  # <|endoftext|> too
+_MARKUP = re.compile(r"\s*<[/!?]?[A-Za-z][^<>]*>\s*$|\.(?:[A-Z]{1,2}|\\\")(?:\s|$)")
+_FASTA = re.compile(r">\s?\S.*\n[A-Za-z*-]+$", re.MULTILINE)
 
 
 def find_framing(pieces: Iterable[str], notes: list[str]) -> tuple[str, Iterator[str]]:
@@ -57,11 +63,18 @@ def judge(text: str) -> tuple[str, str]:
         return "stream", "few lines"
     if sum(bool(_STRUCTURED.match(line)) for line in full) > 0.9 * len(full) and len(full) > 0.9 * len(lines):
         return "lines", "a record a line"
-    if len(lines) - len(full) > _BLANK * len(lines):
+    words = sum(len(line.split()) for line in full) / len(full)
+    is_spaced = words < _WORDS_OF_PROSE and _are_spaced(lines)
+    if len(lines) - len(full) > _BLANK * len(lines) and not is_spaced:
         return "stream", "blank lines part it"
+    if sum(bool(_SEPARATOR.fullmatch(line)) for line in full) > _BLANK * len(full):
+        return "stream", "separator lines part it"
     if sum(line[0] in " \t" for line in full) > _INDENTED * len(full):
         return "stream", "many lines are indented"
-    words = sum(len(line.split()) for line in full) / len(full)
+    if sum(bool(_MARKUP.match(line)) for line in full) > _MARKED_UP * len(full):
+        return "stream", "many lines are markup"
+    if len(_FASTA.findall(text)) > 1 and _FASTA.match(text):
+        return "stream", "sequences with titles"
     going_on = [len(a) for a, b in itertools.pairwise(full) if _goes_on(a, b)]
     margin = sorted(map(len, full))[int(_MARGIN * (len(full) - 1))]
     filled = sum(length > _FULL * margin for length in going_on)
@@ -78,3 +91,9 @@ def judge(text: str) -> tuple[str, str]:
 def _goes_on(line: str, following: str) -> bool:
     """Says whether a sentence goes on from a line to the next."""
     return line.rstrip()[-1] not in ".!?:;…。！？：；\"')" and following[0].islower()
+
+
+def _are_spaced(lines: list[str]) -> bool:
+    """Says whether a blank line stands between nearly all lines that are not blank."""
+    pairs = [bool(a.strip()) and bool(b.strip()) for a, b in itertools.pairwise(lines)]
+    return sum(pairs) < _BLANK * len(pairs)

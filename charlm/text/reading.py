@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -16,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from charlm.errors import CorpusError
+from charlm.system.counts import list_some
 from charlm.system.encodings import UTF_8
 from charlm.text import library
 from charlm.text.columns import Columns
 from charlm.text.containers import packing_by_name
 from charlm.text.decoding import SETTING, Note, decode
 from charlm.text.source import (
-    MAX_NAMED,
     MAX_UNPACKED_BYTES,
     NotTextError,
     describe_skipped,
@@ -34,6 +35,7 @@ from charlm.text.source import (
 STDIN = "-"
 READ_BYTES = 1 << 20
 _NAMED = "corpus:"
+MOST_OWN_FILES = 100_000  # that a run's own text is looked for among
 _MADE_UP = ("/proc", "/sys", "/dev")  # where the kernel shows itself as files
 
 
@@ -123,21 +125,55 @@ def find_files(
     Raises:
         CorpusError: a path stands for no file, or cannot be read.
     """
+    paths = list(paths)
+    refuse_twice(paths)
     return [file for path in paths for file in _expand(path, level, encoding, strict, note)]
 
 
-def refuse_special_files(paths: Iterable[str]) -> None:
-    """Refuses what a run folder made by others must not make anybody read: reading it may never end.
+def refuse_twice(paths: Iterable[str | Path]) -> None:
+    """Refuses standard input where it is named twice: the second time it would be empty.
 
     Raises:
-        CorpusError: a path stands for something else than ordinary files of a disk.
+        CorpusError: it is.
+    """
+    if sum(str(path) == STDIN for path in paths) > 1:
+        raise CorpusError(f"{STDIN}: standard input is named twice, and can be read only once; name it once")
+
+
+def refuse_special_files(paths: Iterable[str], *, most: int = MOST_OWN_FILES) -> None:
+    """Refuses what a run folder made by others must not make anybody read: reading it may never end.
+
+    Args:
+        paths: see `find_files`.
+        most: how many files and folders may stand where a path leads to.
+
+    Raises:
+        CorpusError: a path stands for something else than ordinary files of a disk, or for a folder or a pattern
+            that takes long to search.
     """
     for path in paths:
-        for file in [path] if _is_special(path) else find_files([path], level="byte"):
+        if not _is_special(path):
+            _refuse_huge(path, most)
+        many = not _is_special(path) and (os.path.isdir(path) or glob.has_magic(path))
+        for file in find_files([path], level="byte") if many else [path]:
             if file != STDIN and _is_special(file):
                 raise CorpusError(
                     f"{file}: not an ordinary file; a run's own text is read only from ordinary files"
                 )
+
+
+def _refuse_huge(path: str, most: int) -> None:
+    """Refuses a folder, or a pattern that begins with one, that takes long to search."""
+    magic = re.search(r"[*?\[]", path)
+    folder = path if magic is None or os.path.isdir(path) else os.path.dirname(path[: magic.start()]) or "."
+    count = 0
+    for _, folders, names in os.walk(folder):
+        count += len(folders) + len(names)
+        if count > most:
+            raise CorpusError(
+                f"{path}: more than {most:,} files and folders to search; a run's own text is not read "
+                "from so large a folder"
+            )
 
 
 def _is_special(path: str | Path) -> bool:
@@ -185,24 +221,28 @@ def _expand(path: str, level: str, encoding: str, strict: bool, note: Note) -> I
         yield _named(path.removeprefix(_NAMED))
         return
     try:
-        is_folder, exists = Path(path).is_dir(), Path(path).exists()
+        mode = os.stat(path).st_mode
     except PermissionError as error:
         raise unreadable(path, error) from None
     except (OSError, ValueError):
-        is_folder = exists = False
-    if is_folder:
+        mode = 0  # there is no such file
+    if stat.S_ISDIR(mode):
         files, others = _walk(Path(path))
         if not files and not others:
             raise CorpusError(f"{path}: no files in this folder")
         yield from _only_texts(path, files, others, level, encoding, strict, note)
-    elif exists:
+    elif mode:
         yield Path(path)
     else:
-        if "**" in path:
-            _walk(Path(path[: path.index("**")] or "."))  # glob would leave out in silence what may not be entered
-        found = [Path(p) for p in sorted(glob.glob(path, recursive=True))]
-        files = [p for p in found if p.is_file()]
-        others = {p: "not an ordinary file" for p in found if not p.is_file() and not p.is_dir()}
+        if glob.has_magic(path):
+            _check_folders(path)
+        modes = {Path(p): os.stat(p).st_mode for p in sorted(glob.glob(path, recursive=True)) if os.path.exists(p)}
+        files = [p for p, mode in modes.items() if stat.S_ISREG(mode)]
+        others = {
+            p: "not an ordinary file"
+            for p, mode in modes.items()
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+        }
         if not files and not others:
             hint = "no file matches this pattern" if glob.has_magic(path) else "no such file or folder"
             name = Path(path).name
@@ -210,6 +250,29 @@ def _expand(path: str, level: str, encoding: str, strict: bool, note: Note) -> I
                 hint += f"; for the known corpus of this name write {_NAMED}{name}"
             raise CorpusError(f"{path}: {hint}")
         yield from _only_texts(path, files, others, level, encoding, strict, note)
+
+
+def _check_folders(pattern: str) -> None:
+    """Looks into each folder that a pattern leads through: glob leaves out in silence what may not be entered.
+
+    Raises:
+        CorpusError: a folder may not be listed or entered.
+    """
+    parts = Path(pattern).parts
+    for depth, part in enumerate(parts):
+        above = os.path.join(*parts[:depth]) if depth else "."
+        for folder in filter(os.path.isdir, glob.glob(above)):
+            if part == "**":
+                _walk(Path(folder))
+                continue
+            try:
+                os.stat(os.path.join(folder, "."))
+                if glob.has_magic(part):
+                    os.scandir(folder).close()
+            except OSError as error:
+                raise unreadable(folder, error) from None
+        if part == "**":
+            return  # all below has been looked into
 
 
 def _walk(folder: Path) -> tuple[list[Path], dict[Path, str]]:
@@ -279,9 +342,7 @@ def _only_texts(
         else:
             texts.append(file)
     if strict and skipped:
-        raise CorpusError(
-            "; ".join(f"{file}: {kind}, not a text" for file, kind in list(skipped.items())[:MAX_NAMED])
-        )
+        raise CorpusError(list_some([f"{file}: {kind}, not a text" for file, kind in skipped.items()]))
     if skipped:
         described = describe_skipped(
             [

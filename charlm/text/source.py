@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import shlex
 import shutil
 import stat
 import sys
@@ -21,8 +20,9 @@ from typing import IO, Any, BinaryIO, NamedTuple, cast
 from zipfile import ZipFile
 
 from charlm.errors import CorpusError
-from charlm.system.counts import count_of
+from charlm.system.counts import count_of, list_some
 from charlm.system.encodings import UTF_8
+from charlm.system.shell import quote_path
 from charlm.text.containers import (
     BINARY,
     DAMAGE,
@@ -39,7 +39,6 @@ from charlm.text.containers import (
 from charlm.text.detection import detect_wide
 
 MAX_UNPACKED_BYTES = 1 << 30
-MAX_NAMED = 5  # files in one message
 _MAX_UNPACKED_RATIO = 200  # text unpacks to 2 to 10 times the size of the file, and gzip can reach 1,000
 _SPOOLED_BYTES = 1 << 24  # of a zip archive that comes through a pipe, held in memory
 
@@ -55,7 +54,7 @@ class NotTextError(CorpusError):
     def __init__(self, name: str, what: NotText) -> None:
         advice = ""
         if what.way_out:
-            advice = f"; make text of it first, for example with `{what.way_out.format(shlex.quote(name))}`"
+            advice = f"; make text of it first, for example with `{what.way_out.format(quote_path(name))}`"
         super().__init__(f"{name}: {what.kind}, not a text{advice}")
         self.what = what
 
@@ -154,10 +153,8 @@ def _named(encoding: str) -> str:
 
 def describe_skipped(names: Sequence[str], where: str) -> str:
     """Counts files that were skipped, and names the first of them."""
-    shown = ", ".join(names[:MAX_NAMED])
-    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
     count = count_of(len(names), "file that is not text", "files that are not text")
-    return f"skipped {count} {where}: {shown}{more}"
+    return f"skipped {count} {where}: {list_some(names)}"
 
 
 def unreadable(name: str, error: OSError) -> CorpusError:
@@ -170,11 +167,13 @@ def _faults(name: str, kind: str = "zip") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise (
-            CorpusError(f"{name}: damaged {kind} file: {error}") if error.errno is None else unreadable(name, error)
-        ) from None
+        raise (_damaged(name, kind, error) if error.errno is None else unreadable(name, error)) from None
     except DAMAGE as error:
-        raise CorpusError(f"{name}: damaged {kind} file: {error}") from None
+        raise _damaged(name, kind, error) from None
+
+
+def _damaged(name: str, kind: str, error: Exception) -> CorpusError:
+    return CorpusError(f"{name}: damaged {kind} file: {error}; copy or download it anew")
 
 
 def _open(path: Path | None, name: str) -> AbstractContextManager[BinaryIO]:

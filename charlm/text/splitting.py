@@ -12,11 +12,11 @@ runs can be compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import groupby
 
 import numpy as np
 
 from charlm.errors import CorpusError
+from charlm.system.counts import count_of
 
 Runs = Callable[[], Iterator[tuple[int, int]]]  # may be asked for again
 
@@ -28,7 +28,7 @@ _SEED = 20  # of what is held out
 
 
 def split_sizes(total: int, validation: float, test: float, unit: str) -> tuple[int, int, int]:
-    """Returns the sizes of the three splits of `total` characters or lines.
+    """Returns the sizes of the three splits of so many characters or lines, whose singular is `unit`.
 
     Raises:
         CorpusError: a split that is asked for would be empty.
@@ -46,12 +46,12 @@ def split_sizes(total: int, validation: float, test: float, unit: str) -> tuple[
     for name, share, size in (("validation", validation, sizes[1]), ("test", test, sizes[2])):
         if share and not size:
             raise CorpusError(
-                f"the corpus has only {total} {unit}: corpus.{name} of {share:g} leaves none for it; "
+                f"the corpus has only {count_of(total, unit)}: corpus.{name} of {share:g} leaves none for it; "
                 f"raise corpus.{name}, set it to 0, or bring more text"
             )
     if not train:
         raise CorpusError(
-            f"the corpus has only {total} {unit}, too little to train on after the split; "
+            f"the corpus has only {count_of(total, unit)}, too little to train on after the split; "
             "bring more text or lower corpus.validation"
         )
     return sizes
@@ -75,7 +75,9 @@ def spread_lines(sizes: tuple[int, int, int]) -> Runs:
             order = rng.permutation(end - start)
             drawn[order[: here[0]]] = 1
             drawn[order[here[0] : sum(here)]] = 2
-            yield from ((split, len(list(group))) for split, group in groupby(drawn.tolist()))
+            starts = np.flatnonzero(np.diff(drawn, prepend=-1))
+            sizes_of_runs = np.diff(starts, append=end - start)
+            yield from zip(drawn[starts].tolist(), sizes_of_runs.tolist(), strict=True)
 
     return runs
 

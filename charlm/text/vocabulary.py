@@ -120,7 +120,7 @@ class Vocabulary:
         """
         found = np.zeros(256 if level == "byte" else _CODE_POINTS, np.int64)
         for piece in [text] if isinstance(text, str) else text:
-            n = np.bincount(np.frombuffer(to_bytes(piece), np.uint8) if level == "byte" else _code_points(piece))
+            n = np.bincount(np.frombuffer(to_bytes(piece), np.uint8) if level == "byte" else code_points(piece))
             found[: len(n)] += n
         if level == "byte":
             counts = found.tolist()
@@ -160,6 +160,18 @@ class Vocabulary:
         """Whether the boundary marks the end of a line, so that the end of a sentence has a probability."""
         return self.boundary == "\n"
 
+    def name_of(self, symbol_id: int) -> str:
+        """Returns what a symbol is called where scores are shown.
+
+        The boundary is `</s>` where it marks the end of a line, and a byte that only begins a character is a lone
+        surrogate, U+DC80 and more, as everywhere in Python.
+        """
+        if symbol_id == self.boundary_id and self.ends_sentences:
+            return END_OF_SENTENCE
+        if self.level == "byte" and symbol_id >= 0x80:
+            return chr(0xDC00 + symbol_id)
+        return self.symbols[symbol_id]
+
     @cached_property
     def _table(self) -> Ids:
         """Maps a code point to its id; unknown characters to `<unk>`."""
@@ -177,7 +189,7 @@ class Vocabulary:
         """Turns normalised text into ids, shape (N,); N is the number of bytes at byte level."""
         if self.level == "byte":
             return np.frombuffer(to_bytes(text), np.uint8).astype(np.int32)
-        return self._table[_code_points(text)]
+        return self._table[code_points(text)]
 
     def encode_sentence(self, text: str) -> Ids:
         """Turns one normalised sentence into ids, without boundaries.
@@ -350,7 +362,8 @@ def to_bytes(text: str) -> bytes:
         return replaced.encode("utf-8", "surrogateescape")
 
 
-def _code_points(text: str) -> NDArray[np.uint8 | np.uint32]:
+def code_points(text: str) -> NDArray[np.uint8 | np.uint32]:
+    """Returns the number that Unicode gives each character, shape (N,)."""
     if text.isascii():
         return np.frombuffer(text.encode(), np.uint8)
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from charlm.config import Config, load_config
 from charlm.errors import ConfigError, RunError
+from charlm.model.exchange import as_arrays
 from charlm.model.network import CharacterModel, plan_layers
 from charlm.store.checkpoint import split_parts
 from charlm.store.run_folder import RunFolder
-from charlm.store.tensors import check_weights
+from charlm.store.tensors import Array, check_weights
 from charlm.store.trained import TrainedModel
 from charlm.system.counts import count_of
 from charlm.text.characters import name_characters
@@ -36,7 +36,7 @@ class Checkpoint:
         threads: of the CPU.
     """
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Array]
     info: dict[str, Any]
     config: Config
     corpus_key: str
@@ -83,7 +83,7 @@ def check_network(
     plan = plan_layers(vocabulary_size, config.model, device)
     with torch.device("meta"):
         shapes = CharacterModel(vocabulary_size, config.model, plan)
-    check_weights(split_parts(checkpoint.tensors)["model"], shapes.state_dict(), folder.last)
+    check_weights(split_parts(checkpoint.tensors)["model"], as_arrays(shapes.state_dict()), folder.last)
 
 
 # What may change when a run goes on: when it ends, what it shows and keeps, where it computes, and where and how

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from charlm.model.network import CharacterModel, NetworkState
-from charlm.system.threads import parallel_map
+from charlm.system.threads import parallel_map, thread_count
 from charlm.training.loss import cross_entropy
 
 
@@ -53,7 +53,7 @@ class GradientComputer:
             symbols: how many places count.
         """
         B = x.shape[1]
-        threads = self._network.plan.row_threads(B, torch.get_num_threads())
+        threads = self._network.plan.row_threads(B, thread_count())
         n = threads or 1
         # Drawn here and in this order: whichever thread is faster, the same seed drops the same.
         seeds = torch.randint(1 << 62, (n,)).tolist() if self._network.drops else [0] * n

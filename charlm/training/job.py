@@ -16,11 +16,13 @@ import torch
 
 from charlm.config import Config
 from charlm.experts.mixture import Mixture
+from charlm.experts.torch_network import network_expert
 from charlm.model.network import CharacterModel
 from charlm.model.transfer import initialize_output_bias, transfer_weights
 from charlm.store.run_folder import RunFolder
 from charlm.store.trained import TrainedModel
 from charlm.system.devices import find_device
+from charlm.system.threads import thread_count
 from charlm.text.corpus import Corpus, load_corpus
 from charlm.training.agreement import (
     Checkpoint,
@@ -99,7 +101,9 @@ def begin_with(trained: TrainedModel, config: Config, folder: RunFolder, *, note
     torch.manual_seed(config.training.seed)
     network = make_network(config, len(corpus.vocabulary), device)
     ids = {symbol: i for i, symbol in enumerate(trained.vocabulary.symbols)}
-    transfer_weights(network, trained.mixture.network, [ids.get(symbol) for symbol in corpus.vocabulary.symbols])
+    transfer_weights(
+        network, trained.mixture.network.arrays(), [ids.get(symbol) for symbol in corpus.vocabulary.symbols]
+    )
     note(compare_vocabularies(trained, corpus.vocabulary))
     return _assemble(config, corpus, network.to(device), folder, known=trained.vocabulary.characters)
 
@@ -115,7 +119,7 @@ def resume(checkpoint: Checkpoint, config: Config, folder: RunFolder, *, note: N
     device = find_device(config.training.device)
     corpus = load_corpus(config.corpus, known=checkpoint.known)
     check_corpus(folder, checkpoint.corpus_key, corpus)
-    for remark in corpus.notes:
+    for remark in remarks(corpus):
         note(remark)
     check_network(folder, checkpoint, config, len(corpus.vocabulary), device)
     torch.manual_seed(config.training.seed)
@@ -129,7 +133,7 @@ def resume(checkpoint: Checkpoint, config: Config, folder: RunFolder, *, note: N
 def _assemble(
     config: Config, corpus: Corpus, network: CharacterModel, folder: RunFolder, *, known: Iterable[str] = ()
 ) -> TrainingJob:
-    mixture = Mixture(network, count_experts(config, corpus))
+    mixture = Mixture(network_expert(network), count_experts(config, corpus))
     step = TrainingStep(network, config.training)
     trainer = Trainer(
         step,
@@ -142,7 +146,7 @@ def _assemble(
             "config": config.model_dump(),
             "corpus": corpus.key,
             "known": "".join(known),
-            "threads": torch.get_num_threads(),
+            "threads": thread_count(),
         },
     )
     return TrainingJob(config, corpus, mixture, trainer, folder, step)

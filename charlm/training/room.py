@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from torch import Tensor
+from numpy.typing import NDArray
 
 from charlm.errors import TrainingError
 from charlm.experts.mixture import Mixture
+from charlm.model.exchange import as_arrays
 from charlm.store.run_folder import RunFolder
+from charlm.system.counts import format_size
 from charlm.training.optimization import optimizer_slots
 from charlm.training.step import TrainingStep
 
@@ -18,7 +21,8 @@ def check_room(
 ) -> None:
     """Compares the room on the disk of a run folder, which must be there, with what training will write into it.
 
-    A file is replaced by one that is written beside it, so that both need room for a moment.
+    A file is replaced by one that is written beside it, so that both need room for a moment. What a run that goes
+    on has written before is there already.
 
     Args:
         mixture: what is trained, and stored with the experts beside it.
@@ -30,15 +34,18 @@ def check_room(
     Raises:
         TrainingError: there is too little room for a single copy of the files.
     """
-    model = _bytes(mixture.tensors().values())
-    checkpoint = model + _bytes(optimizer_slots(step.optimizer).values())
-    experts = sum(array.nbytes for expert in mixture.others for array in expert.arrays().values())
-    once = model + checkpoint + experts
-    most = once + checkpoint * keep
+    model = _bytes(mixture.arrays())
+    checkpoint = model + _bytes(as_arrays(optimizer_slots(step.optimizer)))
+    experts = sum(_bytes(expert.arrays()) for expert in mixture.others)
+    there = folder.weights_bytes()
+    once = max(model + checkpoint + experts - there, checkpoint)
+    most = max(model + checkpoint + experts + checkpoint * keep - there, once)
     free = folder.free_bytes()
+    more = "more " if there else ""
+    advice = "move the folder to another disk" if there else "name another folder by --out"
     told = (
-        f"{folder.path}: a run takes {_megabytes(once)} at least and {_megabytes(most)} at most while its files "
-        f"are replaced, and this disk has {_megabytes(free)} free; make room, or name another folder by --out"
+        f"{folder.path}: a run takes {format_size(once)} {more}at least and {format_size(most)} {more}at most "
+        f"while its files are replaced, and this disk has {format_size(free)} free; make room, or {advice}"
     )
     if free < once:
         raise TrainingError(told)
@@ -46,9 +53,5 @@ def check_room(
         note(told)
 
 
-def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _megabytes(number: int) -> str:
-    return f"{number / 1e6:,.1f} MB"
+def _bytes(arrays: Mapping[str, NDArray[Any]]) -> int:
+    return sum(array.nbytes for array in arrays.values())

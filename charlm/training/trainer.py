@@ -20,9 +20,11 @@ from torch import Tensor
 from charlm.config import TrainingConfig
 from charlm.errors import Interrupted, RunError, TrainingError
 from charlm.experts.mixture import Mixture
+from charlm.model.exchange import as_arrays, copy_as_tensors
 from charlm.store.checkpoint import check_parts, join_parts, read_counters, split_parts
 from charlm.store.run_folder import RunFolder
-from charlm.store.tensors import copy_weights, unusable
+from charlm.store.tensors import Array, unusable
+from charlm.system.shell import quote_path
 from charlm.text.batches import Batches, Window
 from charlm.text.corpus import Split
 from charlm.training.budget import Progress, read_amounts
@@ -150,8 +152,8 @@ class Trainer:
                     self.save()
                 raise Interrupted(
                     requests.stop,
-                    f"stopped at step {progress.step} and saved; `charlm train --resume` with "
-                    f"--out {self._folder.path} goes on from here",
+                    f"stopped at step {progress.step} and saved; `charlm train --resume --out "
+                    f"{quote_path(self._folder.path)}` goes on from here",
                 )
         if evaluated_at == progress.step:
             self.save()  # once more, so that a resume knows that the time is up
@@ -245,7 +247,7 @@ class Trainer:
 
     def _check_weights(self) -> None:
         """Weights that could never be loaded again take the place of none that can."""
-        if name := unusable(self._network.state_dict()):
+        if name := unusable(as_arrays(self._network.state_dict())):
             raise self._diverged(
                 f"step {self.progress.step}: {name} has numbers that are not finite or beyond all use"
             )
@@ -282,9 +284,9 @@ class Trainer:
             "interval": dataclasses.asdict(self._interval),
             "identity": self._identity,
         }
-        self._folder.save_last(join_parts(parts), info, keep=keep)
+        self._folder.save_last(as_arrays(join_parts(parts)), info, keep=keep)
 
-    def resume(self, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
+    def resume(self, tensors: dict[str, Array], info: dict[str, Any]) -> None:
         """Goes back to where `save` was called; that model and corpus are the same ones is for the caller to check.
 
         Raises:
@@ -296,27 +298,28 @@ class Trainer:
             progress = read_counters(Progress, info["progress"])
             interval = read_counters(_Interval, info["interval"])
             check_parts(parts, self._expected_parts(progress, parts["state"]), source)
-            copy_weights(self._network, parts["model"])
+            self._network.load_state_dict(copy_as_tensors(parts["model"]))
             self.progress, self._interval = progress, interval
             if not self._folder.model.exists():  # then the next evaluation is the best there is
                 self.progress.best_loss, self.progress.stale = math.inf, 0
             slots: dict[int, dict[str, Tensor]] = {}
-            for name, value in parts["optimizer"].items():
+            for name, value in copy_as_tensors(parts["optimizer"]).items():
                 index, _, key = name.partition(".")
                 slots.setdefault(int(index), {})[key] = value
             optimizer = self._step.optimizer
             optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
             layers: dict[int, list[Tensor]] = {}
-            for name, value in sorted(parts["state"].items()):
-                layers.setdefault(int(name.partition(".")[0]), []).append(value.clone().to(device))
+            for name, value in sorted(copy_as_tensors(parts["state"]).items()):
+                layers.setdefault(int(name.partition(".")[0]), []).append(value.to(device))
             self._step.state = [tuple(layers[layer]) for layer in sorted(layers)] or None
-            torch.set_rng_state(parts["rng"]["cpu"])
-            if device.type == "cuda" and "cuda" in parts["rng"]:
-                torch.cuda.set_rng_state(parts["rng"]["cuda"], device)
+            generators = copy_as_tensors(parts["rng"])
+            torch.set_rng_state(generators["cpu"])
+            if device.type == "cuda" and "cuda" in generators:
+                torch.cuda.set_rng_state(generators["cuda"], device)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"{source}: damaged checkpoint ({type(error).__name__}: {str(error)[:200]})") from None
 
-    def _expected_parts(self, progress: Progress, state: Mapping[str, Tensor]) -> dict[str, Mapping[str, Tensor]]:
+    def _expected_parts(self, progress: Progress, state: Mapping[str, Array]) -> dict[str, Mapping[str, Array]]:
         """Returns what a checkpoint at this progress must hold, as shapes.
 
         The state has as many rows as the next window, if it is carried into it; else any number.
@@ -326,10 +329,11 @@ class Trainer:
         if window is not None and window.carry.any():
             rows = len(window.inputs)
         else:
-            rows = max([1, *(value.shape[0] for value in state.values() if value.dim())])
+            rows = max([1, *(value.shape[0] for value in state.values() if value.ndim)])
         layers = enumerate(self._network.initial_state(1)) if begun else ()
-        return {
+        expected = {
             "model": self._network.state_dict(),
             "optimizer": optimizer_slots(self._step.optimizer) if begun else {},
             "state": {f"{layer}.{i}": part.expand(rows, -1) for layer, of in layers for i, part in enumerate(of)},
         }
+        return {part: as_arrays(tensors) for part, tensors in expected.items()}

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from charlm import kernels
 from charlm.cells import CELLS, Cell, compiled, run_layer
 
 NAMES = ["rnn", "lstm", "gru", "gru-before"]
 V = 5
-compiler = pytest.mark.skipif(compiled.library() is None, reason="no C compiler")
-rounds = pytest.mark.skipif(not compiled.has_bfloat16(), reason="the processor does not multiply bfloat16")
+compiler = pytest.mark.skipif(kernels.library() is None, reason="no C compiler")
+rounds = pytest.mark.skipif(not kernels.has_bfloat16(), reason="the processor does not multiply bfloat16")
 
 
 def layer(cell: Cell, width: int, hidden: int, bias: bool, dtype: torch.dtype) -> list[Tensor | None]:
@@ -127,18 +128,18 @@ def test_an_id_of_no_symbol_is_refused(wrong: int) -> None:
 def anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """An empty cache, and the kernels looked for anew in it; returns where they would lie."""
     monkeypatch.setenv("CHARLM_CACHE", str(tmp_path))
-    compiled.library.cache_clear()
+    kernels.library.cache_clear()
     yield tmp_path / "kernels"
-    compiled.library.cache_clear()
+    kernels.library.cache_clear()
 
 
 @compiler
 def test_they_are_compiled_once_and_leave_nothing_else_behind(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert compiled.library() is not None
+    assert kernels.library() is not None
     (made,) = anew.iterdir()
     before = made.stat().st_mtime_ns
-    compiled.library.cache_clear()
-    assert compiled.library() is not None
+    kernels.library.cache_clear()
+    assert kernels.library() is not None
     assert [path.stat().st_mtime_ns for path in anew.iterdir()] == [before]
 
 
@@ -147,15 +148,15 @@ def test_without_a_compiler_or_with_one_that_fails_there_are_none(
 ) -> None:
     for name in ("no-such-compiler", "false"):
         monkeypatch.setenv("CC", name)
-        compiled.library.cache_clear()
-        assert compiled.library() is None
-        assert not compiled.has_bfloat16()
+        kernels.library.cache_clear()
+        assert kernels.library() is None
+        assert not kernels.has_bfloat16()
     assert not list(anew.iterdir())
 
 
 def test_without_a_cache_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHARLM_CACHE", "~nobody-of-that-name/cache")
-    assert compiled.library.__wrapped__() is None
+    assert kernels.library.__wrapped__() is None
 
 
 @pytest.mark.usefixtures("anew")
@@ -171,7 +172,7 @@ def test_a_product_that_the_machine_lacks_is_refused(monkeypatch: pytest.MonkeyP
 def test_a_folder_that_others_may_write_to_is_not_trusted(anew: Path) -> None:
     anew.mkdir(parents=True)
     os.chmod(anew, 0o777)
-    assert compiled.library() is None
+    assert kernels.library() is None
     os.chmod(anew, 0o700)
-    compiled.library.cache_clear()
-    assert compiled.library() is not None
+    kernels.library.cache_clear()
+    assert kernels.library() is not None

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from charlm.cells import CELLS, Cell, State, compiled, fused, run_layer
+from charlm import kernels
+from charlm.cells import CELLS, Cell, State, fused, run_layer
 
 T, B, H = 7, 3, 6
 KERNELS = [name for name, cell in CELLS.items() if cell.torch_kernel]
-compiler = pytest.mark.skipif(compiled.library() is None, reason="no C compiler")
+compiler = pytest.mark.skipif(kernels.library() is None, reason="no C compiler")
 
 
 def layer(cell: Cell, width: int, bias: bool, hidden: int = H) -> list[Tensor | None]:
@@ -106,7 +107,7 @@ def test_bfloat16_by_the_equations_in_python_is_near_too(name: str, bias: bool, 
     [
         *((name, "python") for name in CELLS),
         *((name, "fused") for name in KERNELS),
-        *(pytest.param(name, "compiled", marks=compiler) for name in CELLS if compiled.has_kernel(name)),
+        *(pytest.param(name, "compiled", marks=compiler) for name in CELLS if kernels.has_kernel(name)),
     ],
 )
 def test_every_kernel_gives_the_same(name: str, kernel: str) -> None:

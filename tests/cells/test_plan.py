@@ -184,13 +184,3 @@ def test_rows_are_divided_among_threads_where_that_pays(
     settings: dict[str, Any], rows: int, threads: int, expected: int | None
 ) -> None:
     assert plan(**settings).row_threads(rows, threads) == expected
-
-
-@pytest.mark.parametrize(
-    ("cell", "H", "device", "expected"),
-    [("lstm", 128, CPU, True), ("lstm", 127, CPU, False), ("rnn", 256, CPU, True), ("lstm", 256, CUDA, False)],
-)
-def test_batches_to_be_scored_have_threads_of_their_own_where_a_layer_is_large_enough(
-    cell: str, H: int, device: torch.device, expected: bool
-) -> None:
-    assert plan(cell, H, device=device).divides_batches is expected

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from typer.testing import CliRunner, Result
 
-from charlm.cells import compiled
+from charlm import kernels
 from charlm.cli import app
 
 SNOWMAN = "☃"  # in no corpus of these tests
@@ -185,7 +185,7 @@ def _mark_vocabulary(number: int, run: Path) -> None:
 FAULTS = {
     "missing": (shutil.rmtree, "no such run folder"),
     "empty": (lambda run: [shutil.rmtree(run), run.mkdir()], "not a run folder"),
-    "a file": (lambda run: [shutil.rmtree(run), run.write_text("text")], "no such run folder"),
+    "a file": (lambda run: [shutil.rmtree(run), run.write_text("text")], "a file, not a run folder"),
     "no weights": (lambda run: (run / "model.safetensors").unlink(), "incomplete run"),
     "no vocabulary": (lambda run: (run / "vocabulary.json").unlink(), "vocabulary.json is missing"),
     "no config": (lambda run: (run / "config.yaml").unlink(), "config.yaml is missing"),
@@ -293,18 +293,43 @@ def test_a_disk_without_room_for_the_run_is_named_with_what_is_needed(
     result = charlm("train", *config, "--out", tmp_path / "run")
     assert result.exit_code == 1
     assert f"{tmp_path / 'run'}: a run takes" in result.stderr
-    assert "this disk has 0.1 MB free" in result.stderr
+    assert "this disk has 100.0 kB free" in result.stderr
+
+
+def test_a_run_that_goes_on_needs_room_for_one_more_checkpoint_and_no_more(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    sizes = ["--set", "model.hidden_size=64", "--set", "training.keep=1"]
+    assert charlm("train", "--corpus", corpus, "--budget", "1 step", *sizes, "--out", run).exit_code == 0
+    checkpoint = (run / "last" / "checkpoint.safetensors").stat().st_size
+    for free, code in ((checkpoint, 0), (checkpoint // 2, 1)):
+        monkeypatch.setattr(
+            shutil, "disk_usage", lambda path, free=free: shutil._ntuple_diskusage(9**9, 9**9, free)
+        )
+        result = charlm("train", "--resume", "--out", run, "--budget", "2 steps")
+        assert result.exit_code == code, result.stderr
+        assert ("a run takes" in result.stderr) == bool(code)
+    assert "move the folder to another disk" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["train --corpus - --corpus", "eval RUN -", "pairs RUN -", "rerank RUN - --tune"]
+)
+def test_standard_input_is_named_once(command: str, tiny_run: Path) -> None:
+    words = [str(tiny_run) if word == "RUN" else word for word in command.split()]
+    assert "standard input is named twice" in refused(*words, "-", input="text")
 
 
 def test_a_missing_compiler_is_said_with_what_it_costs_and_how_to_get_one(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
-    compiled.library.cache_clear()
+    kernels.library.cache_clear()
     try:
         result = charlm("train", "--corpus", corpus, "--budget", "1 step", "--out", tmp_path / "run")
     finally:
-        compiled.library.cache_clear()
+        kernels.library.cache_clear()
     assert result.exit_code == 0
     assert "no C compiler no-such-compiler (install gcc or clang" in result.stderr
     assert "a GRU by almost half" in result.stderr

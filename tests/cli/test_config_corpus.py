@@ -104,7 +104,9 @@ def test_check_tells_what_the_training_would_be_and_writes_nothing(
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.chdir(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*")}
-    found = dict(cells(line) for line in answer("config", "check", "config.yaml").splitlines())
+    result = run("config", "check", "config.yaml")
+    found = dict(cells(line) for line in result.stdout.splitlines())
+    assert result.stderr.startswith("validation: the end of the text (")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*")} == before
 
     total = len(tiny_text) + 201
@@ -129,7 +131,18 @@ def test_check_says_which_lines_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(config)
     result = run("config", "check", tmp_path / "config.yaml", "--budget", "1 epochs")
     assert result.exit_code == 0
-    assert "1 of 100 lines are longer than 6 characters" in result.stderr
+    assert "1 of 100 lines is longer than 6 characters and is left out" in result.stderr
+
+
+def test_check_says_of_the_text_what_training_says(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("a line of the text\n" * 900 + "Ωψ ωμέγα ξένο\n" * 100, encoding="utf-8")
+    config = ["--set", "corpus.split=tail", "--set", "corpus.framing=stream", "--set", "model.hidden_size=4"]
+    (tmp_path / "config.yaml").write_text(f"corpus: {{path: {tmp_path / 'text.txt'}}}\n")
+    checked = run("config", "check", tmp_path / "config.yaml", "--budget", "1 steps", *config)
+    trained = run("train", tmp_path / "config.yaml", "--budget", "1 steps", *config, "--out", tmp_path / "run")
+    remarks = checked.stderr.splitlines()
+    assert [remark.split()[0] for remark in remarks] == ["validation:", "warning:", "warning:"]
+    assert trained.stderr.splitlines()[: len(remarks)] == remarks
 
 
 # -------------------------------------------------------------------------------------------------------- corpus
@@ -221,6 +234,17 @@ def test_stats_counts_a_known_text(tmp_path: Path) -> None:
     assert r"\x1b 1" in printed
     assert "\x1b" not in printed
     assert found["longest lines"] == "8 characters (line 4)"
+
+
+def test_stats_counts_a_column_and_says_which_files_look_like_columns(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text('{"id": 7, "data": {"text": "ab"}}\n{"data": {"text": "c"}}\n')
+    (tmp_path / "text").write_text("ab\nc\nab\nc\n")
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    assert answer("corpus", "stats", *files, "--field", "data.text") == answer("corpus", "stats", tmp_path / "text")
+    noted = run("corpus", "stats", *files).stderr
+    assert f"{files[0]}, {files[1]}: look like JSON lines" in "".join(noted.split("\n"))
+    assert "--field reads one of them alone" in noted.replace("\n", " ")
 
 
 def test_stats_reads_several_files_and_standard_input(tmp_path: Path) -> None:

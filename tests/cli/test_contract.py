@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,26 @@ def test_on_a_narrow_terminal_what_a_command_does_is_wrapped_and_not_cut() -> No
         assert first.replace("-", "") in shown.replace("- ", "").replace("-", "")
 
 
+def test_at_40_columns_help_fits_but_for_its_examples() -> None:
+    ours, theirs = os.openpty()
+    code = "from charlm.cli import main; main()"
+    command = [sys.executable, "-c", code, "config", "init", "--help"]
+    process = subprocess.Popen(command, stdout=theirs, env={**os.environ, "COLUMNS": "40"})
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # a terminal that nobody writes to any more
+        while data := os.read(ours, 4096):
+            shown += data
+    assert process.wait() == 0
+    lines = [line.rstrip() for line in shown.decode().split("\n")]
+    text, options = (
+        lines[: lines.index("  $ charlm config init my.txt | head -3")],
+        lines[lines.index("Arguments:") :],
+    )
+    assert max(map(cell_len, [*text, *options])) <= 40
+    os.close(ours)
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_each_option_is_explained_by_sentences(command: tuple[str, ...]) -> None:
     found = typer.main.get_command(app)
@@ -104,8 +125,11 @@ def test_help_groups_options_by_purpose() -> None:
     }
     assert listed == {
         "Arguments": [],
-        "Input": ["--file", "--field", "--encoding"],
-        "Output": ["--format", "--per-char", "--alternatives", "--rank", "--measure", "--log-base"],
+        "Input": ["--file", "--field", "--separator", "--encoding"],
+        "Output": [
+            *("--format", "--per-char", "--per-word", "--space"),
+            *("--alternatives", "--rank", "--measure", "--log-base"),
+        ],
         "Scoring": ["--context", "--no-bos", "--no-eos", "--unknown"],
         "Hardware": ["--device", "--threads"],
         "Options": ["--help"],

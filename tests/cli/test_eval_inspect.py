@@ -223,7 +223,7 @@ def test_every_tensor_is_listed_with_its_shape_and_count(framing: str, request: 
         assert re.search(rf"^{re.escape(name)} +{shape} +{tensor.numel():,}$", printed, re.MULTILINE), name
     total = sum(tensor.numel() for tensor in tensors.values())
     assert re.search(rf"^all +{total:,}$", printed, re.MULTILINE)
-    assert total == sum(p.numel() for p in charlm.load(run).mixture.network.parameters())
+    assert total == sum(weight.size for weight in charlm.load(run).mixture.network.arrays().values())
 
 
 def test_the_architecture_is_said_in_words(tiny_run: Path, tiny_lines_run: Path, tiny_corpus: Path) -> None:

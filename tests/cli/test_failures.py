@@ -2,12 +2,14 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from charlm.cli.failures import describe_failure
 from charlm.errors import InputError, Interrupted
+from commands import refused
 
 
 def raised_by(action):
@@ -49,3 +51,11 @@ def test_what_a_user_can_cause_is_one_message(error: Exception, said: str, code:
 )
 def test_a_bug_is_not_hidden(error: Exception) -> None:
     assert describe_failure(error) is None
+
+
+def test_a_command_to_type_names_the_program_as_it_was_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/lib/charlm/__main__.py", "score"])
+    monkeypatch.setattr(sys, "orig_argv", [".venv/bin/python", "-m", "charlm", "score"])
+    assert "; `.venv/bin/python -m charlm train` makes one" in refused("score", tmp_path / "none", "a")

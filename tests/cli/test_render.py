@@ -2,7 +2,6 @@
 
 import io
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,10 +24,8 @@ from charlm.cli.render import (
     console,
     draw_curve,
     format_duration,
-    format_size,
     printable,
     program_name,
-    quote_for_shell,
     shade_bounds,
     shade_by_surprisal,
     shade_legend,
@@ -123,23 +120,6 @@ def test_the_width_of_a_pipe_is_none_and_columns_counts(monkeypatch: pytest.Monk
 # ------------------------------------------------------------------------------------------------ commands to copy
 
 
-@pytest.mark.parametrize(
-    ("word", "quoted"),
-    [
-        ("runs/mine", "runs/mine"),
-        ("my run's", "'my run'\"'\"'s'"),
-        ("$(rm x)", "'$(rm x)'"),
-        ("河边", "'河边'"),
-        ("a\nb", r"$'a\x0ab'"),
-        ("\x1b'\\", r"$'\x1b\x27\x5c'"),
-    ],
-)
-def test_a_quoted_word_is_the_word_to_the_shell(word: str, quoted: str) -> None:
-    assert quote_for_shell(word) == quoted
-    shown = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, check=True).stdout
-    assert shown.decode() == word
-
-
 def test_the_program_is_named_as_it_was_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert program_name() == "charlm"  # from Python
     (tmp_path / "my tools").mkdir()
@@ -180,23 +160,6 @@ def test_lines_do_not_end_in_spaces() -> None:
 )
 def test_duration(seconds: float, said: str) -> None:
     assert format_duration(seconds) == said
-
-
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [
-        (0, "0 bytes"),
-        (999, "999 bytes"),
-        (1000, "1.0 kB"),
-        (158_843, "158.8 kB"),
-        (1_115_394, "1.1 MB"),
-        (100_000_000, "100.0 MB"),
-        (2_500_000_000, "2.5 GB"),
-        (5_000_000_000_000, "5,000.0 GB"),
-    ],
-)
-def test_size(number: float, said: str) -> None:
-    assert format_size(number) == said
 
 
 # -------------------------------------------------------------------------------------------------------- curves

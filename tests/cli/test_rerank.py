@@ -71,7 +71,8 @@ def test_files_archives_and_pipes_give_the_same(tiny_run: Path, nbest: Path, tmp
     assert answer(tiny_run, tmp_path / "list.gz") == expected
     assert answer(tiny_run, "-", input=NBEST) == expected
     assert answer(tiny_run, "-", input=NBEST.removesuffix("\n")) == expected
-    assert answer(tiny_run, "-", input="") == ""
+    empty = commands.run("rerank", tiny_run, "-", input="")
+    assert (empty.exit_code, empty.stdout, empty.stderr) == (0, "", "standard input: no hypotheses to rerank\n")
 
 
 def test_a_list_longer_than_a_batch_keeps_its_ids_in_order(tiny_run: Path) -> None:

@@ -151,6 +151,19 @@ def test_a_file_of_prompts_has_one_a_line(tiny_run: Path, tmp_path: Path) -> Non
     assert sample(tiny_run, "--prompts", "-", input="the boat\n") == sample(tiny_run, "--prompt", "the boat")
 
 
+def test_prompts_may_be_a_column(tiny_run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"id": 7, "data": {"opening": "the boat"}}\n{"data": {"opening": "a miller"}}\n')
+    lines = tmp_path / "prompts.txt"
+    lines.write_text("the boat\na miller\n")
+    written = sample(tiny_run, "--prompts", file, "--field", "data.opening")
+    assert written == sample(tiny_run, "--prompts", lines)
+    file.write_text("id,opening\n7,the boat\n8,画\n")
+    refused = commands.refused("sample", tiny_run, "--prompts", file, "--field", "opening")
+    assert f"{file}, line 3: the prompt" in refused
+    assert "--prompts" in commands.refused("sample", tiny_run, "--field", "opening")
+
+
 def test_a_file_of_prompts_may_be_in_another_encoding(tiny_run: Path, tmp_path: Path) -> None:
     file = tmp_path / "prompts.txt"
     file.write_bytes("the boat\n".encode("utf-16"))

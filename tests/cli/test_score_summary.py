@@ -108,4 +108,5 @@ def test_a_text_without_spaces_has_no_perplexity_per_word(tiny_run: Path) -> Non
 
 def test_the_figures_are_not_shown_for_sentences_of_the_command_line_or_for_nothing(tiny_run: Path) -> None:
     assert "bits_per_byte" not in commands.score(tiny_run, "the boat sees").output
-    assert commands.score(tiny_run, input="").output == ""
+    nothing = commands.score(tiny_run, input="")
+    assert (nothing.stdout, nothing.stderr) == ("", "standard input: no sentences to score\n")

@@ -1,9 +1,7 @@
 """`charlm score` for people: columns, shades and numbers for each character, on a terminal and in a pipe."""
 
-import io
 import math
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,24 +10,9 @@ from rich.cells import cell_len
 
 import charlm
 import commands
-from charlm.cli import app
-from commands import NASTY, SENTENCES
+from commands import NASTY, SENTENCES, on_a_terminal
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def on_a_terminal(monkeypatch: pytest.MonkeyPatch, args: Sequence[object], **environment: str) -> str:
-    """Returns what the command shows on a terminal."""
-    screen = io.StringIO()
-    with monkeypatch.context() as context:
-        for name in commands.PLAIN:
-            context.delenv(name, raising=False)
-        for name, value in {"TERM": "xterm-256color", **environment}.items():
-            context.setenv(name, value)
-        context.setattr(screen, "isatty", lambda: True)
-        context.setattr(sys, "stdout", screen)
-        app(["score", *map(str, args)], standalone_mode=False)
-    return screen.getvalue()
 
 
 def test_table_is_aligned_and_without_colour_in_a_pipe(tiny_run: Path) -> None:

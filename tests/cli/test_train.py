@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from typer.testing import CliRunner, Result
 
 import charlm
+import commands
 from charlm.cli import app
 from charlm.cli.render import format_duration
 from charlm.cli.train import _Display
@@ -139,6 +140,27 @@ def test_the_progress_keeps_its_bar_and_the_time_left(
     assert "━" in shown
     assert f"{format_duration(seconds_left)} left" in shown
     assert all(word in shown for word in seen)
+
+
+@pytest.mark.parametrize("dumb", [True, False])
+def test_where_no_bar_can_be_drawn_lines_tell_the_time_left(dumb: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, seconds = _Screen() if dumb else io.StringIO(), 0.0
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "dumb" if dumb else "xterm")
+    monkeypatch.setattr(sys, "stderr", screen)
+    with _Display(quiet=False, clock=lambda: seconds) as display:
+        for step in range(100):
+            seconds = float(step)
+            display.on_step(StepReport(step, step / 100, 2.5, 1.234, 1e-3, 0.5, 93_000.0, 100 - seconds))
+    lines = screen.getvalue().splitlines()
+    assert [re.findall(r"([\d:]+(?: s)?) left", line) for line in lines] == [["1:30"], ["1:00"], ["30 s"]]
+    assert all("loss 1.234" in line for line in lines)
+    assert not dumb or all(cell_len(line) <= 40 for line in lines)
+
+
+def test_a_budget_of_two_words_is_told_to_be_one(tiny_corpus: Path) -> None:
+    message = commands.refused("train", "--corpus", tiny_corpus, "--budget", 60, "steps")
+    assert "write it as one word, --budget '60 steps'" in message
 
 
 def test_in_a_pipe_a_sample_is_not_cut_and_notes_are_not_wrapped(

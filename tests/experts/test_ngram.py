@@ -173,13 +173,13 @@ def test_symbol_by_symbol_it_gives_what_it_gives_at_once(
 
 
 @few
-@given(train=some_sequences, order=st.integers(1, 6), seed=st.integers(0, 99))
+@given(train=some_sequences, order=st.integers(1, 6), seed=st.integers(0, 99), texts=st.sampled_from([1, 3, 6]))
 def test_writing_step_by_step_and_side_by_side_it_predicts_the_same(
-    train: Sequences, order: int, seed: int
+    train: Sequences, order: int, seed: int, texts: int
 ) -> None:
     model = NgramModel(arrays(train), V, FIRST, order)
-    ids = np.random.default_rng(seed).integers(V, size=(7, 3))  # (T, B)
-    state = model.initial_state(3)
+    before, ids = np.split(np.random.default_rng(seed).integers(V, size=(9, texts)), [2])  # (T, B)
+    _, state = model.advance(before, model.initial_state(texts))
     readings, _ = model.advance(ids, state)
     step = model.make_step(state)
     for symbols, reading in zip(ids, readings, strict=True):
@@ -188,8 +188,8 @@ def test_writing_step_by_step_and_side_by_side_it_predicts_the_same(
         np.testing.assert_array_equal(contexts, model.context(reading))
         assert log_probs.dtype == np.float32
         assert contexts.max() < model.contexts
-    for b in range(3):
-        alone, _ = model.advance(ids[:, b : b + 1], model.initial_state(1))
+    for b in range(texts):
+        alone, _ = model.advance(ids[:, b : b + 1], state[b : b + 1])
         np.testing.assert_array_equal(alone[:, 0], readings[:, b])
 
 
@@ -199,6 +199,15 @@ def test_the_state_of_one_text_is_repeated_for_many() -> None:
     expected, _ = model.advance(np.array([[1, 1], [2, 2], [3, 3], [0, 4]]), model.initial_state(2))
     found, _ = model.advance(np.array([[0, 4]]), model.repeat(state, 2))
     np.testing.assert_array_equal(found[0], expected[-1])
+
+
+def test_states_of_texts_are_joined_and_taken_apart() -> None:
+    model = NgramModel(arrays(random_sequences(6, 60)), V, FIRST, 4)
+    ids = np.array([[1, 4, 2], [2, 0, 3]])
+    states = [model.advance(ids[:, b : b + 1], model.initial_state(1))[1] for b in range(3)]
+    _, together = model.advance(ids, model.initial_state(3))
+    np.testing.assert_array_equal(model.join(states), together)
+    np.testing.assert_array_equal(model.take(together, np.array([2, 0])), model.join([states[2], states[0]]))
 
 
 def test_a_probability_that_vanishes_in_float32_has_a_finite_logarithm() -> None:

@@ -37,7 +37,7 @@ def mixture_of(vocabulary: Vocabulary, text: str, seed: int, orders: tuple[int, 
     """A network that knows nothing, but thinks it does, and n-grams of these orders."""
     others = [count_ngrams(vocabulary, text, order) for order in orders]
     mixture = make_mixture(len(vocabulary), *others, seed=seed, hidden_size=7)
-    mixture.network.output.weight.data.mul_(3)
+    mixture.network.trained.output.weight.data.mul_(3)
     return mixture
 
 
@@ -91,7 +91,7 @@ def test_a_network_that_says_nothing_is_not_listened_to() -> None:
     text = text_of(5, 200)
     vocabulary = Vocabulary.build(text, framing="stream")
     mixture = mixture_of(vocabulary, text, 0)
-    mixture.network.output.weight.data.zero_()  # all trust in it is alike, so it stays where it was
+    mixture.network.trained.output.weight.data.zero_()  # all trust in it is alike, so it stays where it was
     fit_powers(mixture, vocabulary, vocabulary.encode(text_of(6, 200)))
     np.testing.assert_allclose(mixture.powers[:, 0], 0.5, rtol=1e-5, atol=1e-5)
     assert mixture.powers[3, 1] == pytest.approx(1, abs=0.1)

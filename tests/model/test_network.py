@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from charlm.model.exchange import as_arrays
 from charlm.model.network import CharacterModel, NetworkState, parameter_count
 from charlm.model.transfer import initialize_output_bias, transfer_weights
 from models import CELLS, make_network, randomize
@@ -344,7 +345,7 @@ def test_transferred_weights_predict_as_before_and_leave_new_symbols_a_small_sha
     shape["output_rank"] = embedding_size
     old, new = build(5, **shape), build(6, seed=1, **shape)
     drawn = new.state_dict()["embedding.weight" if embedding_size else "recurrent.weight_ih_l0"].clone()
-    transfer_weights(new, old, ids)
+    transfer_weights(new, as_arrays(old.state_dict()), ids)
     here = torch.tensor([i for i, there in enumerate(ids) if there is not None])
     there = torch.tensor([there for there in ids if there is not None])
     x = draw_ids(len(here), 7, 2)

@@ -11,7 +11,7 @@ from charlm.language_model import LanguageModel
 from charlm.scoring.alternatives import alternatives
 from charlm.scoring.conditions import Conditions
 from charlm.text.vocabulary import Vocabulary
-from models import make_language_model, make_mixture
+from models import make_language_model, make_mixture, record_predictions
 
 TRAINED_ON = "我在画画。\nthe cat sat on the mat\n"
 
@@ -19,13 +19,13 @@ TRAINED_ON = "我在画画。\nthe cat sat on the mat\n"
 def model(framing: str = "stream", level: str = "character", text: str = TRAINED_ON) -> LanguageModel:
     vocabulary = Vocabulary.build(text, framing=framing, level=level)
     mixture = make_mixture(len(vocabulary), seed=5, dtype=torch.float64, cell="gru", hidden_size=6)
-    mixture.network.output.weight.data.mul_(4)
+    mixture.network.trained.output.weight.data.mul_(4)
     return make_language_model(mixture, vocabulary)
 
 
 def distributions(lm: LanguageModel, symbols: list[int]) -> np.ndarray:
     """log softmax after each symbol, (T, V), in one pass from the zero state."""
-    network = lm.mixture.network
+    network = lm.mixture.network.trained
     with torch.no_grad():
         logits, _ = network(torch.tensor(symbols)[:, None], network.initial_state(1))
     return torch.log_softmax(logits[:, 0], 1).numpy()
@@ -96,11 +96,10 @@ def test_a_stream_without_newlines_offers_its_space_and_no_end() -> None:
 def test_a_long_text_goes_in_windows_and_reads_as_if_whole() -> None:
     lm = model()
     whole = lm.alternatives("the cat " * 5, 2)
-    sizes: list[int] = []
-    lm.mixture.network.output.register_forward_hook(lambda module, inputs, logits: sizes.append(logits.numel()))
+    shapes = record_predictions(lm.mixture.network)
     limit = 7 * len(lm.vocabulary)
     in_windows = alternatives(lm.mixture, lm.vocabulary, "the cat " * 5, 2, Conditions(), max_numbers=limit)
-    assert sizes == [limit] * 5 + [6 * len(lm.vocabulary)]
+    assert shapes == [(7, len(lm.vocabulary))] * 5 + [(6, len(lm.vocabulary))]
     for a, b in zip(in_windows, whole, strict=True):
         assert [other.char for other in a] == [other.char for other in b]
         assert [other.logprob for other in a] == pytest.approx([other.logprob for other in b])

@@ -15,7 +15,7 @@ from charlm.scoring.log_probs import sequence_log_probs
 from charlm.scoring.measures import Score
 from charlm.scoring.sentences import begin
 from charlm.text.vocabulary import Vocabulary
-from models import make_language_model, make_mixture
+from models import make_language_model, make_mixture, record_reads
 
 TRAINED_ON = "我在画画。\nthe cat sat on the mat\nzz top\n"
 every_reading = pytest.mark.parametrize(
@@ -26,7 +26,7 @@ every_reading = pytest.mark.parametrize(
 def model_of(vocabulary: Vocabulary) -> LanguageModel:
     shape = {"cell": "lstm", "hidden_size": 6, "num_layers": 2}
     mixture = make_mixture(len(vocabulary), seed=5, dtype=torch.float64, **shape)
-    mixture.network.output.weight.data.mul_(4)
+    mixture.network.trained.output.weight.data.mul_(4)
     return make_language_model(mixture, vocabulary)
 
 
@@ -40,7 +40,7 @@ def scores(lm: LanguageModel, *texts: str, **conditions: Any) -> list[Score]:
 
 def stepwise(lm: LanguageModel, symbols: list[int]) -> list[float]:
     """The log-probability of each symbol but the first, one step at a time from the zero state."""
-    network = lm.mixture.network
+    network = lm.mixture.network.trained
     state, result = network.initial_state(1), []
     for symbol, following in itertools.pairwise(symbols):
         with torch.no_grad():
@@ -68,22 +68,22 @@ def test_a_sentence_after_its_context_is_the_end_of_both_together(framing: str, 
         assert after.logprob == pytest.approx(sum(log_probs(after)), abs=1e-9)
 
 
-def record_lengths(lm: LanguageModel) -> list[int]:
-    """Returns a list to which each reading of the network adds how many steps it has."""
-    lengths: list[int] = []
-    lm.mixture.network.recurrent.register_forward_pre_hook(lambda _, inputs: lengths.append(len(inputs[0])))
-    return lengths
-
-
 def test_a_long_context_is_read_in_windows_with_the_state_carried() -> None:
     lm = model()
     context = "the cat sat on the mat\n" * 3
     (whole,) = scores(lm, "zz top", context=context)
-    lengths = record_lengths(lm)
+    shapes = record_reads(lm.mixture.network)
     beginning = begin(lm.mixture, lm.vocabulary, Conditions(context=context), symbols=16)
     assert beginning is not None
     ((_, windowed),) = sequence_log_probs(lm.mixture, [lm.vocabulary.encode("zz top\n")], beginning)
-    assert lengths == [16, 16, 16, 16, 5, 7]  # the boundary and all but the last of 69, then the sentence
+    assert [steps for steps, _ in shapes] == [
+        16,
+        16,
+        16,
+        16,
+        5,
+        7,
+    ]  # the boundary and all but the last of 69, then the sentence
     assert windowed == pytest.approx(log_probs(whole), abs=1e-12)
 
 
@@ -92,11 +92,11 @@ def test_a_context_is_read_once_however_many_batches_follow_it(unknown: str) -> 
     lm = model()
     context, texts = "the cat sat on the mat\n" * 3, ["zz top", "the mat", "", "a cat"]
     expected = scores(lm, *texts, context=context)
-    lengths = record_lengths(lm)
+    shapes = record_reads(lm.mixture.network)
     batches = lm.score_batches(([text] for text in texts), context=context, unknown=unknown)
     for (one,), same in zip(batches, expected, strict=True):
         assert log_probs(one) == pytest.approx(log_probs(same), abs=1e-12)
-    assert lengths == [69, 7, 8, 1, 6]
+    assert [steps for steps, _ in shapes] == [69, 7, 8, 1, 6]
 
 
 def test_a_context_is_normalised_like_a_sentence() -> None:

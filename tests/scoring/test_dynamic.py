@@ -35,7 +35,7 @@ def text_of(n: int, seed: int = 0) -> np.ndarray:
 def rms_of(mixture: Mixture) -> list[Tensor]:
     """Some root mean squares, one of them zero: a weight that training never moved."""
     rng = torch.Generator().manual_seed(3)
-    rms = [torch.rand(w.shape, generator=rng, dtype=w.dtype) for w in mixture.network.parameters()]
+    rms = [torch.rand(w.shape, generator=rng, dtype=w.dtype) for w in mixture.network.trained.parameters()]
     rms[0].view(-1)[0] = 0
     return rms
 
@@ -61,7 +61,7 @@ def test_it_is_the_update_of_the_paper_written_out(cell: str) -> None:
     rms, rates = rms_of(mixture), Rates(learning_rate=0.03, decay=0.7)
     found = dynamic_log_probs(mixture, rms, sequences, FIRST, rates)
 
-    slow = mixture_of(cell).network
+    slow = mixture_of(cell).network.trained
     weights = list(slow.parameters())
     trained = [w.detach().clone() for w in weights]
     mean = torch.cat([m.flatten() for m in rms]).mean()
@@ -110,7 +110,7 @@ def test_the_root_mean_square_is_that_of_the_gradients_of_whole_windows() -> Non
     assert any((window.targets == IGNORE).any() for window in windows)
     found = gradient_rms(mixture, windows)
 
-    slow = mixture_of("lstm").network
+    slow = mixture_of("lstm").network.trained
     squares = [torch.zeros_like(w) for w in slow.parameters()]
     for window in windows:
         if not window.carry.all():
@@ -161,7 +161,7 @@ def test_a_text_that_repeats_itself_is_learnt_and_the_model_is_left_alone(framin
     lines = "ab ab ba\ncab bac\n" * 30
     vocabulary = Vocabulary.build(lines, framing=framing)
     mixture, split = mixture_of(size=len(vocabulary)), Split.of(lines, vocabulary)
-    network = mixture.network.train()
+    network = mixture.network.trained.train()
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
 
     def nats(**rates: float) -> tuple[float, Rates]:
@@ -172,7 +172,7 @@ def test_a_text_that_repeats_itself_is_learnt_and_the_model_is_left_alone(framin
     tuned, rates = nats()
     assert tuned < static - 0.5
     assert nats(learning_rate=rates.learning_rate, decay=rates.decay) == (tuned, rates)
-    assert mixture.network is network
+    assert mixture.network.trained is network
     assert network.training
     assert all(torch.equal(weight, before[name]) for name, weight in network.state_dict().items())
     assert all(weight.grad is None for weight in network.parameters())

@@ -16,7 +16,7 @@ from charlm.scoring import log_probs as scoring
 from charlm.scoring.evaluation import Evaluation, evaluate
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary
-from models import CELLS, make_language_model, make_mixture
+from models import CELLS, make_language_model, make_mixture, record_reads
 
 TRAINED_ON = "我在画画。\n他画了一只猫，没画老虎。\nthe cat sat on the mat\n"
 
@@ -32,7 +32,7 @@ def vocabulary_of(framing: str = "stream", level: str = "character") -> Vocabula
 
 def mixture_of(vocabulary: Vocabulary, cell: str = "gru", **shape: Any) -> Mixture:
     mixture = make_mixture(len(vocabulary), seed=5, dtype=torch.float64, cell=cell, hidden_size=6, **shape)
-    mixture.network.output.weight.data.mul_(4)
+    mixture.network.trained.output.weight.data.mul_(4)
     return mixture
 
 
@@ -68,14 +68,11 @@ def test_a_long_stream_in_rows_is_what_a_single_pass_gives(cell: str) -> None:
     vocabulary = vocabulary_of()
     mixture = mixture_of(vocabulary, cell)
     ids = random_ids(vocabulary, 6500)
-    shapes: list[tuple[int, ...]] = []
-    layers = mixture.network.recurrent
-    hook = layers.register_forward_hook(lambda module, inputs, result: shapes.append(result[0].shape[:2]))
+    shapes = record_reads(mixture.network)
 
     in_rows = text_log_probs(mixture, vocabulary, ids)
-    hook.remove()
 
-    expected = single_pass(mixture.network, vocabulary, ids)
+    expected = single_pass(mixture.network.trained, vocabulary, ids)
     assert in_rows.shape == ids.shape
     assert shapes[0][1] == 3  # it was read in rows
     assert abs(in_rows.mean() - expected.mean()) < 1e-3
@@ -87,7 +84,10 @@ def test_a_short_stream_is_read_in_a_single_pass(n: int) -> None:
     vocabulary = vocabulary_of()
     mixture, ids = mixture_of(vocabulary), random_ids(vocabulary, n)
     np.testing.assert_allclose(
-        text_log_probs(mixture, vocabulary, ids), single_pass(mixture.network, vocabulary, ids), rtol=0, atol=1e-9
+        text_log_probs(mixture, vocabulary, ids),
+        single_pass(mixture.network.trained, vocabulary, ids),
+        rtol=0,
+        atol=1e-9,
     )
 
 
@@ -99,11 +99,11 @@ def test_rows_give_each_character_its_own_number_wherever_they_are_cut(
     vocabulary = vocabulary_of()
     mixture, ids = mixture_of(vocabulary), random_ids(vocabulary, n)
     # Without memory, a character depends on the one before it alone: one symbol of warm-up is then enough.
-    mixture.network.recurrent.weight_hh_l0.data.zero_()
-    mixture.network.recurrent.bias_ih_l0.data[6:12] = -1000.0  # z = 0
+    mixture.network.trained.recurrent.weight_hh_l0.data.zero_()
+    mixture.network.trained.recurrent.bias_ih_l0.data[6:12] = -1000.0  # z = 0
     limits = {"min_row": max(1, n // rows), "max_rows": rows, "warm_up": warm_up + 1, "window": window}
     in_rows = text_log_probs(mixture, vocabulary, ids, **limits)
-    np.testing.assert_allclose(in_rows, single_pass(mixture.network, vocabulary, ids), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(in_rows, single_pass(mixture.network.trained, vocabulary, ids), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(("framing", "level"), list(itertools.product(["stream", "lines"], ["character", "byte"])))
@@ -127,7 +127,7 @@ def test_nats_per_character_is_the_mean_over_characters_of_a_single_pass(level: 
     text = "我在画一只猫\nthe mat 是\n"
     split = Split.of(text, vocabulary)
     result = measure(vocabulary, text)
-    total = -single_pass(mixture_of(vocabulary).network, vocabulary, split.ids).sum()
+    total = -single_pass(mixture_of(vocabulary).network.trained, vocabulary, split.ids).sum()
     assert result.nats_per_character == pytest.approx(total / len(text))
 
 
@@ -139,7 +139,7 @@ def test_unknown_characters_are_counted_and_can_be_left_out(lines: list[str]) ->
     result = measure(vocabulary, text)
 
     ids = vocabulary.encode(text)
-    log_probs = single_pass(mixture_of(vocabulary).network, vocabulary, ids)
+    log_probs = single_pass(mixture_of(vocabulary).network.trained, vocabulary, ids)
     known = [p for char, p in zip(text, log_probs, strict=True) if char not in "是😀"]
     assert result.unknown == text.count("是") + text.count("😀")
     assert result.perplexity_excluding_unknown == pytest.approx(math.exp(-np.mean(known)))
@@ -202,7 +202,7 @@ def test_the_order_of_lines_matters_to_a_stream_only() -> None:
 def test_a_perplexity_beyond_all_numbers_is_infinite() -> None:
     vocabulary = vocabulary_of()
     mixture = mixture_of(vocabulary)
-    mixture.network.output.bias.data[vocabulary.symbols.index("猫")] = -2000.0
+    mixture.network.trained.output.bias.data[vocabulary.symbols.index("猫")] = -2000.0
     result = evaluate(mixture, vocabulary, Split.of("猫猫", vocabulary))
     assert result.perplexity == result.perplexity_excluding_unknown == math.inf
     assert result.nats_per_character == pytest.approx(2000, rel=0.02)
@@ -213,10 +213,10 @@ def test_evaluating_applies_no_dropout_and_leaves_the_network_as_it_was() -> Non
     mixture = mixture_of(vocabulary, num_layers=2, dropout=0.5, recurrent_dropout=0.5)
     split = Split.of(TRAINED_ON, vocabulary)
     calm = evaluate(mixture_of(vocabulary, num_layers=2), vocabulary, split)
-    before = {name: weight.clone() for name, weight in mixture.network.state_dict().items()}
+    before = {name: weight.clone() for name, weight in mixture.network.trained.state_dict().items()}
 
     assert evaluate(mixture, vocabulary, split) == calm
-    mixture.network.train()
+    mixture.network.trained.train()
     assert evaluate(mixture, vocabulary, split) == calm
-    assert mixture.network.training
-    assert all(torch.equal(weight, before[name]) for name, weight in mixture.network.state_dict().items())
+    assert mixture.network.trained.training
+    assert all(torch.equal(weight, before[name]) for name, weight in mixture.network.trained.state_dict().items())

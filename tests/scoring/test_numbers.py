@@ -1,19 +1,18 @@
 """Log-probabilities are those of a distribution, add up, and hardly depend on the width of a float."""
 
-import copy
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import charlm
 from charlm.experts.mixture import Mixture
 from charlm.experts.ngram import NgramModel
+from charlm.experts.torch_network import copy_for_torch, network_expert
 from charlm.language_model import LanguageModel
 from charlm.scoring.log_probs import Beginning, sequence_log_probs, window_log_probs
 from charlm.store.tensors import LARGEST_WEIGHT
@@ -47,8 +46,9 @@ def lines(count: int) -> list[str]:
 
 def test_float32_differs_from_float64_by_less_than_a_ten_thousandth_of_a_nat_per_character(trained: LanguageModel):
     vocabulary = trained.vocabulary
-    double = copy.copy(trained.mixture)
-    double.replace_network(copy.deepcopy(trained.mixture.network).double())
+    network, _ = copy_for_torch(trained.mixture)
+    double = Mixture(network_expert(network.double()), trained.mixture.others)
+    double.powers = trained.mixture.powers
     texts = [*lines(30), "e" * 1000, "".join(lines(40)), "zq" * 200]
     ids = [vocabulary.encode_sentence(text) for text in texts]
     beginning = Beginning(vocabulary.boundary_id)
@@ -90,13 +90,13 @@ def test_the_next_characters_probabilities_sum_to_one_from_any_state(
         text = np.random.default_rng(seed).integers(size, size=200, dtype=np.int32)
         others.append(NgramModel([text], size, 0, order))
     mixture = make_mixture(size, *others, seed=seed, hidden_size=6, **SHAPES[shape])
-    for weight in mixture.network.parameters():
+    for weight in mixture.network.trained.parameters():
         weight.data.clamp_(-1, 1).mul_(scale)
     numbers = st.floats(-1, 1, width=32) | st.sampled_from([-1.0, 0.0, 1.0])
     network_state, *states = mixture.initial_state(1)
     for layer in network_state:
         for part in layer:
-            part.copy_(torch.tensor([data.draw(st.lists(numbers, min_size=6, max_size=6))]))
+            part[:] = data.draw(st.lists(numbers, min_size=6, max_size=6))
     for ngram in others:
         powers = data.draw(st.lists(st.floats(-1, 2), min_size=mixture.powers.size, max_size=mixture.powers.size))
         mixture.powers[:] = np.reshape(powers, mixture.powers.shape)
@@ -111,7 +111,7 @@ def test_the_next_characters_probabilities_sum_to_one_from_any_state(
 
 def next_log_probs(mixture: Mixture, before: int, state: list[Any]) -> np.ndarray:
     """Asks for the log-probability of each symbol after one symbol and the state before it, as of so many texts."""
-    V = mixture.vocabulary_size
+    V = mixture.network.vocabulary_size
     everything = np.arange(V, dtype=np.int32)[:, None]
     return window_log_probs(mixture, np.full_like(everything, before), everything, mixture.repeat(state, V))[0]
 

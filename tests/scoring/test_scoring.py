@@ -20,7 +20,7 @@ from charlm.scoring.measures import Score
 from charlm.scoring.sentences import begin
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Ids, Vocabulary
-from models import CELLS, make_language_model, make_mixture
+from models import CELLS, make_language_model, make_mixture, record_predictions, record_reads
 
 TRAINED_ON = "我在画画。\n他画了一只猫，没画老虎。\nthe cat sat on the mat\nzz top\n"
 UNSEEN = math.log(0x110000 - len(set(TRAINED_ON)))  # <unk> stands for each of these
@@ -43,13 +43,13 @@ def model_of(
 ) -> LanguageModel:
     """A model with lively preferences, so that no two contexts predict the same."""
     mixture = make_mixture(len(vocabulary), seed=3, dtype=dtype, cell=cell, hidden_size=6, **shape)
-    mixture.network.output.weight.data.mul_(4)
+    mixture.network.trained.output.weight.data.mul_(4)
     return make_language_model(mixture, vocabulary)
 
 
 def naive(lm: LanguageModel, ids: list[int]) -> list[float]:
     """Log-probabilities by the definition: one symbol in, one distribution out, from the zero state."""
-    network = lm.mixture.network
+    network = lm.mixture.network.trained
     state, symbol, result = network.initial_state(1), lm.vocabulary.boundary_id, []
     for following in ids:
         with torch.no_grad():
@@ -225,15 +225,14 @@ def test_a_very_long_sentence_goes_in_windows_and_scores_as_if_it_were_read_whol
     lm = model_of(vocabulary, "lstm", num_layers=2)
     texts = ["我在画画。" * 40, "the cat " * 9, "", "画"]
     whole = lm.score(texts)
-    sizes: list[int] = []
-    lm.mixture.network.output.register_forward_hook(lambda module, inputs, logits: sizes.append(logits.numel()))
+    shapes = record_predictions(lm.mixture.network)
 
     limit = 7 * len(texts) * len(vocabulary)
     ids = sentences_of(vocabulary, texts)
     in_windows = dict(sequence_log_probs(lm.mixture, ids, Beginning(vocabulary.boundary_id), max_numbers=limit))
 
-    assert len(sizes) == math.ceil(201 / 7)
-    assert max(sizes) <= limit
+    assert len(shapes) == math.ceil(201 / 7)
+    assert max(rows * symbols for rows, symbols in shapes) <= limit
     for i, expected in enumerate(whole):
         np.testing.assert_allclose(in_windows[i], [c.logprob for c in expected.chars], rtol=0, atol=1e-9)
 
@@ -245,10 +244,9 @@ def test_a_very_long_sentence_is_not_laid_beside_others() -> None:
     ids = sentences_of(vocabulary, texts)
     beginning = Beginning(vocabulary.boundary_id)
     whole = dict(sequence_log_probs(lm.mixture, ids, beginning))
-    sizes: list[int] = []
-    lm.mixture.network.recurrent.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].numel()))
+    shapes = record_reads(lm.mixture.network)
     bounded = dict(sequence_log_probs(lm.mixture, ids, beginning, max_symbols=501))
-    assert max(sizes) == 501
+    assert max(steps * rows for steps, rows in shapes) == 501
     assert sorted(bounded) == list(range(141))
     for i, log_probs in bounded.items():
         np.testing.assert_allclose(log_probs, whole[i], rtol=0, atol=1e-9)
@@ -304,15 +302,15 @@ def test_dropout_is_never_applied_and_the_mode_of_the_network_is_left() -> None:
     lm = model_of(vocabulary, num_layers=2, dropout=0.5, recurrent_dropout=0.5)
     calm = score(model_of(vocabulary, num_layers=2), "我在画画。")
     assert score(lm, "我在画画。") == calm
-    lm.mixture.network.train()
+    lm.mixture.network.trained.train()
     assert score(lm, "我在画画。") == calm
-    assert lm.mixture.network.training
+    assert lm.mixture.network.trained.training
 
 
 def test_a_hopeless_sentence_has_infinite_perplexity_and_finite_bits() -> None:
     vocabulary = vocabulary_of()
     lm = model_of(vocabulary)
-    lm.mixture.network.output.bias.data[vocabulary.symbols.index("z")] = -2000.0
+    lm.mixture.network.trained.output.bias.data[vocabulary.symbols.index("z")] = -2000.0
     result = score(lm, "zzz")
     assert result.perplexity == math.inf
     assert np.isfinite([result.bits_per_character, result.penlp, result.slor]).all()

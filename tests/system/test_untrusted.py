@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from charlm.system.untrusted import (
     YamlLoader,
-    check_safetensors_header,
+    map_safetensors,
     open_regular,
     open_regular_for_writing,
     parse_json,
@@ -38,7 +38,7 @@ def test_a_file_of_a_terabyte_is_refused_without_being_read(tmp_path: Path) -> N
         read_regular(path, 1000)
 
 
-@pytest.mark.parametrize("open_file", [open_regular, check_safetensors_header, open_regular_for_writing])
+@pytest.mark.parametrize("open_file", [open_regular, map_safetensors, open_regular_for_writing])
 @pytest.mark.parametrize("kind", ["fifo", "folder", "socket", "/dev/zero", "/dev/tty", "loop", "missing"])
 def test_what_is_no_ordinary_file_is_refused_at_once(
     tmp_path: Path, kind: str, open_file: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
@@ -158,10 +158,10 @@ def test_a_safetensors_header_is_one_object_within_bounds(
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(struct.pack("<Q", 2) + b"{}")
-    check_safetensors_header(path)
+    map_safetensors(path)
     if header is None:
         os.truncate(path, 10**12)
     else:
         path.write_bytes(struct.pack("<Q", len(header)) + header)
     with pytest.raises(ValueError, match=complaint):
-        check_safetensors_header(path)
+        map_safetensors(path)

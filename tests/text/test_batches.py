@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.errors import CorpusError
+from charlm.system.counts import count_of
 from charlm.text.batches import IGNORE, LineBatches, StreamBatches, Window, line_bounds, pad_lines
 
 BOUNDARY = 1
@@ -352,7 +353,9 @@ def test_batches_come_in_no_order_of_length() -> None:
 @given(texts, st.integers(1, 9))
 def test_fewer_lines_than_a_batch_are_refused_with_their_number(lines: list[list[int]], more: int) -> None:
     B = len(lines) + more
-    with pytest.raises(CorpusError, match=rf"has {len(lines)} lines, .* training.batch_size: {B}; lower"):
+    with pytest.raises(
+        CorpusError, match=rf"has {count_of(len(lines), 'line')}, .* training.batch_size: {B}; lower"
+    ):
         LineBatches(encode(lines), BOUNDARY, B, 4, 1)
 
 

@@ -1,8 +1,10 @@
 """The cache: a large corpus is encoded once, and what lies on disk is believed only if it is whole."""
 
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,22 @@ from charlm.text.cache import Cache
 from charlm.text.corpus import Corpus, load_corpus
 
 TEXT = "".join(f"line {i} 画\n" for i in range(40))
+
+
+def test_a_disk_without_room_is_found_before_the_text_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT)
+    size = text.stat().st_size
+    for free, notes in ((2 * size, []), (2 * size - 1, ["encoding takes up to"]), (size, ["encoding takes up to"])):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(9**9, 9**9, free))
+        found = [note[:20] for note in load(text, max_bytes=free, framing="stream").notes]
+        assert found == notes
+        shutil.rmtree(tmp_path / "cache")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9**9, 9**9, size - 1))
+    with pytest.raises(CorpusError, match=f"no room to encode .*{tmp_path / 'cache'}.* free.*; make room"):
+        load(text)
 
 
 def load(path: Path | list[str], *, max_bytes: int = 1 << 30, **settings: Any) -> Corpus:
@@ -141,15 +159,26 @@ def test_one_corpus_larger_than_the_bound_is_kept_alone(tmp_path: Path, text: Pa
         assert len(kept(tmp_path)) == 1
 
 
-def test_what_a_killed_program_left_is_removed_after_a_day(tmp_path: Path, text: Path) -> None:
+def test_what_a_killed_program_left_is_removed_after_a_minute_or_if_another_one_has_its_number_after_a_day(
+    tmp_path: Path, text: Path
+) -> None:
     folder = tmp_path / "cache" / "encoded"
     folder.mkdir(parents=True)
-    for name, date in (("old.ids.1.tmp", 1), ("new.ids.2.tmp", None)):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    now = time.time()
+    written = {
+        f"old.ids.{os.getpid()}.tmp": now - 100_000,
+        f"at work.ids.{os.getpid()}.tmp": now - 120,
+        f"killed.ids.{ended.pid}.tmp": now - 120,
+        f"on another machine.ids.{ended.pid}.tmp": now - 1,
+    }
+    for name, date in written.items():
         (folder / name).write_bytes(b"half")
-        if date:
-            os.utime(folder / name, (date, date))
+        os.utime(folder / name, (date, date))
     load(text)
-    assert {name for name in kept(tmp_path) if name.endswith(".tmp")} == {"new.ids.2.tmp"}
+    left = {name.partition(".")[0] for name in kept(tmp_path) if name.endswith(".tmp")}
+    assert left == {"at work", "on another machine"}
 
 
 def test_programs_that_encode_the_same_corpus_at_once_do_not_disturb_each_other(tmp_path: Path, text: Path) -> None:

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from charlm.config import CorpusConfig
 from charlm.errors import CorpusError
-from charlm.text.columns import Columns, Field, Record, describe_columns, parse_field, read_record_batches
+from charlm.text import json_lines
+from charlm.text.column_formats import describe_columns
+from charlm.text.columns import Columns, Field, Record, parse_field, read_record_batches
 from charlm.text.corpus import load_corpus
 
 
@@ -40,7 +42,8 @@ def refused(text: str, field: Field) -> str:
 @pytest.mark.parametrize("field", ["text", 2])
 def test_a_quoted_cell_with_newlines_is_one_text_and_its_id_stands_beside_it(field: Field) -> None:
     table = 'id,text\n1,"the boat, old\nand ""grey"""\n\n2,bread\n'
-    assert records(table, field) == [('the boat, old\nand "grey"', {"id": "1"}, 2), ("bread", {"id": "2"}, 5)]
+    expected = [Record('the boat, old\nand "grey"', {"id": "1"}, 2), Record("bread", {"id": "2"}, 5)]
+    assert records(table, field) == expected
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,12 @@ def test_a_quoted_cell_with_newlines_is_one_text_and_its_id_stands_beside_it(fie
         ('1\t"one\ntwo"\n2\tx\n', 2, ["one\ntwo", "x"]),
         ('{"id": 1, "text": "a\\nb"}\n\n{"text": "c"}\n', "text", ["a\nb", "c"]),
         ('[1, "a"]\n[2, "b"]\n', 2, ["a", "b"]),
+        ('{"data": {"text": "a", "n": [1]}}\n{"data": {"text": "b"}}\n', "data.text", ["a", "b"]),
+        ('{"data.text": "a", "data": {"text": "b"}}\n', "data.text", ["a"]),
+        ('{"a.b": {"c.d": "x", "c": {"d": "y"}}, "a": {"b": {"c": {"d": "z"}}}}\n', "a.b.c.d", ["x"]),
+        ('{"turns": [{"say": "hello"}, {"say": "you"}]}\n', "turns.2.say", ["you"]),
+        ('[7, {"text": "a"}]\n', "2.text", ["a"]),
+        ("id,data.text\n1,a\n", "data.text", ["a"]),
         ("utt-1 yes, he\nutt-2\nutt-3  no \n", "text", ["yes, he", "", "no"]),
         ("utt-1 yes, he\nutt-2 no, she\n", 2, ["yes, he", "no, she"]),
         ("84-121123-0000\ta b\n84-121123-0001\tc\n", 2, ["a b", "c"]),
@@ -132,11 +141,47 @@ def test_a_field_of_digits_is_a_number() -> None:
         ('{"a":' * 200_000 + "\n", "a", "line 1: not JSON: nested too deeply"),
         ('{"a":' + "1" * 5000 + "}\n", "a", "more than 4,300 digits"),
         ('{\n"a": 1\n}\n', "a", "jq -c"),
-        ('[\n{"a": 1}\n]\n', "a", "jq -c '.[]'"),
+        ('[\n{"a": 1}\n]\n', "a", "one JSON list, not JSON lines; `jq -c '.[]' file` writes one object a line"),
+        ('[{"a": "x"}, {"a": "y"}]\n', "a", "jq -c '.[]'"),
+        ('[\n  {\n    "a": "x"\n  }\n]\n', "a", "jq -c '.[]'"),
+        ('{"id": 1, "data": {"text": "a"}}\n', "data.txt", "no column 'data.txt'; there are 'id', 'data.text'"),
+        ('{"id": 1, "data": {"text": "a"}}\n', "data", "'data' is not a text: {'text': 'a'}; perhaps data.text"),
+        ('{"data": {"text": "a"}}\n{"data": "b"}\n', "data.text", "line 2: no value for 'data.text'"),
     ],
 )
 def test_what_is_no_record_is_named_in_one_message(text: str, field: Field, said: str) -> None:
     assert said in refused(text, field)
+
+
+def test_what_a_path_leads_to_is_the_text_and_all_else_stays_beside_it() -> None:
+    line = '{"id": 1, "data": {"text": "a", "n": {"m": 2}}}\n'
+    assert records(line, "data.text") == [Record("a", {"id": 1, "data": {"n": {"m": 2}}}, 1)]
+
+
+@given(
+    st.recursive(st.text(max_size=3), lambda inner: st.dictionaries(st.text("a.", max_size=4), inner), max_leaves=9)
+)
+def test_every_text_of_an_object_is_found_by_its_keys_unless_another_path_is_written_alike(value: Any) -> None:
+    def leaves(inner: Any, path: list[str]) -> Iterator[tuple[str, str]]:
+        if isinstance(inner, str):
+            yield ".".join(path), inner
+        for key, each in inner.items() if isinstance(inner, dict) else ():
+            yield from leaves(each, [*path, key])
+
+    found = list(leaves({"root": value}, []))
+    for path, text in found:
+        taken = json_lines.take(json.loads(json.dumps({"root": value})), path)
+        alike = [other for written, other in found if written == path]
+        assert (taken == text) if len(alike) == 1 else taken in alike or isinstance(taken, dict)
+
+
+def test_a_key_of_kaldi_that_stands_twice_is_named() -> None:
+    notes: list[str] = []
+    lines = [f"utt-{i} a" for i in range(30)]
+    lines[25] = "utt-7 b"
+    found = [record.text for batch in read_record_batches([lines], 2, "text", notes) for record in batch]
+    assert found == ["a"] * 25 + ["b"] + ["a"] * 4
+    assert notes == ["text, line 26: the key 'utt-7' stands twice, first in line 8; perhaps other keys do too"]
 
 
 # ----------------------------------------------------------------------------------------------- what it looks like
@@ -150,6 +195,11 @@ def test_what_is_no_record_is_named_in_one_message(text: str, field: Field, said
         (["id\ttext", "1\ta"], "x", "TSV"),
         (["1,a", "2,b"], "x.csv.gz", "CSV"),
         (["utt-1 a", "utt-2 b"], "text", "Kaldi's `utt-id text`"),
+        (["[", "  {", '    "a": 1'], "x", "one JSON document"),
+        (['[{"a": 1}, {"a": 2}]'], "x", "one JSON document"),
+        (["{", '  "a": {', '    "b": 1'], "x", "one JSON document"),
+        (["{", "  x = 1;", "}"], "x", None),
+        (["[", "chorus", "]"], "x", None),
         (["Hello, world", "this, too"], "x", None),
         (["The name, the first", "and, so"], "x", None),
         (["[12:01] hi", "[12:02] ho"], "x", None),
@@ -197,8 +247,12 @@ def test_without_a_field_a_file_passes_as_it_is_and_columns_are_noted_once() -> 
     for name in ("one", "two"):
         assert "".join(columns.select([lines], name)) == lines
     [note] = columns.notes
-    assert note.startswith("one: looks like JSON lines and is read as it stands")
+    assert note.startswith("one, two: look like JSON lines and are read as they stand, all columns")
     assert "corpus.field" in note
+    "".join(columns.select(["id,text\n1,a\n"], "three"))
+    for number in range(5):
+        "".join(columns.select([lines], str(number)))
+    assert [note.split(":")[0] for note in columns.notes] == ["one, two, 0, 1, 2 and 2 more", "three"]
 
 
 def test_a_corpus_of_a_field_has_no_character_of_the_other_columns(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 import zstandard
 
 import charlm
@@ -273,17 +274,33 @@ def test_a_folder_of_nothing_but_other_files_says_which(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("mode", [0o000, 0o644])
-@pytest.mark.parametrize("pattern", ["", "/**/*.txt"])
-def test_a_subfolder_that_may_not_be_entered_is_named(mode: int, pattern: str, tmp_path: Path) -> None:
-    save(tmp_path / "all" / "closed" / "b.txt", b"secret\n")
-    save(tmp_path / "all" / "a.txt", b"text\n")
-    closed = tmp_path / "all" / "closed"
-    code = (
-        "import sys; from charlm.errors import CorpusError; from charlm.text.reading import read_text\n"
-        "try: print(read_text([sys.argv[1]]))\nexcept CorpusError as error: print(error)"
-    )
-    command = [sys.executable, "-c", code, f"{tmp_path / 'all'}{pattern}"]
+CLOSED = [  # where the closed folder lies, and what stands behind the one that is read
+    ("closed", ""),
+    ("deep/er/closed", ""),
+    ("closed", "/**/*.txt"),
+    ("deep/closed", "/*/**/*.txt"),
+    ("closed", "/*/*.txt"),
+    ("deep/closed", "/*/*/b.*"),
+    ("closed", "/closed/*"),
+    ("closed", "/c*/b.txt"),
+]
+READ_ALL = """
+import sys
+from charlm.errors import CorpusError
+from charlm.text.reading import read_text
+for path in sys.argv[1:]:
+    try: print(read_text([path]).strip())
+    except CorpusError as error: print(error)
+"""
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o644, 0o311])
+def test_a_subfolder_that_may_not_be_entered_is_named(mode: int, tmp_path: Path) -> None:
+    closed = [tmp_path / str(i) / inside for i, (inside, _) in enumerate(CLOSED)]
+    for i, folder in enumerate(closed):
+        save(folder / "b.txt", b"secret\n")
+        save(tmp_path / str(i) / "a.txt", b"text\n")
+    command = [sys.executable, "-c", READ_ALL, *(f"{tmp_path / str(i)}{end}" for i, (_, end) in enumerate(CLOSED))]
     if os.geteuid() == 0:
         if not shutil.which("setpriv"):
             pytest.skip("root may enter everything, and there is no setpriv to be somebody else")
@@ -291,8 +308,9 @@ def test_a_subfolder_that_may_not_be_entered_is_named(mode: int, pattern: str, t
         for folder in [tmp_path, *tmp_path.parents]:
             if any(part.startswith("pytest-of-") for part in folder.parts):
                 folder.chmod(0o755)
-    closed.chmod(mode)
     try:
+        for folder in closed:
+            folder.chmod(mode)
         found = subprocess.run(
             command,
             capture_output=True,
@@ -301,11 +319,17 @@ def test_a_subfolder_that_may_not_be_entered_is_named(mode: int, pattern: str, t
             env={**os.environ, "PYTHONPATH": str(Path(charlm.__file__).parent.parent)},
         )
     finally:
-        closed.chmod(0o755)
+        for folder in closed:
+            folder.chmod(0o755)
     if "ModuleNotFoundError" in found.stderr:
         pytest.skip("nobody else may read this Python")
-    assert found.stdout.startswith(f"{closed}"), found.stderr
-    assert "cannot be read: Permission denied" in found.stdout
+    messages = found.stdout.splitlines()
+    if mode == 0o311:
+        assert messages.pop() == "secret"  # what has a name can be read without listing the folder
+    assert len(messages) >= len(CLOSED) - 1, found.stderr
+    for folder, message in zip(closed, messages, strict=False):
+        assert message.startswith(str(folder))
+        assert message.endswith("cannot be read: Permission denied")
 
 
 # --- Pipes
@@ -382,6 +406,26 @@ def test_a_run_whose_text_may_never_end_is_refused_at_once(
     assert (result.exit_code, result.stdout) == (2, "")
     assert str(folder if place in ("pipe", "list") or "folder" in place else place) in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_run_whose_held_out_file_is_a_pipe_is_refused_at_once(tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    os.mkfifo(tmp_path / "pipe")
+    config = tmp_path / "run" / "config.yaml"
+    data = yaml.safe_load(config.read_text())
+    data["corpus"]["validation"] = str(tmp_path / "pipe")
+    config.write_text(yaml.safe_dump(data))
+    assert f"{tmp_path / 'pipe'}: not an ordinary file" in run("eval", tmp_path / "run").stderr
+
+
+@pytest.mark.parametrize("path", ["", "/**/*.txt", "/*/a.txt"])
+def test_a_huge_folder_is_not_searched_for_the_text_of_a_run(path: str, tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / str(number % 3)).mkdir(exist_ok=True)
+        save(tmp_path / str(number % 3) / f"{number}.txt", b"text")
+    refuse_special_files([f"{tmp_path}{path}".replace("a.txt", "*.txt")], most=33)
+    with pytest.raises(CorpusError, match="more than 32 files and folders to search"):
+        refuse_special_files([f"{tmp_path}{path}"], most=32)
 
 
 def test_what_a_user_names_may_be_a_pipe_but_no_endless_device(tmp_path: Path, bounds: Bounds) -> None:

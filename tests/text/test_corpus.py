@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from charlm.config import CorpusConfig
 from charlm.errors import CorpusError
 from charlm.text.cache import Cache
-from charlm.text.corpus import Corpus, Split, load_corpus, load_held_out, statistics
+from charlm.text.corpus import Corpus, Split, load_corpus, load_held_out
 from charlm.text.vocabulary import Vocabulary
 
 
@@ -33,6 +33,33 @@ def load(path: str, *, piece_size: int = 1 << 20, cache: Cache | None = None, **
 
 def parts_of(corpus: Corpus) -> list[Split]:
     return [corpus.train, corpus.validation, corpus.test]
+
+
+# --- The same text gives the same ids, whatever becomes of the code that makes them
+
+KEYS = {
+    ("lines", "spread", 0.0): "f757602e913d5a13", ("lines", "spread", 0.1): "ed30711f52af8cd3",
+    ("lines", "tail", 0.0): "44b4682697eda523", ("lines", "tail", 0.1): "39a5963c57e9a293",
+    ("stream", "spread", 0.0): "a062d4e3f8de2cb0", ("stream", "spread", 0.1): "3afcfad8872435ba",
+    ("stream", "tail", 0.0): "3051398a59b57054", ("stream", "tail", 0.1): "6ca63d8c076396ed",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("piece_size", [64, 1 << 20])
+@pytest.mark.parametrize(("framing", "split", "test"), KEYS)
+def test_training_and_validation_text_have_the_key_that_runs_made_earlier_know_them_by(
+    tmp_path: Path, framing: str, split: str, test: float, piece_size: int
+) -> None:
+    text = "".join(f"{i * 7919 % 1000} 画了 {'é' * (i % 5)}\n" for i in range(3000))
+    settings: dict[str, Any] = {"framing": framing, "split": split, "test": test, "piece_size": piece_size}
+    corpus = load(save(tmp_path / "text.txt", text), **settings)
+    assert corpus.key[:16] == KEYS[framing, split, test]
+    read = "".join(corpus.vocabulary.decode(part.ids.tolist()) for part in parts_of(corpus))
+    unknown = corpus.vocabulary.decode([0])
+    assert sorted(read.replace(unknown, "")) == sorted(text) or split == "tail"
+    assert sum(part.characters for part in parts_of(corpus)) == len(text) == len(read)
+    if not test:
+        assert (len(corpus.test.ids), corpus.test.characters, corpus.test.parts) == (0, 0, (0,))
 
 
 # --- How a text is split
@@ -209,26 +236,3 @@ def test_a_disk_without_room_is_told_with_what_to_do(tmp_path: Path, monkeypatch
             load(path, cache=Cache(memory_bytes=1))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-# --- Statistics
-
-
-def test_statistics_count_what_matters_before_training() -> None:
-    found = statistics("画bb\naaaa\n\naaab")
-    assert (found.characters, found.bytes, found.lines, found.vocabulary) == (14, 16, 4, 4)
-    assert found.frequent == [("a", 7), ("b", 3), ("\n", 3), ("画", 1)]
-    assert found.rare == [("画", 1)]
-    assert found.longest == [(2, 4), (4, 4), (1, 3), (3, 0)]
-
-
-@given(st.text(min_size=1))
-def test_statistics_agree_with_a_plain_count(text: str) -> None:
-    found = statistics(text)
-    lines = text.removesuffix("\n").split("\n")
-    assert (found.characters, found.lines, found.vocabulary) == (len(text), len(lines), len(set(text)))
-    counts = [text.count(char) for char, _ in found.frequent]
-    assert counts == [count for _, count in found.frequent] == sorted(map(text.count, set(text)), reverse=True)[:10]
-    assert sorted(found.rare) == sorted((char, text.count(char)) for char in set(text) if text.count(char) <= 2)
-    assert [count for _, count in found.rare] == sorted(count for _, count in found.rare)
-    assert [len(lines[number - 1]) for number, _ in found.longest] == sorted(map(len, lines), reverse=True)[:5]

@@ -5,12 +5,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import charlm
 from charlm.config import load_config
 from charlm.errors import ConfigError, CorpusError, InputError
-from charlm.text.detection import detect
+from charlm.text.detection import detect, detect_wide
 from charlm.text.reading import read_text
 from commands import answer, run, scores
 
@@ -88,6 +89,37 @@ GREEK = """\
 Μέχρι τον σταθμό είναι δέκα λεπτά με τα πόδια, αλλά υπάρχει και λεωφορείο.
 Το βιβλίο το αγόρασα πέρσι στην Αθήνα και μιλάει για έναν γέρο ψαρά.
 """
+SPANISH = """\
+Esta tarde fui con mi madre a pasear por el jardín; hacía muy buen tiempo.
+¿Cómo se llega a la estación? Está a diez minutos a pie, pero también hay autobús.
+El año pasado compré este libro en Málaga, cuenta la historia de un pescador.
+"""
+CZECH = """\
+Dnes odpoledne jsme šli s maminkou na procházku do parku, počasí bylo velmi pěkné.
+Na nádraží dojdete pěšky za deset minut, ale jezdí tam také autobus.
+Tu knihu jsem koupil loni v Praze, vypráví o starém rybáři.
+Příliš žluťoučký kůň úpěl ďábelské ódy.
+"""
+TURKISH = """\
+Bugün öğleden sonra annemle parka yürüyüşe çıktık, hava çok güzeldi.
+İstasyona yürüyerek on dakikada gidebilirsiniz, otobüs de var.
+Bu kitabı geçen yıl İstanbul'da aldım, yaşlı bir balıkçıyı anlatıyor.
+"""
+HEBREW = """\
+היום אחר הצהריים הלכתי עם אמא לטייל בפארק, מזג האוויר היה נעים מאוד.
+אפשר להגיע לתחנת הרכבת ברגל בעשר דקות, אבל יש גם אוטובוס.
+את הספר הזה קניתי בשנה שעברה בירושלים, והוא מספר על דייג זקן.
+"""
+ARABIC = """\
+ذهبت بعد ظهر اليوم مع أمي إلى الحديقة للتنزه، وكان الطقس جميلا جدا.
+يمكنك الوصول إلى المحطة سيرا على الأقدام في عشر دقائق، ولكن هناك حافلة أيضا.
+اشتريت هذا الكتاب في العام الماضي من القاهرة، وهو يحكي عن صياد عجوز.
+"""
+THAI = """\
+บ่ายวันนี้ฉันไปเดินเล่นที่สวนสาธารณะกับแม่ อากาศดีมาก
+จากที่นี่เดินไปสถานีรถไฟใช้เวลาประมาณสิบนาที แต่มีรถเมล์ด้วย
+หนังสือเล่มนี้ซื้อเมื่อปีที่แล้วที่กรุงเทพ เล่าเรื่องชาวประมงแก่คนหนึ่ง
+"""
 # The encoding of a text, the text, and the name that it is to be recognised by: of siblings the widest.
 TEXTS = [
     ("gb18030", CHINESE, "gb18030"), ("gbk", CHINESE, "gb18030"), ("gb2312", CHINESE, "gb18030"),
@@ -98,6 +130,12 @@ TEXTS = [
     ("cp1251", UKRAINIAN, "cp1251"), ("koi8_u", UKRAINIAN, "koi8-u"),
     ("cp1252", FRENCH, "cp1252"), ("cp1252", GERMAN, "cp1252"),
     ("cp1250", POLISH, "cp1250"), ("iso8859_2", POLISH, "iso-8859-2"), ("cp1253", GREEK, "cp1253"),
+    ("iso8859_5", RUSSIAN, "iso-8859-5"), ("mac_cyrillic", RUSSIAN, "mac-cyrillic"), ("cp850", SPANISH, "cp850"),
+    ("mac_roman", FRENCH, "macintosh"), ("iso8859_7", GREEK, "cp1253"),
+    ("cp1250", CZECH, "cp1250"), ("iso8859_2", CZECH, "iso-8859-2"), ("cp852", CZECH, "cp852"),
+    ("cp852", POLISH, "cp852"), ("cp1254", TURKISH, "cp1254"), ("cp1255", HEBREW, "cp1255"),
+    ("iso8859_8", HEBREW, "cp1255"), ("cp1256", ARABIC, "cp1256"), ("iso8859_6", ARABIC, "iso-8859-6"),
+    ("tis_620", THAI, "tis-620"), ("cp874", THAI, "tis-620"),
     ("utf-16", RUSSIAN, "utf-16"), ("utf-16le", CHINESE, "utf-16le"), ("utf-16be", FRENCH, "utf-16be"),
     ("utf-32", CHINESE, "utf-32"), ("utf-32le", KOREAN, "utf-32le"), ("utf-32be", JAPANESE, "utf-32be"),
 ]  # fmt: skip
@@ -140,8 +178,62 @@ def test_a_name_that_is_proposed_is_one_that_iconv_knows(name: str) -> None:
     assert iconv_knows(name)
 
 
+def test_a_mark_in_the_midst_of_a_text_is_no_mark() -> None:
+    assert detect(b"\xff\xfea\0").encoding == "utf-16"  # type: ignore[union-attr]
+    guess = detect(b"\xff\xfea\xf6", begins=False)
+    assert guess is None or guess.encoding != "utf-16"
+
+
+WIDE = ["utf-16le", "utf-16be", "utf-32le", "utf-32be"]
+
+
+@pytest.mark.parametrize("encoding", WIDE)
+@pytest.mark.parametrize(
+    "text", [CHINESE, JAPANESE, KOREAN, RUSSIAN, HEBREW, FRENCH, THAI], ids=lambda text: text[:5]
+)
+def test_wide_characters_without_a_mark_are_known_with_and_without_blanks_and_ends_of_lines(
+    encoding: str, text: str
+) -> None:
+    line = text.split("\n")[0] + " 2026"
+    for given in (line, line.replace(" ", ""), "  " + line, f"{line}\r\n{line}", "\n".join(line.split()) + "\n"):
+        guess = detect_wide(given.encode(encoding))
+        assert guess is not None, given
+        assert guess.encoding == encoding, given
+
+
+@pytest.mark.parametrize("word", ["words", "worst", "SONNY", "naïve", "Straße"])
+@pytest.mark.parametrize("encoding", WIDE)
+def test_a_word_of_wide_characters_is_not_read_with_its_bytes_exchanged(encoding: str, word: str) -> None:
+    guess = detect_wide(word.encode(encoding))
+    assert guess is not None
+    assert guess.encoding == encoding
+
+
+def test_numbers_are_no_wide_characters() -> None:
+    rng = np.random.default_rng(1)
+    for dtype in ("<i2", ">i2", "<i4", ">i4", "<f4", "<f8"):
+        assert detect_wide(rng.integers(0, 300, 500).astype(dtype).tobytes()) is None
+        assert detect_wide((1000 * rng.standard_normal(500)).astype(dtype).tobytes()) is None
+
+
+@pytest.mark.parametrize(("encoding", "text"), [("iso-2022-jp", JAPANESE), ("iso-2022-kr", KOREAN)])
+def test_what_escapes_make_of_ascii_is_not_taken_for_text(encoding: str, text: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "text.txt", text.encode(encoding))
+    with pytest.raises(
+        CorpusError, match=rf"an escape at offset \d+; it is almost certainly {encoding}: a line then"
+    ):
+        read_text([str(path)])
+    assert read_text([str(path)], encoding="auto") == read_text([str(path)], encoding=encoding) == text
+    colours = save(tmp_path / "colours.txt", b"\x1b[31mred\x1b[0m and \x1b$ plain\n")
+    assert "red" in read_text([str(colours)])
+
+
 def test_what_no_text_could_be_is_not_guessed() -> None:
     assert detect(b"\0\xff\xfe\x01" * 100) is None
+
+
+def test_of_ascii_alone_something_is_said() -> None:
+    assert detect(b"plain") is not None
 
 
 def save(path: Path, content: bytes) -> Path:

@@ -179,10 +179,31 @@ def questions_and_answers(rng: Rng) -> list[str]:
     return [f"{sentence(rng)[:-1]}?\t{sentence(rng)}" for _ in range(150)]
 
 
+def names_spaced(rng: Rng) -> list[str]:
+    return "\n\n".join(names(rng)).split("\n")
+
+
+def fixed_width_hashes(rng: Rng) -> list[str]:
+    return [f"{rng.getrandbits(256):064x}" for _ in range(200)]
+
+
+def chat_of_short_answers(rng: Rng) -> list[str]:
+    return [rng.choice(["?", "...", ":)", "👍", "!", " ".join(rng.choices(WORDS, k=3))]) for _ in range(200)]
+
+
+def words_with_marks(rng: Rng) -> list[str]:
+    return [f"{word(rng)}/{rng.choice('ABC')}" if rng.random() < 0.9 else f"-{word(rng)}" for _ in range(300)]
+
+
+def titles_in_tags(rng: Rng) -> list[str]:
+    return [f"<s>{clause(rng)}</s>" for _ in range(200)]
+
+
 LINES = [
     names, full_names, sorted_words, chinese_words, mixed_words, dictionary, verses, chinese_sentences,
     chinese_poems, sentences, tokenized_sentences, spoken_sentences, json_lines, csv, csv_by_name, tsv, logs,
     system_logs, web_logs, chat, chat_by_name, bible, urls, molecules, questions_and_answers,
+    names_spaced, fixed_width_hashes, chat_of_short_answers, words_with_marks, titles_in_tags,
 ]  # fmt: skip
 
 
@@ -323,10 +344,52 @@ def one_long_line(rng: Rng) -> list[str]:
     return [" ".join(rng.choices(WORDS, k=20_000))]  # as text8
 
 
+def fortunes(rng: Rng) -> list[str]:
+    lines = []
+    for _ in range(60):
+        lines += [*(sentence(rng, 3, 7) for _ in range(rng.randint(1, 5))), "%"]
+    return lines
+
+
+def documents(rng: Rng) -> list[str]:
+    lines = []
+    for _ in range(60):
+        lines += [*(sentence(rng, 3, 7) for _ in range(rng.randint(1, 9))), "<|endoftext|>"]
+    return lines
+
+
+def scenes(rng: Rng) -> list[str]:
+    lines = []
+    for _ in range(30):
+        lines += [*(f"{rng.choice(NAMES)}: {clause(rng)}" for _ in range(rng.randint(1, 9))), "* * *"]
+    return lines
+
+
+def manual(rng: Rng) -> list[str]:
+    lines = [".TH NAME 1"]
+    for _ in range(60):
+        lines += [".TP", f".B {word(rng)}", *wrap(sentence(rng), 60)]
+    return lines
+
+
+def web_page(rng: Rng) -> list[str]:
+    lines = ["<html>", "<body>"]
+    for _ in range(60):
+        lines += ["<p>", *wrap(sentence(rng), 60), "</p>"]
+    return lines
+
+
+def fasta(rng: Rng) -> list[str]:
+    lines = []
+    for i in range(60):
+        lines += [f">sp|{i}| {word(rng)}", *("".join(rng.choices("ACDEFGHIKLMNPQRSTVWY", k=60)) for _ in range(4))]
+    return lines
+
+
 STREAMS = [
     wrapped_prose, book, indented_book, paragraphs, novel_with_dialogue, chinese_paragraphs,
     chinese_paragraphs_without_indent, chinese_wrapped, python, c, play, play_without_blanks, poems, markdown,
-    letters, yaml, subtitles, one_long_line,
+    letters, yaml, subtitles, one_long_line, fortunes, documents, scenes, manual, web_page, fasta,
 ]  # fmt: skip
 
 Maker = Callable[[Rng], list[str]]

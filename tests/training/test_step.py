@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from charlm.config import TrainingConfig, change_section
 from charlm.experts.mixture import Mixture
+from charlm.experts.torch_network import network_expert
 from charlm.model.network import CharacterModel
 from charlm.store.run_folder import RunFolder
 from charlm.text.batches import LineBatches, StreamBatches, Window
@@ -199,7 +200,7 @@ class Silent:
     """Validates nothing, writes nothing, hears nothing."""
 
     def __init__(self, network: CharacterModel) -> None:
-        self.mixture = Mixture(network)
+        self.mixture = Mixture(network_expert(network))
 
     def validate(self) -> None:
         return None

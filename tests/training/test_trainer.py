@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from charlm.config import TrainingConfig
 from charlm.errors import TrainingError
 from charlm.experts.mixture import Mixture
+from charlm.experts.torch_network import network_expert
 from charlm.model.network import CharacterModel
 from charlm.store.run_folder import RunFolder
 from charlm.text.batches import StreamBatches
@@ -116,7 +117,7 @@ def run(
     config = TrainingConfig(budget=budget, evaluate_every=every, **defaults | settings)
     trainer = Trainer(
         TrainingStep(model, config, optimizer=custom), StreamBatches(IDS, B, T, seed=1), SPLIT, config,
-        StubEvaluator(Mixture(model), validate, write_sample), folder, clock=clock,
+        StubEvaluator(Mixture(network_expert(model)), validate, write_sample), folder, clock=clock,
     )  # fmt: skip
     recorder = Recorder(model)
     trainer.run(recorder)

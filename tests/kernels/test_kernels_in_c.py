@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from charlm.cells import compiled
+from charlm import kernels
 
 DRIVER = Path(__file__).with_name("kernels_driver.c")
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
@@ -93,7 +93,7 @@ def processor_flags() -> set[str]:
 def test_as_shipped_it_builds_without_a_warning_and_gives_the_numbers_of_the_equations(
     compiler: str, processor: str, tmp_path: Path
 ) -> None:
-    flags = tuple(flag for flag in compiled._FLAGS if flag not in ("-march=native", "-shared", "-fPIC"))
+    flags = tuple(flag for flag in kernels._FLAGS if flag not in ("-march=native", "-shared", "-fPIC"))
     program = build(tmp_path, compiler, processor, flags)
     drive(program, processor, "values", "200")
 

@@ -44,7 +44,7 @@ static void counted_free(void *block) {
 
 #define aligned_alloc counted_alloc
 #define free counted_free
-#include "../../charlm/cells/kernels.c"
+#include "../../charlm/kernels/kernels.c"
 #undef aligned_alloc
 #undef free
 

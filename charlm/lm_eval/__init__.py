@@ -1,0 +1,1 @@
+"""The model `charlm` of EleutherAI's lm-evaluation-harness, `charlm.lm_eval.model`, and its command line."""
