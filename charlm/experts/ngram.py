@@ -62,6 +62,14 @@ class _Table(NamedTuple):
         numbers = np.bincount(keys // vocabulary_size, minlength=len(gamma))
         return cls(keys, alpha, gamma, np.concatenate(([0], numbers.cumsum())))
 
+    def sums(self) -> _Floats:
+        """Returns what the probabilities after each context add up to."""
+        sums = self.gamma.astype(np.float64)
+        begins = self.first[:-1]
+        filled = np.flatnonzero(begins < self.first[1:])
+        sums[filled] += np.add.reduceat(self.alpha, begins[filled], dtype=np.float64)
+        return sums
+
     def find(self, contexts: _Ints | _Small, symbols: _Ints | _Small, vocabulary_size: int) -> _Ints:
         """Returns which rows the n-grams of these contexts and last symbols are; -1 where there is none."""
         packed = contexts.astype(np.int64) * vocabulary_size + symbols
@@ -373,10 +381,11 @@ class NgramModel:
                     keys, alpha, gamma = keys.copy(), alpha.copy(), gamma.copy()
                 if keys[0] < 0 or keys[-1] >= n_contexts * vocabulary_size or not _is_ascending(keys):
                     raise ValueError(f"the {n}-grams are not in order")
-            sums = np.bincount(keys // vocabulary_size, alpha, n_contexts) + gamma
-            if not ((alpha >= 0).all() and (gamma >= 0).all() and np.allclose(sums, 1, rtol=0, atol=1e-6)):
+            table = _Table.of(keys, alpha, gamma, vocabulary_size)
+            least = min(alpha.min(), gamma.min())
+            if not (least >= 0 and np.abs(table.sums() - 1).max() <= 1e-6):
                 raise ValueError(f"the probabilities of {n}-grams do not add up to one")
-            tables.append(_Table.of(keys, alpha, gamma, vocabulary_size))
+            tables.append(table)
             n_contexts = len(keys)
         if not tables or len(arrays) % 3:
             raise ValueError("the tables are not whole")
