@@ -149,7 +149,7 @@ def _parse_yaml(path: Path, text: str, lines: dict[str, int]) -> dict[str, Any]:
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise ConfigError(f"{path}: YAML: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{path}: YAML: {shorten(str(error).splitlines()[0])}") from None
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply") from None
 

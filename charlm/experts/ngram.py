@@ -12,6 +12,10 @@ a sequence, since nothing stands before it there. D is D1, D2 or D3 for a count 
 symbols lies the uniform distribution, so what was never seen has a probability too. Where h was never seen,
 p(w | h) = p(w | h').
 
+Where a text begins, and all of it is the context, nothing can stand before g: n-grams that begin with the first
+symbol of a text have a second table, which counts how often they occur. In a stream that symbol is the newline; the
+distinct symbols before a newline are a few marks, and say nothing of how lines begin.
+
 An n-gram is stored as one integer: the place of its first n-1 symbols in the sorted table of (n-1)-grams, times V,
 plus its last symbol. So nothing overflows at any order or vocabulary, a table is a sorted array, and all places of
 a text are looked up together.
@@ -40,6 +44,22 @@ _FEW_TEXTS = 4  # for more, it is faster to look all of them up together
 _SMALLEST = np.finfo(np.float32).tiny  # in place of a probability that float32 rounds to nothing
 
 
+class _Opening(NamedTuple):
+    """The n-grams of one order that begin with `first_id`, by how often they occur.
+
+    Attributes:
+        key: which row of the table is the first of them.
+        context: which (n-1)-gram is the first that begins with `first_id`.
+        alpha: as in `_Table`.
+        gamma: as in `_Table`.
+    """
+
+    key: int
+    context: int
+    alpha: NDArray[np.float32]
+    gamma: NDArray[np.float32]
+
+
 class _Table(NamedTuple):
     """All n-grams of one order n that the training text has.
 
@@ -48,12 +68,14 @@ class _Table(NamedTuple):
         alpha: (a(h w) - D) / a(h ·) of each.
         gamma: γ(h) of each (n-1)-gram h; 1 where nothing follows it.
         first: where the n-grams that begin with each h stand: from first[h] to first[h + 1].
+        opening: those where a text begins; None: they are no others.
     """
 
     keys: _Ints
     alpha: NDArray[np.float32]
     gamma: NDArray[np.float32]
     first: _Ints
+    opening: _Opening | None = None
 
     @classmethod
     def of(
@@ -62,13 +84,19 @@ class _Table(NamedTuple):
         numbers = np.bincount(keys // vocabulary_size, minlength=len(gamma))
         return cls(keys, alpha, gamma, np.concatenate(([0], numbers.cumsum())))
 
-    def sums(self) -> _Floats:
-        """Returns what the probabilities after each context add up to."""
-        sums = self.gamma.astype(np.float64)
-        begins = self.first[:-1]
-        filled = np.flatnonzero(begins < self.first[1:])
-        sums[filled] += np.add.reduceat(self.alpha, begins[filled], dtype=np.float64)
-        return sums
+    def adds_up(self) -> bool:
+        """Says whether all are probabilities, and those after each context add up to one."""
+        pairs = [(self.alpha, self.gamma, self.first)]
+        if (opening := self.opening) is not None:
+            first = self.first[opening.context : opening.context + len(opening.gamma) + 1] - opening.key
+            pairs.append((opening.alpha, opening.gamma, first))
+        return all(_adds_up(*pair) for pair in pairs)
+
+    def opens(self, contexts: _Ints) -> NDArray[np.bool_]:
+        """Says which contexts begin with `first_id`, and have entries in `opening`."""
+        if self.opening is None:
+            return np.zeros(len(contexts), np.bool_)
+        return (contexts >= self.opening.context) & (contexts < self.opening.context + len(self.opening.gamma))
 
     def find(self, contexts: _Ints | _Small, symbols: _Ints | _Small, vocabulary_size: int) -> _Ints:
         """Returns which rows the n-grams of these contexts and last symbols are; -1 where there is none."""
@@ -106,6 +134,7 @@ class NgramModel:
         symbols, depth = _lay_out(sequences, first_id)
         self._tables: list[_Table] = []
         keys, n_contexts = np.arange(V), 1  # begin with the single symbols; their one context is the empty one
+        opening = np.array([first_id, first_id + 1])  # from where to where n-grams begin with `first_id`
         ranks = symbols  # which row of `keys` is the n-gram that ends at each place
         ending = symbols[depth >= 1]  # the same, only of those places where one ends
         for n in range(1, order):
@@ -114,9 +143,14 @@ class NgramModel:
                 break
             next_keys, first, ending = _distinct(ranks[longer - 1].astype(np.int64) * V + symbols[longer])
             counts = np.bincount(ranks[longer[first]], minlength=len(keys))  # distinct symbols before each n-gram
-            if n > 1:
+            if n == 1:
+                self._tables.append(_table(keys, counts, V, n_contexts))
+            else:
                 counts += np.bincount(ranks[depth == n - 1], minlength=len(keys))  # beginnings
-            self._tables.append(_table(keys, counts, V, n_contexts))
+                contexts, opening = opening, np.searchsorted(keys, opening * V)
+                occurrences = np.bincount(ranks[depth >= n - 1], minlength=len(keys))
+                table = _table(keys, counts, V, n_contexts)
+                self._tables.append(_with_opening(table, occurrences, counts, contexts, opening, V))
             keys, n_contexts = next_keys, len(keys)
             ranks = np.full(len(symbols), -1, np.int32)
             ranks[longer] = ending
@@ -194,8 +228,12 @@ class NgramModel:
             places = places[ranks[places - 1] >= 0]  # elsewhere p(w | h) = p(w | h')
             contexts = ranks[places - 1]
             found = table.find(contexts, symbols[places], self.vocabulary_size)
-            alpha = np.where(found >= 0, table.alpha[found], 0)
-            p[places] = alpha + table.gamma[contexts] * p[places]
+            alpha, gamma = table.alpha[found], table.gamma[contexts]
+            if table.opening is not None:
+                whole = depth[places] == n - 1  # all of the text is the context
+                alpha[whole] = table.opening.alpha.take(found[whole] - table.opening.key, mode="clip")
+                gamma[whole] = table.opening.gamma[contexts[whole] - table.opening.context]
+            p[places] = np.where(found >= 0, alpha, 0) + gamma * p[places]
             known[places] = n - 1
             ranks = np.full(len(symbols), -1)
             ranks[places] = found
@@ -259,7 +297,7 @@ class NgramModel:
 
     def log_probs(self, reading: _Ints) -> NDArray[np.float32]:
         """Returns the log-probability of every symbol after each place: (N, K + 1) → (N, V)."""
-        return _log(self.distributions(reading[:, :-1]))
+        return _log(self.distributions(reading))
 
     def make_step(self, state: _Ints) -> ExpertStep:
         """Returns a function that reads one symbol of each text and predicts the next."""
@@ -283,7 +321,7 @@ class NgramModel:
             nonlocal read
             for text, symbol in enumerate(ids.tolist()):
                 ends[text] = self._follow(ends[text], symbol)
-                self._fill_distribution(ends[text], p[text])
+                self._fill_distribution(ends[text], int(read[text]) + 1 == len(ends[text]), p[text])
             read = np.minimum(read + 1, _BEGINNING_SYMBOLS + 1)
             return _log(p), self._kinds(np.array([len(known) for known in ends]), read)
 
@@ -301,54 +339,73 @@ class NgramModel:
             new.append(found)
         return new
 
-    def _fill_distribution(self, ends: list[int], p: NDArray[np.float32]) -> None:
-        """Writes the probability of every symbol after one context, (V,), as `distributions` does."""
-        weight, parts = np.float32(1), []
-        for table, context in zip(self._tables[len(ends) : 0 : -1], reversed(ends), strict=True):
-            parts.append((table, context, weight))
-            weight = weight * table.gamma[context]
-        np.multiply(self._lowest, weight, out=p)
-        for table, context, weight in parts:
-            entries = slice(int(table.first[context]), int(table.first[context + 1]))
-            p[table.keys[entries] - context * self.vocabulary_size] += table.alpha[entries] * weight
+    def _fill_distribution(self, ends: list[int], whole: bool, p: NDArray[np.float32]) -> None:
+        """Writes the probability of every symbol after one context, (V,), as `distributions` does.
 
-    def distributions(self, places: _Ints) -> NDArray[np.float32]:
+        Args:
+            ends: which n-grams end there, of each length.
+            whole: whether the longest of them is all of the text.
+            p: is filled.
+        """
+        weight = np.float32(1)
+        parts: list[tuple[_Ints, NDArray[np.float32], np.float32]] = []
+        for table, context in zip(self._tables[len(ends) : 0 : -1], reversed(ends), strict=True):
+            begin, end = int(table.first[context]), int(table.first[context + 1])
+            alpha, gamma = table.alpha[begin:end], table.gamma[context]
+            if whole and not parts and table.opening is not None and table.opens(np.array([context]))[0]:
+                alpha = table.opening.alpha[begin - table.opening.key : end - table.opening.key]
+                gamma = table.opening.gamma[context - table.opening.context]
+            parts.append((table.keys[begin:end] - context * self.vocabulary_size, alpha, weight))
+            weight = weight * gamma
+        np.multiply(self._lowest, weight, out=p)
+        for symbols, alpha, weight in parts:
+            p[symbols] += alpha * weight
+
+    def distributions(self, reading: _Ints) -> NDArray[np.float32]:
         """Returns the probability of every symbol after each context.
 
         Multiplied out, p is Σ_n alpha_n Π_{m>n} gamma_m, so all V symbols are touched once, and beyond that only
         those that were seen after the context.
 
         Args:
-            places: which n-grams end there, as `advance` gives them, shape (N, K).
+            reading: which n-grams end there, and how many symbols there are, as `advance` gives them, (N, K + 1).
 
         Returns:
             Probabilities, shape (N, V).
         """
         V = self.vocabulary_size
+        places, read = reading[:, :-1], reading[:, -1]
         known = _known(places)
         weight = np.ones(len(places), np.float32)  # Π_{m>n} gamma_m
         parts = []
         for n in range(int(known.max(initial=0)) + 1, 1, -1):
             table, rows = self._tables[n - 1], np.flatnonzero(known >= n - 1)
+            if table.opening is not None:  # all of the text is the context
+                whole = (known[rows] == n - 1) & (read[rows] == n - 1) & table.opens(places[rows, n - 2])
+                begun, rows = rows[whole], rows[~whole]
+                contexts = places[begun, n - 2]
+                parts.append((table, table.opening.alpha, table.opening.key, begun, contexts, weight[begun]))
+                weight[begun] *= table.opening.gamma[contexts - table.opening.context]
             contexts = places[rows, n - 2]
-            parts.append((table, rows, contexts, weight[rows]))
+            parts.append((table, table.alpha, 0, rows, contexts, weight[rows]))
             weight[rows] *= table.gamma[contexts]
         p: NDArray[np.float32] = np.multiply.outer(weight, self._lowest)
-        for table, rows, contexts, weights in parts:  # one order at a time: there may be V entries for each row
+        for table, alphas, key, rows, contexts, weights in parts:  # one at a time: V entries for a row there may be
             starts = table.first[contexts]
             counts = table.first[contexts + 1] - starts
             entries = np.repeat(starts - (counts.cumsum() - counts), counts) + np.arange(counts.sum())
-            alpha = table.alpha[entries] * np.repeat(weights, counts)
+            alpha = alphas[entries - key] * np.repeat(weights, counts)
             p[np.repeat(rows, counts), table.keys[entries] % V] += alpha
         return p
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Returns the tables, for a file."""
-        return {
-            f"{name}.{n}": getattr(table, name)
-            for n, table in enumerate(self._tables, 1)
-            for name in ("keys", "alpha", "gamma")
-        }
+        arrays: dict[str, NDArray[Any]] = {}
+        for n, table in enumerate(self._tables, 1):
+            arrays |= {f"{name}.{n}": getattr(table, name) for name in ("keys", "alpha", "gamma")}
+            if table.opening is not None:
+                arrays |= {f"opening_{name}.{n}": getattr(table.opening, name) for name in ("alpha", "gamma")}
+        return arrays
 
     @classmethod
     def from_arrays(
@@ -362,8 +419,8 @@ class NgramModel:
         order = config.ngram or ORDER
         model = cls([], vocabulary_size, first_id, order)
         tables: list[_Table] = []
-        n_contexts = 1
-        for n in range(1, len(arrays) // 3 + 1):
+        n_contexts, used, opening = 1, 0, np.array([first_id, first_id + 1])
+        for n in range(1, sum(name.startswith("keys.") for name in arrays) + 1):
             try:
                 keys, alpha, gamma = (arrays[f"{name}.{n}"] for name in ("keys", "alpha", "gamma"))
             except KeyError as error:
@@ -382,15 +439,35 @@ class NgramModel:
                 if keys[0] < 0 or keys[-1] >= n_contexts * vocabulary_size or not _is_ascending(keys):
                     raise ValueError(f"the {n}-grams are not in order")
             table = _Table.of(keys, alpha, gamma, vocabulary_size)
-            least = min(alpha.min(), gamma.min())
-            if not (least >= 0 and np.abs(table.sums() - 1).max() <= 1e-6):
+            used += 3
+            if n > 1:
+                contexts, opening = opening, np.searchsorted(keys, opening * vocabulary_size)
+                if f"opening_alpha.{n}" in arrays and f"opening_gamma.{n}" in arrays:
+                    pair = [arrays[f"opening_{name}.{n}"] for name in ("alpha", "gamma")]
+                    sizes = [(int(stop - start),) for start, stop in (opening, contexts)]
+                    if [a.shape for a in pair] != sizes or {str(a.dtype) for a in pair} != {"float32"}:
+                        raise ValueError(f"the {n}-grams of beginnings do not fit the others")
+                    alpha, gamma = (a.copy() for a in pair)
+                    table = table._replace(opening=_Opening(int(opening[0]), int(contexts[0]), alpha, gamma))
+                    used += 2
+            if not table.adds_up():
                 raise ValueError(f"the probabilities of {n}-grams do not add up to one")
             tables.append(table)
             n_contexts = len(keys)
-        if not tables or len(arrays) % 3:
+        if not tables or used != len(arrays):
             raise ValueError("the tables are not whole")
         model._tables = tables
         return model
+
+
+def _adds_up(alpha: NDArray[np.float32], gamma: NDArray[np.float32], first: _Ints) -> bool:
+    """Says whether all are probabilities, and those after each context add up to one; see `_Table`."""
+    if min(alpha.min(initial=0), gamma.min(initial=0)) < 0:
+        return False
+    sums = gamma.astype(np.float64)
+    filled = np.flatnonzero(first[:-1] < first[1:])
+    sums[filled] += np.add.reduceat(alpha, first[:-1][filled], dtype=np.float64) if len(filled) else 0
+    return bool(np.abs(sums - 1).max(initial=0) <= 1e-6)
 
 
 def _log(p: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -464,6 +541,27 @@ def _table(keys: _Ints, counts: _Ints, vocabulary_size: int, n_contexts: int) ->
     gamma = np.divide(taken, total, out=np.ones(n_contexts), where=total > 0)
     alpha = np.divide(counts - discounts, total[contexts], out=np.zeros(len(keys)), where=total[contexts] > 0)
     return _Table.of(keys, alpha.astype(np.float32), gamma.astype(np.float32), vocabulary_size)
+
+
+def _with_opening(
+    table: _Table, occurrences: _Ints, counts: _Ints, contexts: _Ints, rows: _Ints, vocabulary_size: int
+) -> _Table:
+    """Adds the n-grams that begin with `first_id`, if they occur more often than they are counted.
+
+    Args:
+        table: of all n-grams.
+        occurrences: how often each occurs.
+        counts: what each is counted for.
+        contexts: from which (n-1)-gram on to which they begin with `first_id`.
+        rows: the same of the n-grams.
+        vocabulary_size: V.
+    """
+    (first_context, end), chosen = contexts.tolist(), slice(*rows.tolist())
+    if (occurrences[chosen] == counts[chosen]).all():
+        return table
+    keys = table.keys[chosen] - first_context * vocabulary_size
+    own = _table(keys, occurrences[chosen], vocabulary_size, end - first_context)
+    return table._replace(opening=_Opening(chosen.start, first_context, own.alpha, own.gamma))
 
 
 def _discounts(counts: _Ints) -> _Floats:

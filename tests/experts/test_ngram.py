@@ -47,13 +47,22 @@ class Textbook:
                     lefts[gram].add(text[begin - 1] if begin else f"beginning {number}")
         longest = max(map(len, occurrences))
         self.counts = {g: n if len(g) == longest else len(lefts[g]) for g, n in occurrences.items()}
-        self.discounts = {n: self.estimate(n) for n in range(1, longest + 1)}
+        self.discounts = {n: self.estimate(n, self.counts) for n in range(1, longest + 1)}
+        # Where a text begins, what begins as it does is counted by how often it occurs, if that is another number.
+        openings = {g: n for g, n in occurrences.items() if g[0] == FIRST and 1 < len(g) < longest}
+        self.opening_discounts = {
+            n: self.estimate(n, openings)
+            for n in range(2, longest)
+            if any(self.counts[g] != count for g, count in openings.items() if len(g) == n)
+        }
+        self.openings = {g: n for g, n in openings.items() if len(g) in self.opening_discounts}
         self.followers: dict[tuple[int, ...], list[tuple[int, ...]]] = defaultdict(list)
         for gram in self.counts:
             self.followers[gram[:-1]].append(gram)
 
-    def estimate(self, n: int) -> tuple[float, float, float]:
-        n1, n2, n3, n4 = (sum(len(g) == n and c == k for g, c in self.counts.items()) for k in (1, 2, 3, 4))
+    @staticmethod
+    def estimate(n: int, counts: dict[tuple[int, ...], int]) -> tuple[float, float, float]:
+        n1, n2, n3, n4 = (sum(len(g) == n and c == k for g, c in counts.items()) for k in (1, 2, 3, 4))
         if n1 and n2 and n3 and n4:
             y = n1 / (n1 + 2 * n2)
             estimated = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
@@ -61,24 +70,29 @@ class Textbook:
                 return estimated
         return (0.5, 1.0, 1.5)
 
-    def discount(self, gram: tuple[int, ...]) -> float:
-        return self.discounts[len(gram)][min(self.counts[gram], 3) - 1]
-
-    def probability(self, context: tuple[int, ...], symbol: int) -> float:
+    def probability(self, context: tuple[int, ...], symbol: int, *, begins: bool = False) -> float:
+        """The probability of a symbol; `begins`: the context is all of the text."""
         shorter = self.probability(context[1:], symbol) if context else 1 / V
         followers = self.followers.get(context, [])
         if not followers:
             return shorter
-        total = sum(self.counts[g] for g in followers)
+        n = len(context) + 1
+        opening = begins and n in self.opening_discounts
+        counts = self.openings if opening else self.counts
+        discounts = (self.opening_discounts if opening else self.discounts)[n]
+        taken = {g: discounts[min(counts[g], 3) - 1] for g in followers}
+        total = sum(counts[g] for g in followers)
         gram = (*context, symbol)
-        own = self.counts[gram] - self.discount(gram) if gram in self.counts else 0.0
-        return own / total + sum(map(self.discount, followers)) / total * shorter
+        own = counts[gram] - taken[gram] if gram in taken else 0.0
+        return own / total + sum(taken.values()) / total * shorter
 
     def log_probs(self, sequence: list[int], order: int) -> list[float]:
         text = [FIRST, *sequence]
-        return [
-            math.log(self.probability(tuple(text[max(0, t - order + 1) : t]), text[t])) for t in range(1, len(text))
-        ]
+        result = []
+        for t in range(1, len(text)):
+            start = max(0, t - order + 1)
+            result.append(math.log(self.probability(tuple(text[start:t]), text[t], begins=start == 0)))
+        return result
 
 
 @few
@@ -162,7 +176,7 @@ def test_symbol_by_symbol_it_gives_what_it_gives_at_once(
                 reading, state = model.advance(part, state)
                 readings.append(reading[:, 0])
         places = np.concatenate(readings)  # (T, K+1)
-        p = model.distributions(places[:, :-1])
+        p = model.distributions(places)
         np.testing.assert_allclose(p.sum(1), 1, atol=1e-6)
         np.testing.assert_allclose(np.log(p[np.arange(len(sequence)), sequence]), whole, rtol=1e-6, atol=1e-6)
         begun = np.arange(1, len(sequence) + 1)  # symbols since the beginning, the boundary included
@@ -215,7 +229,7 @@ def test_a_probability_that_vanishes_in_float32_has_a_finite_logarithm() -> None
     tables = {name: table.copy() for name, table in model.arrays().items()}
     tables["alpha.1"][:] = [1, 0, 0, 0, 0]
     tables["gamma.1"][:] = 0
-    log_probs = NgramModel.from_arrays(config(2), tables, V, FIRST).log_probs(np.array([[-1]]))
+    log_probs = NgramModel.from_arrays(config(2), tables, V, FIRST).log_probs(np.array([[-1, 0]]))
     assert np.isfinite(log_probs).all()
     assert log_probs.argmax() == 0
 
@@ -241,6 +255,11 @@ def test_its_tables_go_to_a_file_and_back() -> None:
         ("gamma.2", lambda a: a[:0]),
         ("alpha.1", lambda a: a.reshape(1, -1)),
         ("gamma.4", None),
+        ("opening_alpha.2", None),
+        ("opening_alpha.2", lambda a: a * 2),
+        ("opening_gamma.3", lambda a: -a),
+        ("opening_gamma.2", lambda a: a[:0]),
+        ("opening_alpha.3", lambda a: a.astype(np.float64)),
     ],
 )
 def test_tables_that_are_no_model_are_refused(name: str, change: Callable[[np.ndarray], np.ndarray] | None) -> None:

@@ -121,7 +121,11 @@ def test_no_link_is_written_through(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("{a: 4e-3, b: [1, true, null, ~], c: x}", {"a": 0.004, "b": [1, True, None, None], "c": "x"}), ("", None)],
+    [
+        ("{a: 4e-3, b: [1, true, null, ~], c: x}", {"a": 0.004, "b": [1, True, None, None], "c": "x"}),
+        ("{a: 1e5_names.txt, b: 1e3 steps, c: 1E5}", {"a": "1e5_names.txt", "b": "1e3 steps", "c": 1e5}),
+        ("", None),
+    ],
 )
 def test_yaml_is_read_as_plain_values(text: str, value: object) -> None:
     assert yaml.load(text, YamlLoader) == value
