@@ -151,7 +151,9 @@ class TrainingConfig(_Section):
     early_stopping: int | None = Field(
         None, ge=1, description="stop after this many evaluations without a better validation loss; null: never"
     )
-    keep: int = Field(1, ge=1, description="how many evaluations keep their checkpoints; 1: the newest only")
+    keep: int = Field(
+        1, ge=1, le=1_000_000, description="how many evaluations keep their checkpoints; 1: the newest only"
+    )
     kernel: Literal["auto", "python", "compiled", "fused"] = Field(
         "auto",
         description="what computes the recurrent layers; python: the equations in PyTorch; compiled: the same in "

@@ -11,7 +11,7 @@ from charlm.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-_ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # of Linux, where torch could use one
+_ACCELERATORS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")  # of Linux, which torch could use
 
 
 def find_device(name: str) -> torch.device:
