@@ -215,7 +215,7 @@ def _exclude_empty_lines(vocabulary: Vocabulary, prompts: Sequence[Ids], logits:
         prompts: of each text, the boundary the first of each.
         logits: of the first symbol after each, (B, V).
     """
-    if vocabulary.framing == "lines":
+    if vocabulary.framing == "lines" and set(vocabulary.characters) > {vocabulary.boundary}:
         logits[[len(prompt) == 1 for prompt in prompts], vocabulary.boundary_id] = -np.inf
 
 

@@ -377,3 +377,8 @@ def test_a_line_is_never_empty_but_may_end_after_a_prompt(prompt: str) -> None:
         for each in zip(*pieces_of(mixture, vocabulary, range(9), prompt=prompt, length=9), strict=True)
     ]
     assert {len(text) for text in texts} == {0 if prompt else 1}
+
+
+def test_where_no_character_is_known_a_line_is_empty() -> None:
+    vocabulary = Vocabulary(["<unk>", "\n"], [5, 2], boundary="\n", framing="lines")
+    assert list(pieces_of(mixture_of(vocabulary), vocabulary, [0], length=5)) == [[""]]

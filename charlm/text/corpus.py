@@ -176,6 +176,8 @@ def load_corpus(
             settings = config.model_dump(include={"level", "normalization", "lowercase", "min_count"})
             train = (part for part, _ in text.parts(runs, 0))
             vocabulary = Vocabulary.build(train, known=known, framing=text.framing, **settings)
+            if config.min_count > 1 and not set(vocabulary.characters) - {"\n"}:
+                raise CorpusError("no character occurs as often as corpus.min_count says; lower it")
             if key and key != _cache_key(all_files, config, known, cache):
                 key = None  # somebody wrote into the files meanwhile
             held_out = describe_held_out(config, text.framing)

@@ -140,6 +140,14 @@ def test_what_only_the_later_parts_hold_is_unknown(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("framing", ["stream", "lines"])
+@pytest.mark.parametrize("count", [4, 10**400])
+def test_a_text_of_nothing_but_rare_characters_is_refused(tmp_path: Path, framing: str, count: int) -> None:
+    path = save(tmp_path / "a", "abc\n" * 3 + "\n" * 3)
+    with pytest.raises(CorpusError, match=r"no character occurs as often as corpus\.min_count says; lower it"):
+        load(path, framing=framing, validation=0, min_count=count)
+
+
 def test_a_text_is_normalised_before_it_is_counted_and_the_vocabulary_remembers_how(tmp_path: Path) -> None:
     path = save(tmp_path / "a", "E\u0301E\u0301ﬁ\n")
     corpus = load(path, validation=0, normalization="nfkc", lowercase=True, min_count=2)
