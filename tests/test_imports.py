@@ -15,7 +15,7 @@ ROOT = Path(charlm.__file__).parent
 # A module imports from its own group and from those before it.
 ORDER = [
     "errors", "system", "kernels", "config", "text", "cells", "model", "experts", "scoring", "sampling", "ranking",
-    "store", "training", "language_model", "decoders", "run", "lm_eval", "cli",
+    "store", "training", "language_model", "analysis", "decoders", "run", "lm_eval", "cli",
 ]  # fmt: skip
 MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "run", "lm_eval", "cli"}
 # These read a run's configuration and hand it on, section by section.
@@ -31,8 +31,9 @@ OWN_SECTION = {
 }
 HANDS_ON = {"training/evaluator.py": "SamplingConfig"}  # a section that is not the group's own
 NO_SECTION = {"parse_amount"}  # of what charlm.config offers
-# Training computes with torch, and what shares its networks; everything else does without, and is there at once.
-MAY_IMPORT_TORCH = {"cells", "training", "run"}
+# Training computes with torch, and what shares its networks or looks at its gradients; everything else does
+# without, and is there at once.
+MAY_IMPORT_TORCH = {"cells", "training", "analysis", "run"}
 MODULES_THAT_IMPORT_TORCH = {
     "model/network.py", "model/exchange.py", "model/transfer.py", "experts/torch_network.py", "experts/ngram.py",
     "scoring/dynamic.py", "system/devices.py",

@@ -38,6 +38,7 @@ class Cell(NamedTuple):
         sequence: all steps: (x (T, B, G·H), state, weight_hh, bias_hh, *, dtype) → (s (T, B, H), last state),
             with products in the dtype.
         torch_kernel: the name in torch of the fused kernel of the same equations, if there is one.
+        blocks: what each block of H rows makes: a gate, by its name, or the candidate, which goes through tanh.
     """
 
     name: str
@@ -46,15 +47,16 @@ class Cell(NamedTuple):
     step: Callable[..., Any]
     sequence: Callable[..., tuple[Tensor, Any]]
     torch_kernel: str | None = None
+    blocks: tuple[str, ...] = ()
 
 
 CELLS = {
     cell.name: cell
     for cell in (
-        Cell("rnn", rnn.GATES, rnn.STATES, rnn.step, rnn.sequence, "rnn_tanh"),
-        Cell("lstm", lstm.GATES, lstm.STATES, lstm.step, lstm.sequence, "lstm"),
-        Cell("gru", gru.GATES, gru.STATES, gru.step_after, gru.sequence_after, "gru"),
-        Cell("gru-before", gru.GATES, gru.STATES, gru.step_before, gru.sequence_before),
+        Cell("rnn", rnn.GATES, rnn.STATES, rnn.step, rnn.sequence, "rnn_tanh", rnn.BLOCKS),
+        Cell("lstm", lstm.GATES, lstm.STATES, lstm.step, lstm.sequence, "lstm", lstm.BLOCKS),
+        Cell("gru", gru.GATES, gru.STATES, gru.step_after, gru.sequence_after, "gru", gru.BLOCKS),
+        Cell("gru-before", gru.GATES, gru.STATES, gru.step_before, gru.sequence_before, blocks=gru.BLOCKS),
     )
 }
 

@@ -21,6 +21,7 @@ from torch.nn.functional import linear
 from charlm.cells.steps import add_product, addmm, mul_one_minus_, steps, tanh_
 
 GATES = 3
+BLOCKS = ("reset", "update", "candidate")
 STATES = 1
 State = tuple[Tensor]
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from charlm.cells.steps import add_product, addmm, mul_one_minus_, steps, tanh_
 
 GATES = 4
+BLOCKS = ("input", "forget", "candidate", "output")
 STATES = 2
 State = tuple[Tensor, Tensor]
 

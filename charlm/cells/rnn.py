@@ -16,6 +16,7 @@ from torch import Tensor
 from charlm.cells.steps import add_product, addmm, steps, tanh_
 
 GATES = 1
+BLOCKS = ("candidate",)
 STATES = 1
 State = tuple[Tensor]
 

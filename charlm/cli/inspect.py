@@ -3,15 +3,56 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from charlm.cli import options
+from charlm.cli.evaluate import Format
+from charlm.cli.inspect_gradients import show_gradients
 from charlm.cli.layout import fit_table, terminal_width, wrap_lines
 from charlm.cli.render import CURVE_LABEL_CELLS, draw_curve, format_duration, printable
+from charlm.errors import InputError
 from charlm.system.counts import count_of
 
+if TYPE_CHECKING:
+    from charlm.language_model import LanguageModel
 
-def inspect(run: options.RunArgument) -> None:
-    """Show the architecture, parameters and training curve of a run.
+_gradients_option = options.option_group("Gradients")
+_DEFAULT_LAGS = 60
+_MOST_LAGS = 1000
+
+
+def inspect(
+    run: options.RunArgument,
+    gradients: Annotated[
+        bool,
+        _gradients_option(
+            "--gradients", help="Show instead how far gradients reach back in time, before and after training."
+        ),
+    ] = False,
+    text: Annotated[
+        list[str] | None,
+        _gradients_option(
+            "--text",
+            metavar="PATH",
+            help="Measure on this text instead of the run's validation split. Repeatable.",
+        ),
+    ] = None,
+    lags: Annotated[
+        int | None,
+        _gradients_option(
+            "--lags", metavar="K", min=2, max=_MOST_LAGS, help=f"Go back K characters (default: {_DEFAULT_LAGS})."
+        ),
+    ] = None,
+    output: Annotated[
+        Format | None, _gradients_option("--format", help="Print tables and curves, or one JSON object.")
+    ] = None,
+    out: Annotated[
+        Path | None, _gradients_option("--out", metavar="FILE", help="Also draw the plots into this SVG file.")
+    ] = None,
+    encoding: options.EncodingOption = "utf-8",
+) -> None:
+    """Show the architecture, training curve and gradients of a run.
 
     \b
     $ charlm inspect runs/quickstart
@@ -21,11 +62,28 @@ def inspect(run: options.RunArgument) -> None:
     all                                   346,176
     ...
     best 1.2393 nats, last 1.2393, 41,937 characters/s
+
+    \b
+    $ charlm inspect runs/quickstart --gradients --out gradients.svg
     """
+    if not gradients and (text, lags, output, out, encoding) != (None, None, None, None, "utf-8"):
+        raise InputError("--text, --lags, --format, --out and --encoding belong to --gradients: give it as well")
+    if not text and encoding != "utf-8":
+        raise InputError("--encoding belongs to a text that is named with --text; the run knows its own")
     from charlm import load
-    from charlm.training.reports import load_metrics
 
     lm = load(run, device="cpu")
+    if gradients:
+        as_json = output is Format.JSON
+        show_gradients(lm, text, lags=lags or _DEFAULT_LAGS, encoding=encoding, as_json=as_json, out=out)
+    else:
+        _show_run(lm, run)
+
+
+def _show_run(lm: LanguageModel, run: Path) -> None:
+    """Prints what a run is made of, and how it learnt."""
+    from charlm.training.reports import load_metrics
+
     width = terminal_width(sys.stdout)
     m, c, v = lm.config.model, lm.config.corpus, len(lm.vocabulary)
     layers = count_of(m.num_layers, "layer")

@@ -1,0 +1,1 @@
+"""What a trained network has become: measured, and drawn."""
