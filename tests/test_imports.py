@@ -17,7 +17,7 @@ ORDER = [
     "errors", "system", "kernels", "config", "text", "cells", "model", "experts", "scoring", "sampling", "ranking",
     "store", "training", "language_model", "analysis", "decoders", "run", "lm_eval", "cli",
 ]  # fmt: skip
-MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "run", "lm_eval", "cli"}
+MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "analysis", "run", "lm_eval", "cli"}
 # These read a run's configuration and hand it on, section by section.
 MAY_KNOW_THE_WHOLE = {"store/trained.py", "training/agreement.py", "training/choice.py", "training/job.py"}
 # Any other module sees the section of its group, or none at all.

@@ -1,1 +1,1 @@
-"""What a trained network has become: measured, and drawn."""
+"""What a trained network has become, and how models differ: measured, and drawn."""

@@ -71,7 +71,7 @@ def show(
     """
     from charlm.config import load_config, to_yaml
 
-    print(to_yaml(load_config(config, _overrides(corpus, budget, assign))), end="")
+    print(to_yaml(load_config(config, options.configuration_overrides(corpus, budget, assign))), end="")
 
 
 @app.command(cls=Command)
@@ -96,7 +96,7 @@ def check(
     from charlm.config import load_config
     from charlm.run import preflight
 
-    p = preflight(load_config(config, _overrides(corpus, budget, assign)))
+    p = preflight(load_config(config, options.configuration_overrides(corpus, budget, assign)))
     t = p.config.training
     rare = f"{count_of(len(p.rare), 'character occurs', 'characters occur')} once or twice"
     if p.rare:
@@ -129,12 +129,3 @@ def schema() -> None:
     from charlm.config import json_schema
 
     print(json.dumps(json_schema(), indent=2))
-
-
-def _overrides(corpus: list[str] | None, budget: str | None, assign: list[str] | None) -> dict[str, object]:
-    overrides: dict[str, object] = options.parse_assignments(assign)
-    if corpus:
-        overrides["corpus.path"] = corpus
-    if budget:
-        overrides["training.budget"] = budget
-    return overrides

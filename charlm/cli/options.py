@@ -109,3 +109,15 @@ def parse_assignments(values: list[str] | None) -> dict[str, Any]:
     from charlm.config import parse_assignment
 
     return dict(parse_assignment(value) for value in values or [])
+
+
+def configuration_overrides(
+    corpus: list[str] | None, budget: str | None, assign: list[str] | None
+) -> dict[str, Any]:
+    """Returns what `--corpus`, `--budget` and `--set` change in a configuration, by dotted key."""
+    overrides = parse_assignments(assign)
+    if corpus:
+        overrides["corpus.path"] = corpus
+    if budget:
+        overrides["training.budget"] = budget
+    return overrides

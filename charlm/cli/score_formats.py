@@ -201,7 +201,7 @@ class TsvPrinter(Printer):
 
     def beside(self, record: Record) -> list[str]:
         """Returns the cells of the columns that stand beside the text."""
-        return [_cell(record.others.get(name)) for name in self.columns]
+        return [tsv_cell(record.others.get(name)) for name in self.columns]
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,8 @@ class WordTsvPrinter(TsvPrinter):
         super().print_cells([_quote(cell) for cell in cells])
 
 
-def _cell(value: Any) -> str:
+def tsv_cell(value: Any) -> str:
+    """Returns a value as a cell of TSV; nothing for None."""
     if value is None:
         return ""
     return _escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,348 @@
+"""Models side by side: which trainings a comparison is made of, what became of each, and where two models differ.
+
+`plan_trainings` gives each cell, and each seed, a configuration and a run folder; who runs them is left to the
+caller. `measure_run` reads what a run folder holds, however it was trained. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from charlm.config import Config, ModelConfig, keys, load_config
+from charlm.errors import ConfigError, InputError, RunError
+from charlm.language_model import LanguageModel
+from charlm.model.inference import weight_shapes
+from charlm.store.run_folder import RunFolder, write_atomically
+from charlm.store.trained import load_run_config
+from charlm.system.shell import quote_path
+from charlm.system.untrusted import parse_json, read_regular
+from charlm.text.corpus import load_corpus, named_paths
+from charlm.text.reading import STDIN
+from charlm.training.reports import load_metrics
+
+MAX_HIDDEN_SIZE = 16384  # what the configuration allows
+_MAX_MEMORY_FILE_BYTES = 1000
+_WHERE_TEXT_LIES = ("path", "encoding", "strict")  # keys of the corpus that do not say which text it is
+
+
+# ------------------------------------------------------------------------------------------ what is to be trained
+
+
+@dataclass(frozen=True)
+class PlannedTraining:
+    """One training of a comparison.
+
+    Attributes:
+        name: CELL, or with several seeds CELL-SEED; that of its folder.
+        config: what it is trained with.
+        folder: the run folder.
+    """
+
+    name: str
+    config: Config
+    folder: RunFolder
+
+
+def parameter_count(vocabulary_size: int, config: ModelConfig) -> int:
+    """Returns the number of weights of a network over V symbols."""
+    return sum(map(math.prod, weight_shapes(vocabulary_size, config).values()))
+
+
+def match_hidden_size(vocabulary_size: int, config: ModelConfig, parameters: int) -> int:
+    """Returns the hidden size at which a network has the number of parameters that is nearest to the given one.
+
+    Args:
+        vocabulary_size: V.
+        config: its cell and everything but its hidden size.
+        parameters: the number to come near; of two sizes that are equally near, the smaller is taken.
+    """
+
+    def count(hidden_size: int) -> int:
+        return parameter_count(vocabulary_size, config.model_copy(update={"hidden_size": hidden_size}))
+
+    low, high = 1, MAX_HIDDEN_SIZE  # the first size with at least as many lies here, or none has
+    while low < high:
+        middle = (low + high) // 2
+        if count(middle) < parameters:
+            low = middle + 1
+        else:
+            high = middle
+    return min((size for size in (low - 1, low) if size), key=lambda size: abs(count(size) - parameters))
+
+
+def plan_trainings(
+    config: Config, cells: Sequence[str], folder: Path, *, seeds: int = 1, match_parameters: bool = False
+) -> list[PlannedTraining]:
+    """Plans the training of each cell on the same corpus, split, seeds and budget; each seed has all cells in turn.
+
+    Args:
+        config: what the trainings share.
+        cells: their names, in the order of the comparison.
+        folder: below which the run folders lie.
+        seeds: how many trainings of each cell, with the seed of the configuration and those after it.
+        match_parameters: whether each cell gets the hidden size whose number of parameters is nearest to that of
+            the configuration's own cell; otherwise all have the same hidden size.
+
+    Raises:
+        ConfigError: there is no such cell.
+        InputError: a cell is named twice, or the text can be read only once.
+    """
+    known = ModelConfig.model_json_schema()["properties"]["cell"]["enum"]
+    for cell in cells:
+        if cell not in known:
+            raise ConfigError(f"--cells: no cell is called {cell!r}; there are {', '.join(known)}")
+    if len(set(cells)) < len(cells):
+        raise InputError(f"--cells {','.join(cells)}: name each cell once")
+    if STDIN in named_paths(config.corpus):
+        raise InputError("each training reads the corpus by itself: save standard input to a file, and name that")
+    sizes = dict.fromkeys(cells, config.model.hidden_size)
+    if match_parameters:
+        V = len(load_corpus(config.corpus).vocabulary)
+        parameters = parameter_count(V, config.model)
+        models = {cell: config.model.model_copy(update={"cell": cell}) for cell in cells}
+        sizes = {cell: match_hidden_size(V, model, parameters) for cell, model in models.items()}
+    planned = []
+    for seed in range(config.training.seed, config.training.seed + seeds):
+        for cell, size in sizes.items():
+            changes = {"model.cell": cell, "model.hidden_size": size, "training.seed": seed}
+            name = cell if seeds == 1 else f"{cell}-{seed}"
+            settings = load_config(config.model_dump(), changes)
+            planned.append(PlannedTraining(name, settings, RunFolder(folder / name)))
+    return planned
+
+
+def check_unchanged(planned: PlannedTraining) -> None:
+    """Checks that what a folder holds, if there is a run, was trained with the settings that are planned.
+
+    A run that is complete could otherwise go on to a larger budget, and would be compared with those that had it
+    from the beginning.
+
+    Raises:
+        RunError: a setting differs, or the folder's configuration cannot be read.
+    """
+    folder = planned.folder
+    if not folder.config.exists():
+        return
+    there, asked = _flatten(load_run_config(folder)), _flatten(planned.config)
+    if asked["corpus.framing"] == "auto":
+        there["corpus.framing"] = "auto"  # the run has what was found
+    differing = [key for key in asked if asked[key] != there[key]]
+    if differing:
+        lines = "".join(f"\n  {key}: {there[key]!r} in the run, {asked[key]!r} now" for key in differing)
+        raise RunError(
+            f"{folder.path}: trained with other settings:{lines}\nname another folder by --out, or remove "
+            f"{quote_path(folder.path)} to train it anew"
+        )
+
+
+def _flatten(config: Config) -> dict[str, Any]:
+    sections = config.model_dump()
+    return {key: sections[key.partition(".")[0]][key.partition(".")[2]] for key, _ in keys()}
+
+
+# ------------------------------------------------------------------------------------------- what became of a run
+
+
+def record_memory(folder: RunFolder, memory_bytes: int) -> None:
+    """Writes into a run folder that its training is complete, and the most memory that its process has held."""
+    write_atomically(_memory_file(folder), (json.dumps({"peak_memory_bytes": memory_bytes}) + "\n").encode())
+
+
+def read_memory(folder: RunFolder) -> int | None:
+    """Returns what `record_memory` wrote; None if it has not.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    try:
+        number = parse_json(read_regular(_memory_file(folder), _MAX_MEMORY_FILE_BYTES).decode())[
+            "peak_memory_bytes"
+        ]
+        if type(number) is not int or not 0 <= number < 1 << 60:
+            raise ValueError("not a number of bytes")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{_memory_file(folder)}: damaged: {error}; remove it to do without") from None
+    return number
+
+
+def _memory_file(folder: RunFolder) -> Path:
+    return folder.path / "memory.json"
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The losses of one evaluation, in nats per character, after so many characters and seconds of training."""
+
+    characters: int
+    seconds: float
+    train_loss: float
+    validation_loss: float | None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What became of one run.
+
+    Attributes:
+        run: its folder.
+        cell: of the network.
+        hidden_size: H.
+        num_layers: L.
+        parameters: weights of the network, without those of experts beside it.
+        seed: of the training.
+        characters: learnt from.
+        characters_per_second: of training alone, over the whole run.
+        peak_memory_bytes: the most that its process has held; None if nobody has measured it.
+        seconds: of training, evaluations included.
+        nats_per_character: the best validation loss; None without a validation split.
+        bits_per_character: the same over ln 2.
+        continuation: what it writes behind the prompt.
+        curve: its evaluations.
+    """
+
+    run: str
+    cell: str
+    hidden_size: int
+    num_layers: int
+    parameters: int
+    seed: int
+    characters: int
+    characters_per_second: float
+    peak_memory_bytes: int | None
+    seconds: float
+    nats_per_character: float | None
+    bits_per_character: float | None
+    continuation: str
+    curve: tuple[CurvePoint, ...]
+
+
+def measure_run(lm: LanguageModel, *, prompt: str = "", length: int | None = None) -> RunResult:
+    """Reads what became of a run.
+
+    Args:
+        lm: its model.
+        prompt: what it is to go on from, always with the same random numbers.
+        length: how many characters it writes; None: as its configuration says.
+
+    Raises:
+        InputError: the model cannot write the prompt.
+        RunError: metrics.jsonl is damaged.
+    """
+    folder, model = RunFolder(lm.folder), lm.config.model
+    rows = load_metrics(lm.folder)
+    losses = [row["validation_loss"] for row in rows if row["validation_loss"] is not None]
+    nats = min(losses, default=None)
+    (text,) = lm.sample(1, prompt=prompt, seed=0, only_new=True, length=length)
+    return RunResult(
+        run=str(lm.folder),
+        cell=model.cell,
+        hidden_size=model.hidden_size,
+        num_layers=model.num_layers,
+        parameters=sum(value.size for value in lm.mixture.network.arrays().values()),
+        seed=lm.config.training.seed,
+        characters=rows[-1]["characters"] if rows else 0,
+        characters_per_second=_mean_speed(rows),
+        peak_memory_bytes=read_memory(folder),
+        seconds=rows[-1]["seconds"] if rows else 0.0,
+        nats_per_character=nats,
+        bits_per_character=None if nats is None else nats / math.log(2),
+        continuation=str(text),
+        curve=tuple(CurvePoint(*(row[field] for field in CurvePoint.__dataclass_fields__)) for row in rows),
+    )
+
+
+def _mean_speed(rows: Sequence[dict[str, Any]]) -> float:
+    """Returns characters over the seconds they took; each row has the speed since the row before."""
+    characters = seconds = 0.0
+    before = 0
+    for row in rows:
+        if row["characters_per_second"] > 0:
+            characters += row["characters"] - before
+            seconds += (row["characters"] - before) / row["characters_per_second"]
+        before = row["characters"]
+    return characters / seconds if seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a comparison: a run, or the mean of several that differ in their seeds alone.
+
+    Attributes:
+        name: of the cell or run.
+        cell: as in `RunResult`, also the next three.
+        hidden_size: H.
+        parameters: weights.
+        characters_per_second: the mean.
+        peak_memory_bytes: the largest; None if one is not known.
+        seconds: the mean.
+        nats_per_character: the mean; None if one run has none.
+        nats_spread: the standard deviation of the runs (of a sample); None of a single run.
+        bits_per_character: the mean.
+        runs: the runs themselves.
+    """
+
+    name: str
+    cell: str
+    hidden_size: int
+    parameters: int
+    characters_per_second: float
+    peak_memory_bytes: int | None
+    seconds: float
+    nats_per_character: float | None
+    nats_spread: float | None
+    bits_per_character: float | None
+    runs: tuple[RunResult, ...]
+
+
+def summarize(name: str, runs: Sequence[RunResult]) -> Row:
+    """Makes one line of a comparison of runs that differ in their seeds alone."""
+    first = runs[0]
+    nats = [run.nats_per_character for run in runs if run.nats_per_character is not None]
+    memory = [run.peak_memory_bytes for run in runs if run.peak_memory_bytes is not None]
+    mean = statistics.fmean(nats) if len(nats) == len(runs) else None
+    return Row(
+        name=name,
+        cell=first.cell,
+        hidden_size=first.hidden_size,
+        parameters=first.parameters,
+        characters_per_second=statistics.fmean(run.characters_per_second for run in runs),
+        peak_memory_bytes=max(memory) if len(memory) == len(runs) else None,
+        seconds=statistics.fmean(run.seconds for run in runs),
+        nats_per_character=mean,
+        nats_spread=statistics.stdev(nats) if mean is not None and len(nats) > 1 else None,
+        bits_per_character=None if mean is None else mean / math.log(2),
+        runs=tuple(runs),
+    )
+
+
+def find_unlike(models: Iterable[LanguageModel]) -> list[str]:
+    """Says which models were trained on or validated with another text than the first, so that losses mislead."""
+    first, *others = models
+    remarks = []
+    for other in others:
+        ours, theirs = first.config.corpus.model_dump(), other.config.corpus.model_dump()
+        reasons = [
+            f"corpus.{key} is {ours[key]!r} and {theirs[key]!r}"
+            for key in ours
+            if key not in _WHERE_TEXT_LIES and ours[key] != theirs[key]
+        ]
+        if not reasons and _counts(first) != _counts(other):
+            reasons = ["the training texts, or their splits, are not the same"]
+        if reasons:
+            remarks.append(
+                f"{first.folder} and {other.folder}: validation losses cannot be compared: {'; '.join(reasons)}; "
+                "measure both on one text with --text"
+            )
+    return remarks
+
+
+def _counts(lm: LanguageModel) -> dict[str, int]:
+    return dict(zip(lm.vocabulary.symbols, lm.vocabulary.counts, strict=True))
