@@ -135,11 +135,11 @@ def user(wheel: Path, tmp_path: Path) -> User:
 
 
 def shorten(command: str) -> str:
-    """Makes the budget of a training small; what is resumed goes on for a little."""
-    if not re.match(r"\S*charlm train ", command):
+    """Makes the budget of a training, or of each that is compared, small; what is resumed goes on for a little."""
+    if not re.match(r"\S*charlm (train|compare config:\w+) ", command):
         return command
     small = "40 steps" if "--resume" in command else BUDGET
-    command, replaced = re.subn(r"--budget \S+", f"--budget '{small}'", command)
+    command, replaced = re.subn(r"--budget ('[^']*'|\S+)", f"--budget '{small}'", command)
     return command if replaced else f"{command} --budget '{small}'"
 
 
