@@ -15,9 +15,9 @@ ROOT = Path(charlm.__file__).parent
 # A module imports from its own group and from those before it.
 ORDER = [
     "errors", "system", "kernels", "config", "text", "cells", "model", "experts", "scoring", "sampling", "ranking",
-    "store", "training", "language_model", "analysis", "decoders", "run", "lm_eval", "cli",
+    "store", "training", "language_model", "analysis", "report", "decoders", "run", "lm_eval", "cli",
 ]  # fmt: skip
-MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "analysis", "run", "lm_eval", "cli"}
+MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "analysis", "report", "run", "lm_eval", "cli"}
 # These read a run's configuration and hand it on, section by section.
 MAY_KNOW_THE_WHOLE = {"store/trained.py", "training/agreement.py", "training/choice.py", "training/job.py"}
 # Any other module sees the section of its group, or none at all.
