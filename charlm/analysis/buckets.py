@@ -97,7 +97,7 @@ def by_place_in_line(characters: Characters, nats: Floats) -> list[Bucket]:
     return group(bucket, [f"{a}" if a == b else f"{a:,}\N{EN DASH}{b:,}" for a, b in spans], nats)
 
 
-def group(which: NDArray[np.integer], names: Sequence[str], nats: Floats) -> list[Bucket]:
+def group(which: Ints, names: Sequence[str], nats: Floats) -> list[Bucket]:
     """Returns the mean of each bucket that has any characters, in the order of the names.
 
     Args:

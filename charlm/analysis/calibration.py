@@ -12,18 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from charlm.analysis.characters import Floats, look_at
 from charlm.experts.expert import Reading
 from charlm.experts.mixture import Mixture
-from charlm.scoring.log_probs import ReadOut, text_log_probs
+from charlm.scoring.log_probs import ReadOut, cut_sequences, text_log_probs
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Ids, Vocabulary
 
 _MOST_PREDICTIONS = 1 << 25  # of all symbols at all places; places from all over the text are looked at
-_LINES = 256  # predicted together, so that the bins of each place take little memory
+_TOGETHER = 1 << 16  # places whose bins are held at once, about 40 MB
 _LEAST, _MOST = -16, 8  # log2 of the odds between which the bins lie; beyond each end is one more
 _BINS = _MOST - _LEAST + 2
 _CACHED_NUMBERS = 1 << 16  # predictions that are sorted together, so that they stay in the cache
@@ -56,9 +58,11 @@ def calibrate(mixture: Mixture, vocabulary: Vocabulary, split: Split) -> tuple[l
         as sure of one symbol everywhere it is by how much it is too sure.
     """
     split = look_at(vocabulary, split, max(1, _MOST_PREDICTIONS // len(vocabulary)))
-    sums = np.zeros((3, _BINS))  # predictions, their probabilities, those that came true
+    sequences = len(cut_sequences(vocabulary, split.ids, split.parts))
+    lines = max(1, _TOGETHER * sequences // len(split.ids))
     read_out = _sort_into_bins(mixture)
-    for _, found in text_log_probs(mixture, vocabulary, split.ids, split.parts, read_out=read_out, lines=_LINES):
+    sums = np.zeros((3, _BINS))  # predictions, their probabilities, those that came true
+    for _, found in text_log_probs(mixture, vocabulary, split.ids, split.parts, read_out=read_out, lines=lines):
         sums += found.sum(0).reshape(3, _BINS)
     return summarize(sums, len(split.ids))
 
@@ -91,7 +95,7 @@ def _sort_into_bins(mixture: Mixture) -> ReadOut:
     return read_out
 
 
-def bin_predictions(logits: Floats | np.ndarray, targets: Ids) -> Floats:
+def bin_predictions(logits: NDArray[np.floating[Any]], targets: Ids) -> Floats:
     """Sorts the predictions of some places into bins.
 
     Args:

@@ -1,14 +1,14 @@
 """Where in the training text does a context stand? The longest end of what stands before a character.
 
-The training text is searched as one string. If the context of a character has n characters that stand in the
-training text, that of the next one has at most n + 1, so most characters need one or two searches.
+Places of the training text are sorted by the symbols before them, the last first, so that those behind the same few
+symbols stand together and are found at once; they are then held against the rest of the context, symbol by symbol.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count, islice, pairwise
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from charlm.analysis.characters import UNKNOWN_CODE, Characters, Ints, display
 
 LONGEST_CONTEXT = 60  # characters
 SHOWN_CHARACTERS = 40  # of the training text on each side
+
+_SORTED_BY = 3  # characters before a place: an integer has room for as many of all that Unicode has
+_NOTHING, _NEVER = 0, -1  # what no context has: before and between parts, or unknown; and what the training lacks
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Match:
     Attributes:
         length: of the context in characters, at most 60; in lines framing the beginning of a line counts as one.
         before: what stands before the place in the training text, the context at its end.
-        after: what stands behind it.
+        after: what stands behind it, without what stands there itself.
         position: of the place, in characters from the beginning of the training text.
         followed_by: what stands there; empty where a part of the training text ends.
         agrees: whether it is the true character.
@@ -52,88 +55,88 @@ def find_matches(training: Characters, text: Characters, *, lines: bool) -> list
         text: the characters, n of them.
         lines: whether sequences are lines, whose beginning is part of the context.
     """
-    edge, unknown, never = _unused(training, text)
-    searched = _Searched(training, "\n" if lines else edge, unknown, opening="\n" if lines else "")
-    codes = np.where(text.codes == UNKNOWN_CODE, ord(never), text.codes)
-    found: list[Match | None] = []
-    for begin, end in pairwise(text.bounds.tolist()):
-        found += searched.follow(_to_string(codes[begin:end]))
-    return found
+    if not len(training):
+        return [None] * len(text)
+    searched = _Searched(training, lines)
+    sequences = (text.codes[begin:end] for begin, end in pairwise(text.bounds.tolist()))
+    return [match for sequence in sequences for match in searched.follow(sequence)]
 
 
 class _Searched:
-    """A training text as one string.
+    """A training text whose places, up to and including its end, are found by what stands before them.
 
     Args:
         training: the text.
-        edge: what no context reaches across; it is put before each part of a stream, and before the first line.
-        unknown: a character that stands nowhere, in place of those that the model does not know.
-        opening: what stands before the first character of a sequence, as far as it is part of the context.
+        lines: whether sequences are lines; else an edge that is no character stands before each part.
     """
 
-    def __init__(self, training: Characters, edge: str, unknown: str, opening: str) -> None:
-        codes = np.where(training.codes == UNKNOWN_CODE, ord(unknown), training.codes)
-        begins = training.bounds[:1] if opening else training.bounds[:-1]
-        self._text = _to_string(np.insert(codes, begins, ord(edge)))
-        self._edges = begins + np.arange(len(begins))  # where they were put
-        self._edge = edge
-        self._unknown = unknown
-        self._opening = opening
+    def __init__(self, training: Characters, lines: bool) -> None:
+        begins = training.bounds[:1] if lines else training.bounds[:-1]
+        codes = np.insert(training.codes, begins, ord("\n") if lines else UNKNOWN_CODE)
+        self._lines = lines
+        self._inserted = begins + np.arange(len(begins))
+        self._edges = np.flatnonzero(codes == ord("\n")) if lines else self._inserted
+        self._shown = "".join(map(display, codes.tolist()))
+        self._known = np.setdiff1d(codes, UNKNOWN_CODE)
+        self._symbols = np.append(self._rank(codes), _NOTHING)  # something stands at the end, too
+        key = np.zeros(len(self._symbols), np.int64)
+        for back in range(1, _SORTED_BY + 1):
+            key *= len(self._known) + 1
+            key[back:] += self._symbols[:-back]
+        self._order = np.argsort(key, kind="stable")
+        self._keys = key[self._order]
 
-    def follow(self, sequence: str) -> Iterator[Match | None]:
+    def _rank(self, codes: Ints) -> Ints:
+        """Numbers characters from 1; `_NOTHING` for what is unknown."""
+        return np.where(codes == UNKNOWN_CODE, _NOTHING, np.searchsorted(self._known, codes) + 1)
+
+    def follow(self, codes: Ints) -> Iterator[Match | None]:
         """Yields the match of each character of a sequence."""
-        context = self._opening
-        at = self._text.find(context)
-        for char in sequence:
-            longer = context + char
-            found = self._text.find(longer)
-            yield self._match((at if found < 0 else found) + len(context), len(context), found >= 0)
-            if found < 0:
-                context, at = self._longest_end(longer)
-            else:
-                context, at = longer[-LONGEST_CONTEXT:], found + max(0, len(longer) - LONGEST_CONTEXT)
+        if self._lines:
+            codes = np.append(ord("\n"), codes)
+        there = np.isin(codes, self._known)
+        symbols = np.where(there, self._rank(np.where(there, codes, UNKNOWN_CODE)), _NEVER)
+        for place in range(int(self._lines), len(symbols)):
+            context = symbols[max(0, place - LONGEST_CONTEXT) : place]
+            length, places = self._find(context[::-1].tolist())
+            yield self._match(length, places, int(symbols[place])) if length else None
 
-    def _longest_end(self, text: str) -> tuple[str, int]:
-        """Returns the longest end of a text, which as a whole is not there, and where that stands."""
-        there, missing, at = 0, len(text), 0
-        while missing - there > 1:
-            length = (there + missing) // 2
-            found = self._text.find(text[-length:])
-            if found < 0:
-                missing = length
-            else:
-                there, at = length, found
-        return text[len(text) - there :], at
+    def _find(self, context: list[int]) -> tuple[int, Ints]:
+        """Returns how much of a context, the last symbol first, is there, and all places that stand behind it."""
+        begin, end = 0, len(self._order)
+        prefix = length = 0
+        for symbol in context[:_SORTED_BY]:
+            if symbol == _NEVER:
+                break
+            prefix = prefix * (len(self._known) + 1) + symbol
+            scale = (len(self._known) + 1) ** (_SORTED_BY - length - 1)
+            first, last = np.searchsorted(self._keys, [prefix * scale, (prefix + 1) * scale]).tolist()
+            if first == last:
+                break
+            begin, end, length = first, last, length + 1
+        places = self._order[begin:end] if length else self._order[:0]
+        if length < _SORTED_BY:
+            return length, places
+        for symbol in context[_SORTED_BY:]:
+            fitting = places[self._symbols[places - length - 1] == symbol]  # before the first is the end, nothing
+            if not len(fitting):
+                break
+            places, length = fitting, length + 1
+        return length, places
 
-    def _match(self, place: int, length: int, agrees: bool) -> Match | None:
-        if not length:
-            return None
-        begin = max(0, place - max(length, SHOWN_CHARACTERS))
-        begin = max(begin, self._text.rfind(self._edge, begin, place))
-        end = place + 1 + SHOWN_CHARACTERS
-        edge = self._text.find(self._edge, place, end)
-        if edge >= 0:
-            end = edge + 1
+    def _match(self, length: int, places: Ints, symbol: int) -> Match:
+        agreeing = places[self._symbols[places] == symbol]
+        place = int(agreeing.min() if len(agreeing) else places.min())
+        edge = int(np.searchsorted(self._edges, place))  # the first that is not before the place; one is
+        begin = int(self._edges[edge - 1]) + (not self._lines)
+        end = len(self._shown)
+        if edge < len(self._edges):
+            end = int(self._edges[edge]) + self._lines
         return Match(
             length=length,
-            before=self._shown(begin, place),
-            after=self._shown(place + 1, end),
-            position=place - int(np.searchsorted(self._edges, place)),
-            followed_by=self._shown(place, place + 1),
-            agrees=agrees,
+            before=self._shown[max(begin, place - max(length, SHOWN_CHARACTERS)) : place],
+            after=self._shown[place + 1 : min(end, place + 1 + SHOWN_CHARACTERS)],
+            position=place - int(np.searchsorted(self._inserted, place)),
+            followed_by=self._shown[place : min(end, place + 1)],
+            agrees=len(agreeing) > 0,
         )
-
-    def _shown(self, begin: int, end: int) -> str:
-        """Returns a piece of the text to show; a newline is an edge and yet part of the text."""
-        piece = self._text[begin:end] if self._opening else self._text[begin:end].replace(self._edge, "")
-        return "".join(display(UNKNOWN_CODE if char == self._unknown else ord(char)) for char in piece)
-
-
-def _unused(*texts: Characters) -> list[str]:
-    """Returns three characters that no text has, the first of Unicode: Python searches small ones faster."""
-    used = set().union(*(np.unique(text.codes).tolist() for text in texts))
-    return [chr(code) for code in islice((code for code in count() if code not in used), 3)]
-
-
-def _to_string(codes: Ints) -> str:
-    return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
