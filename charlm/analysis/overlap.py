@@ -10,6 +10,7 @@ writes exist in the training text says more beside the share of held-out words t
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -33,7 +34,8 @@ _HELD_OUT_CHARACTERS = 1 << 20  # lines and words are taken from, from the begin
 _SHOWN = 10  # of the longest runs
 _CONTEXT = 40  # characters shown on each side of one
 _TEXTS = 128  # written side by side
-_MOST_WRITTEN = 1.5  # of the characters that so many lines have in held-out text
+_SPARE = 1.15  # of the characters that so many lines have in held-out text
+_MOST_WRITTEN = 1200  # characters of a text
 _CHUNK_CHARACTERS = 1 << 22  # of the training text, searched at once
 _TABLE_NUMBERS = 1 << 24  # of a table of symbols by node
 
@@ -83,21 +85,21 @@ def measure_overlap(
     read = read_parts(vocabulary, training, SEARCHED_CHARACTERS)
     held = read_parts(vocabulary, held_out, _HELD_OUT_CHARACTERS)
     held_lines = cut_lines(held)
-    written = _write(lm, held_lines or cut_lines(read[:_HELD_OUT_CHARACTERS]), count, seed)
+    written = _write(lm, held or read[:_HELD_OUT_CHARACTERS], count, seed)
     sampled = [line for text in written for line in cut_lines(text)][:count]
     beside, different = lines_of_like_length(sampled, held_lines, seed)
     found = find_longest_runs([*sampled, *beside], read)
     ours, theirs = found[: len(sampled)], found[len(sampled) :]
     words_known = held_out_words_known = None
     if separates_words(read):
-        known = set(_words(read))
-        words_known = _share_known([word for text in written for word in _words(text)], known)
-        held_out_words_known = _share_known(_words(held), known)
+        known = set(_count_words([read]))
+        words_known = _share_known(_count_words(written), known)
+        held_out_words_known = _share_known(_count_words([held]), known)
     return OverlapReport(
         sampled_lines=len(sampled),
         held_out_lines=different,
-        lengths=np.sort([run.length for run in ours]),
-        held_out_lengths=np.sort([run.length for run in theirs]),
+        lengths=np.sort(np.array([run.length for run in ours], np.int64)),
+        held_out_lengths=np.sort(np.array([run.length for run in theirs], np.int64)),
         longest=_longest(sampled, ours, read),
         words_known=words_known,
         held_out_words_known=held_out_words_known,
@@ -147,33 +149,37 @@ def lines_of_like_length(lines: Sequence[str], others: Sequence[str], seed: int)
     return [others[place] for place in result], len(set(result))
 
 
-def _write(lm: LanguageModel, like: Sequence[str], count: int, seed: int) -> list[str]:
-    """Writes texts that have about `count` lines together, if they are as long as these; whole words only."""
+def _write(lm: LanguageModel, like: str, count: int, seed: int) -> list[str]:
+    """Writes texts that have about `count` lines together, if they are like this one; whole lines only."""
     vocabulary = lm.vocabulary
     if vocabulary.framing == "lines":
         rule = SamplingConfig(length=LONGEST_LINE, temperature=1)
         return list(write_texts(lm.mixture, vocabulary, count, rule, seed=seed, batch=_TEXTS))
-    mean = sum(map(len, like)) / len(like) + 1 if like else LONGEST_LINE  # with the end of the line
     texts = min(_TEXTS, count)
-    length = int(_MOST_WRITTEN * mean * count / texts) + LONGEST_LINE  # blank lines do not count
-    rule = SamplingConfig(length=length, temperature=1)
+    per_line = len(like) / max(1, len(cut_lines(like)))  # blank ones and ends of lines included
+    length = int(_SPARE * per_line * count / texts) + LONGEST_LINE
+    rule = SamplingConfig(length=min(length, _MOST_WRITTEN), temperature=1)
     written = write_texts(lm.mixture, vocabulary, texts, rule, seed=seed, batch=_TEXTS)
-    end = "\n" if "\n" in vocabulary.characters else None
     # The last line of each lacks its end.
-    return [text[: text.rfind(end) + 1 or len(text)] if end else str(text) for text in written]
+    return [text[: text.rfind("\n") + 1 or len(text)] for text in written]
 
 
+_BETWEEN_WORDS = rf"[\s{UNREADABLE}]+"
 _AROUND_WORD = re.compile(r"^[\W_]+|[\W_]+$")
 
 
-def _words(text: str) -> list[str]:
-    """Returns what white space separates, without the punctuation around it."""
-    found = (_AROUND_WORD.sub("", word) for word in text.replace(UNREADABLE, " ").split())
-    return [word for word in found if word]
+def _count_words(texts: Sequence[str]) -> Counter[str]:
+    """Counts what white space separates, without the punctuation around it."""
+    result: Counter[str] = Counter()
+    for word, count in Counter(word for text in texts for word in re.split(_BETWEEN_WORDS, text)).items():
+        result[_AROUND_WORD.sub("", word)] += count
+    del result[""]
+    return result
 
 
-def _share_known(words: Sequence[str], known: set[str]) -> float | None:
-    return sum(word in known for word in words) / len(words) if words else None
+def _share_known(words: Counter[str], known: set[str]) -> float | None:
+    found = sum(count for word, count in words.items() if word in known)
+    return found / words.total() if words else None
 
 
 # --------------------------------------------------------------------------------------------- longest runs

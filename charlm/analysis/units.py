@@ -8,6 +8,8 @@ feature at that character:
                  is off (or smaller: the direction is found in the search); ½ is chance, 1 never wrong
     a number     |Spearman's correlation|: that of the ranks
 
+Of an LSTM the memory cell c_t is searched too: trained ones count there what their s_t shows only in part.
+
 The search is in one half of the text and the figure is that of the other half. It says little alone: of hundreds of
 random units some one follows anything that recurs, and much of a text shows in the last characters. So two controls
 stand beside it, the same search in the untrained network, and what the last three characters alone predict.
@@ -15,6 +17,7 @@ stand beside it, the same search in the untrained network, and what the last thr
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -48,9 +51,9 @@ _BACK_OFF = 2.0  # a context counts as if the shorter one had been seen so often
 _ROWS = 64  # of the text, read side by side
 _WARM_UP_SYMBOLS = 128  # read before a row's own
 _FEWEST_PLACES = 50  # where a feature is on, and where it is off, in each half
-_FEWEST_STRETCHES = 8  # in each half
+_FEWEST_STRETCHES = 20  # in each half
 _LONGEST_SPAN = 1000  # characters from one bracket or quote to the other
-_BEGINNING = 5  # characters of a line
+_BEGINNING = 5  # characters from the end of the line before
 _EXCERPT = 160  # characters
 _RANK_CORRELATION, _AREA = "rank correlation", "area under the ROC curve"
 
@@ -65,6 +68,7 @@ class UnitFinding:
         measure: `area under the ROC curve`, or for numbers `rank correlation`.
         layer: of the unit, from 1.
         unit: the row of its weights in each block, from 0.
+        state: `s`, or of an LSTM perhaps `c`.
         quality: of the unit, in text that was not searched.
         control_untrained: of the best unit of the untrained network, found and judged the same way.
         control_characters: of what the last three characters alone predict.
@@ -79,6 +83,7 @@ class UnitFinding:
     measure: str
     layer: int
     unit: int
+    state: str
     quality: float
     control_untrained: float
     control_characters: float
@@ -131,15 +136,16 @@ def find_units(lm: LanguageModel, held_out: Split, training: Split | None = None
     controls = _character_controls(texts, reading.text[half:], features, half, words=words)
     findings = []
     for number, feature in enumerate(features):
-        layer, unit = divmod(ours.units[number], config.hidden_size)
+        layer, state, unit = np.unravel_index(ours.units[number], _shape(trained))
         quality, untrained, characters = ours.qualities[number], theirs.qualities[number], controls[number]
         findings.append(
             UnitFinding(
                 feature=feature.name,
                 explanation=feature.explanation,
                 measure=_AREA if feature.is_on else _RANK_CORRELATION,
-                layer=layer + 1,
-                unit=unit,
+                layer=int(layer) + 1,
+                unit=int(unit),
+                state="sc"[state],
                 quality=quality,
                 control_untrained=untrained,
                 control_characters=characters,
@@ -193,11 +199,15 @@ def find_features(text: str, *, words: bool) -> list[Feature]:
         _on("inside brackets", "from an opening bracket to its closing one", _spans(text, _BRACKETS)),
         _on("inside a title", "from 《 to 》", _spans(text, _TITLES)),
         _number("place in the line", "characters since the beginning of the line", _since(is_newline)),
-        _on("beginning of a line", f"the first {_BEGINNING} characters of a line", _since(is_newline) < _BEGINNING),
+        _on(
+            "beginning of a line",
+            f"fewer than {_BEGINNING} characters after the end of the line before",
+            _since(is_newline) < _BEGINNING,
+        ),
         _on("indentation", "blanks before anything else in the line", _indented(text)),
     ]
     if words:
-        is_letter = _are_letters(text)
+        is_letter = _are_letters(points)
         ends = is_letter & ~np.append(is_letter[1:], True)
         features += [
             _on("end of a word", "the next character is no letter any more", ends),
@@ -275,11 +285,13 @@ def _indented(text: str) -> Booleans:
     return result
 
 
-def _are_letters(text: str) -> Booleans:
-    result = np.zeros(len(text), np.bool_)
-    for found in re.finditer(r"[^\W\d_]+(?:['’][^\W\d_]+)*", text):
-        result[found.start() : found.end()] = True
-    return result
+def _are_letters(points: NDArray[np.uint8 | np.uint32]) -> Booleans:
+    """Says which characters are letters, or apostrophes between letters."""
+    distinct, place = np.unique(points, return_inverse=True)
+    letters: Booleans = np.array([chr(point).isalpha() for point in distinct.tolist()], np.bool_)[place]
+    between = np.zeros(len(points), np.bool_)
+    between[1:-1] = letters[:-2] & letters[2:]
+    return letters | (between & np.isin(points, code_points_of("'’")))
 
 
 def _names(text: str) -> Booleans:
@@ -343,11 +355,16 @@ def _read(vocabulary: Vocabulary, split: Split, most: int) -> _Reading:
     return _Reading(opened, opens, text, last)
 
 
+def _shape(network: CharacterModel) -> tuple[int, int, int]:
+    """Returns layers, states and units of a network: what is numbered through all of them is in this order."""
+    return network.config.num_layers, network.recurrent.cell.states, network.config.hidden_size
+
+
 @torch.no_grad()
 def _states(
     network: CharacterModel, reading: _Reading, places: NDArray[np.int64], units: Sequence[int] | None
 ) -> Floats:
-    """Returns the state s of units after some symbols, ascending ones, shape (units, places).
+    """Returns the states of units after some symbols, ascending ones, shape (units, places).
 
     The text is read in rows side by side, each after some symbols before its own.
 
@@ -355,7 +372,7 @@ def _states(
         network: on the CPU.
         reading: the text.
         places: in `reading.symbols`.
-        units: numbered through all layers; None: all of them.
+        units: their numbers, see `_shape`; None: all of them.
     """
     first, end = int(places[0]), int(places[-1]) + 1
     rows = min(_ROWS, max(1, (end - first) // _WARM_UP_SYMBOLS))
@@ -365,8 +382,7 @@ def _states(
     wanted = np.zeros(len(reading.symbols), np.bool_)
     wanted[places] = True
     column = np.cumsum(wanted) - 1  # of the result
-    H, layers = network.config.hidden_size, network.config.num_layers
-    chosen = torch.arange(H * layers) if units is None else torch.tensor(list(units))
+    chosen = torch.arange(math.prod(_shape(network))) if units is None else torch.tensor(list(units))
     result = np.empty((len(places), len(chosen)), np.float32)
     state = network.initial_state(rows)
     for t in range(steps):
@@ -375,17 +391,15 @@ def _states(
         at = np.maximum(at, 0)
         going_on = torch.from_numpy(inside & ~reading.opens[at])[:, None]
         x = input_product(network, torch.from_numpy(reading.symbols[at]))  # (B, G·H)
-        outputs: list[torch.Tensor] = []
-        for layer in range(layers):
+        for layer in range(len(state)):
             if layer > 0:
-                x = F.linear(outputs[-1], *layer_weights(network, layer, "ih"))
+                x = F.linear(state[layer - 1][0], *layer_weights(network, layer, "ih"))
             before = tuple(torch.where(going_on, part, 0.0) for part in state[layer])
             state[layer] = network.recurrent.cell.step(x, before, *layer_weights(network, layer, "hh"))
-            outputs.append(state[layer][0])
         own = inside & wanted[at] & (at >= cuts[:-1])
         if own.any():
-            s = torch.cat(outputs, 1)[torch.from_numpy(own)][:, chosen]
-            result[column[at[own]]] = s.numpy()
+            parts = torch.cat([part for parts in state for part in parts], 1)  # (B, units)
+            result[column[at[own]]] = parts[torch.from_numpy(own)][:, chosen].numpy()
     return result.T
 
 
@@ -393,7 +407,7 @@ def _states(
 
 
 class _Found(NamedTuple):
-    """The best unit of each feature, numbered through all layers; its quality and its states in the half judged."""
+    """The best unit of each feature, see `_shape`; its quality and its states in the half judged."""
 
     units: list[int]
     qualities: list[float]
