@@ -83,11 +83,23 @@ class Chart:
 class _Axis:
     """Places numbers between two ends in pixels, and knows its ticks."""
 
-    def __init__(self, values: Sequence[float], begin: float, end: float, log: bool, from_zero: bool) -> None:
+    def __init__(
+        self,
+        values: Sequence[float],
+        begin: float,
+        end: float,
+        log: bool,
+        *,
+        from_zero: bool = False,
+        ends_at_data: bool = False,
+    ) -> None:
         self._begin, self._end, self._log = begin, end, log
         usable = [v for v in values if math.isfinite(v) and (v > 0 or not log)] or [1.0]
         self.ticks = _log_ticks(usable) if log else _linear_ticks([*usable, 0.0] if from_zero else usable)
         self._low, self._high = self._scale(self.ticks[0]), self._scale(self.ticks[-1])
+        if ends_at_data and not log:  # instead of at a round number
+            self._high = max(max(usable), self.ticks[-2])
+            self.ticks = [tick for tick in self.ticks if tick <= self._high]
 
     def _scale(self, value: float) -> float:
         return math.log10(value) if self._log else value
@@ -121,8 +133,8 @@ def draw(chart: Chart) -> Markup:
     rows = [row for series in chart.series for row in (series.y, series.lower, series.upper)]
     xs = [x for series in chart.series for x in series.x]
     ys = [y for row in rows for y in row] + [value for _, value, _ in chart.references]
-    x_axis = _Axis(xs, _LEFT, right, chart.log_x, False)
-    y_axis = _Axis(ys, bottom, _TOP, chart.log_y, chart.from_zero)
+    x_axis = _Axis(xs, _LEFT, right, chart.log_x, ends_at_data=True)
+    y_axis = _Axis(ys, bottom, _TOP, chart.log_y, from_zero=chart.from_zero)
     parts = [f'<text class="what" x="0" y="12">{escape(chart.y_label)}</text>']
     for tick in y_axis.ticks:
         y = y_axis.place(tick)
@@ -133,7 +145,9 @@ def draw(chart: Chart) -> Markup:
         parts.append(f'<path class="axis" d="M{x} {bottom}v4"/>')
         parts.append(f'<text class="tick middle" x="{x}" y="{bottom + 17}">{x_axis.label(tick)}</text>')
     parts.append(f'<path class="axis" d="M{_LEFT} {bottom}H{right}"/>')
-    parts.append(f'<text class="what middle" x="{(_LEFT + right) / 2}" y="{_HEIGHT - 4}">{escape(chart.x_label)}</text>')
+    parts.append(
+        f'<text class="what middle" x="{(_LEFT + right) / 2}" y="{_HEIGHT - 4}">{escape(chart.x_label)}</text>'
+    )
     if chart.diagonal:
         low, high = max(x_axis.ticks[0], y_axis.ticks[0]), min(x_axis.ticks[-1], y_axis.ticks[-1])
         ends = [f"{x_axis.place(v)} {y_axis.place(v)}" for v in (low, high)]
@@ -162,7 +176,9 @@ def _draw_series(series: Series, x_axis: _Axis, y_axis: _Axis) -> list[str]:
     parts = []
     if series.lower:
         edges = [(n, row) for row, order in ((series.upper, finite), (series.lower, finite[::-1])) for n in order]
-        places = [f"{x_axis.place(series.x[n])} {y_axis.place(row[n])}" for n, row in edges if math.isfinite(row[n])]
+        places = [
+            f"{x_axis.place(series.x[n])} {y_axis.place(row[n])}" for n, row in edges if math.isfinite(row[n])
+        ]
         if places:
             parts.append(f'<path class="band n{series.style}" d="M{"L".join(places)}Z"/>')
     places = [f"{x_axis.place(series.x[n])} {y_axis.place(series.y[n])}" for n in finite]

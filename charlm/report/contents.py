@@ -300,9 +300,7 @@ class _Gathering:
             if split.characters and samples:
                 text = read_parts(self.lm.vocabulary, split, _CHECKED_CHARACTERS)
                 runs = find_longest_runs([sample for _, sample in samples], text)
-                quoted = [
-                    was or run.length >= QUOTED_CHARACTERS for was, run in zip(quoted, runs, strict=True)
-                ]
+                quoted = [was or run.length >= QUOTED_CHARACTERS for was, run in zip(quoted, runs, strict=True)]
         return [sample for sample, is_quoted in zip(samples, quoted, strict=True) if not is_quoted]
 
 
@@ -332,7 +330,11 @@ def _describe_cell(lm: LanguageModel) -> str:
 def _describe_model(lm: LanguageModel) -> str:
     model = lm.config.model
     layers = "" if model.num_layers == 1 else f"{model.num_layers} layers of "
-    beside = f", mixed with {model.ngram}-grams" if len(lm.mixture.experts) > 1 and model.ngram else ""
+    beside = (
+        f", mixed with {model.ngram}\N{NON-BREAKING HYPHEN}grams"
+        if len(lm.mixture.experts) > 1 and model.ngram
+        else ""
+    )
     return f"{model.cell.upper()} with {layers}{model.hidden_size} units{beside}"
 
 
@@ -429,5 +431,3 @@ def _versions() -> str:
 def configuration_text(contents: Contents) -> str:
     """Returns the configuration as YAML."""
     return to_yaml(contents.config)
-
-

@@ -79,6 +79,7 @@ class RunView:
     references: Sequence[Reference]
     samples: Sequence[tuple[str, str]]
     held_out: HeldOut | None
+    experts: Sequence[str]
     held_out_name: str
     calibration: Chart | None
     calibration_head: Sequence[str]
@@ -111,19 +112,23 @@ def render(runs: Sequence[Contents]) -> str:
     css, scripts = _asset("page.css"), [_asset("model.js"), _asset("page.js")]
     found = [_view(contents, f"r{number}") for number, contents in enumerate(runs)]
     title = runs[0].corpus if len(runs) == 1 else f"{len(runs)} models"
-    html = _environment().get_template("page.html.jinja").render(
-        title=title,
-        version=__version__,
-        policy=policy(css, scripts),
-        css=Markup(css),
-        model_script=Markup(scripts[0]),
-        page_script=Markup(scripts[1]),
-        parts=PARTS,
-        runs=found,
-        several=len(found) > 1,
-        comparison_head=views.COMPARISON_HEAD,
-        comparison_rows=[views.comparison_row(contents) for contents in runs],
-        comparison_note=_SAME_TEXT,
+    html = (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            title=title,
+            version=__version__,
+            policy=policy(css, scripts),
+            css=Markup(css),
+            model_script=Markup(scripts[0]),
+            page_script=Markup(scripts[1]),
+            parts=PARTS,
+            runs=found,
+            several=len(found) > 1,
+            comparison_head=views.COMPARISON_HEAD,
+            comparison_rows=[views.comparison_row(contents) for contents in runs],
+            comparison_note=_SAME_TEXT,
+        )
     )
     return _UNSAFE_IN_HTML.sub(lambda found: name_unseen(found[0]), html)
 
@@ -178,6 +183,9 @@ def _environment() -> Environment:
     environment.filters["bits"] = views.bits
     environment.filters["percent"] = views.percent
     environment.filters["visible"] = make_visible
+    environment.filters["code"] = views.with_code
+    environment.filters["sentence"] = views.sentence
+    environment.filters["above_chance"] = views.above_chance
     return environment
 
 
@@ -211,6 +219,7 @@ def _view(contents: Contents, identifier: str) -> RunView:
         references=references,
         samples=samples,
         held_out=held_out,
+        experts=views.expert_names(held_out) if held_out else [],
         held_out_name=contents.held_out_name,
         calibration=views.calibration_chart(held_out) if held_out else None,
         calibration_head=views.CALIBRATION_HEAD,

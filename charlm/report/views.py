@@ -5,6 +5,7 @@ Losses are in nats where they are measured, and in bits on the page.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from charlm.analysis.gradients import GradientReport, NetworkGradients, Quartile
 from charlm.analysis.held_out import HeldOut
 from charlm.analysis.learning import Learning, Reference
 from charlm.analysis.overlap import OverlapReport
+from charlm.analysis.units import UnitFinding
 from charlm.report.charts import Chart, Series
 from charlm.report.contents import Contents
 
@@ -40,7 +42,34 @@ def bits(nats: float) -> str:
 def percent(log_prob: float) -> str:
     """Formats the logarithm of a probability as a percentage."""
     share = 100 * math.exp(log_prob)
-    return f"{share:.2g} %" if share >= 0.01 else "< 0.01 %"
+    if not 0.01 <= share < 99.95:
+        return (
+            "<\N{NO-BREAK SPACE}0.01\N{NO-BREAK SPACE}%"
+            if share < 0.01
+            else ">\N{NO-BREAK SPACE}99.9\N{NO-BREAK SPACE}%"
+        )
+    return f"{share:.{2 if share < 1 else 1 if share < 10 or share >= 99 else 0}f}\N{NO-BREAK SPACE}%"
+
+
+def sentence(words: str) -> str:
+    """Returns words with a capital letter in front."""
+    return words[:1].upper() + words[1:]
+
+
+def with_code(text: str) -> Markup:
+    """Returns text in which what stands between backticks is code."""
+    parts = [
+        Markup("<code>{}</code>").format(part) if n % 2 else Markup("{}").format(part)
+        for n, part in enumerate(text.split("`"))
+    ]
+    return Markup("").join(parts)
+
+
+def about(count: int) -> str:
+    """Formats a large number in words."""
+    if count >= 1_000_000:
+        return f"{count / 1e6:.3g} million"
+    return f"{count / 1000:.3g} thousand" if count >= 10_000 else f"{count:,}"
 
 
 def duration(seconds: float) -> str:
@@ -67,25 +96,24 @@ def summary(contents: Contents) -> Markup:
     """Says what the model is and how good it is."""
     rows = contents.learning.evaluations if contents.learning else []
     article = "An" if contents.model[:1] in "AEFHILMNORSX" else "A"
-    trained = Markup("{} {}").format(article, contents.model)
+    told = Markup("{} {}").format(article, contents.model)
     if rows:
-        trained += Markup(", which learnt from {} characters of text in {}").format(
-            f"{rows[-1]['characters']:,}", duration(rows[-1]["seconds"])
+        told += Markup(", trained on {} characters in {}").format(
+            about(rows[-1]["characters"]), duration(rows[-1]["seconds"])
         )
     nats = final_nats(contents)
     if nats is None:
-        return trained + Markup(". No text was held out to say how good it is.")
-    choices = math.exp(nats)
-    told = Markup(
-        ". Text that it has never seen costs it <strong>{} bits per character</strong>: it is as unsure as if it chose "
-        "among {} equally likely characters each time"
-    ).format(bits(nats), f"{choices:.3g}")
+        return told + Markup(". No text was held out to say how good it is.")
+    told += Markup(
+        ". Text that it has never seen costs it <strong>{} bits per character</strong>, as if it chose among {} equally "
+        "likely ones each time."
+    ).format(bits(nats), f"{math.exp(nats):.3g}")
     references = {one.name: one.nats for one in (contents.learning.references if contents.learning else [])}
     unigram = references.get("unigram", contents.unigram_nats)
-    told += Markup(". Who knows only how frequent each character is needs {} bits").format(bits(unigram))
+    told += Markup(" Knowing only how frequent each character is costs {} bits").format(bits(unigram))
     if "n-grams" in references:
-        told += Markup(", and who only counts what follows what, {}").format(bits(references["n-grams"]))
-    return trained + told + Markup(".")
+        told += Markup("; counting what follows what, {}").format(bits(references["n-grams"]))
+    return told + Markup(".")
 
 
 def network_note(contents: Contents) -> Markup:
@@ -94,7 +122,8 @@ def network_note(contents: Contents) -> Markup:
     cost = ""
     if contents.quantizing_nats is not None:
         change = contents.quantizing_nats
-        cost = f", which costs {change:+.5f} nats a character on the held-out text"
+        size = f"{change:+.5f} nats a character" if abs(change) >= 5e-6 else "less than 0.00001 nats a character"
+        cost = f", which costs {size} on the held-out text"
     note = Markup("The weights travel as {} ({} kB){}. ").format(
         network.format, f"{network.bytes / 1000:,.0f}", cost
     )
@@ -103,9 +132,9 @@ def network_note(contents: Contents) -> Markup:
             "The model is a mixture, but its n-grams are too large to travel: the page computes with the network "
             "alone, at {} bits a character on the held-out text, where the mixture has {}. "
         ).format(bits(held_out.expert_nats[0]), bits(held_out.nats))
-    elif "-grams" in contents.model:
+    elif contents.config.model.ngram:
         note += Markup("The model is a mixture; the page computes with its network alone. ")
-    if '"copied":null' in network.json[-20:] or '"copied": null' in network.json[-20:]:
+    if json.loads(network.json)["copied"] is None:
         note += Markup("The page does not know the training text, so it cannot mark what is copied from it. ")
     return note
 
@@ -191,7 +220,7 @@ def learning_charts(rows: Sequence[dict[str, Any]], references: Sequence[Referen
 
     def loss(title: str, x_label: str, x: Sequence[float]) -> Chart:
         series = [
-            Series(name, x, values, _STYLES[name])
+            Series(f"{name} {values[-1]:.2f}", x, values, _STYLES[name])
             for name, values in losses.items()
             if any(map(math.isfinite, values))
         ]
@@ -244,7 +273,7 @@ def calibration_rows(held_out: HeldOut) -> list[list[str]]:
 
 
 def _share(share: float) -> str:
-    return f"{100 * share:.3g} %"
+    return f"{100 * share:.3g}\N{NO-BREAK SPACE}%"
 
 
 def calibration_chart(held_out: HeldOut) -> Chart | None:
@@ -267,6 +296,11 @@ def calibration_chart(held_out: HeldOut) -> Chart | None:
         log_y=True,
         diagonal=True,
     )
+
+
+def expert_names(held_out: HeldOut) -> list[str]:
+    """Returns what the page calls the experts."""
+    return [{"ngram": "n-grams"}.get(name, name) for name in held_out.experts]
 
 
 def decided(held_out: HeldOut) -> list[str]:
@@ -315,7 +349,9 @@ def _quartile_chart(
         band = (found.lower.tolist(), found.upper.tolist()) if style == 0 else ((), ())
         series.append(Series(name, x, medians[name], style, *band))
     last = first + len(medians["trained"]) - 1
-    told = "; ".join(f"{name}, median {m[0]:.2g} at {first} and {m[-1]:.2g} at {last}" for name, m in medians.items())
+    told = "; ".join(
+        f"{name}, median {m[0]:.2g} at {first} and {m[-1]:.2g} at {last}" for name, m in medians.items()
+    )
     lags = [lag for lag in (0, *_LAGS) if first <= lag < last] + [last]
     rows = [[str(lag), *(f"{m[lag - first]:.2e}" for m in medians.values())] for lag in lags]
     chart = Chart(title, f"{told}.", x_label, "norm", series, log_y=True)
@@ -370,6 +406,15 @@ def matrix_rows(report: GradientReport) -> list[list[str]]:
     ]
 
 
+# --------------------------------------------------------------------------------------------------------- 6 units
+
+
+def above_chance(finding: UnitFinding, value: float) -> float:
+    """Returns how far from chance to perfect a value is, from 0 to 1."""
+    chance = 0.0 if "correlation" in finding.measure else 0.5
+    return min(1.0, max(0.0, (value - chance) / (1 - chance)))
+
+
 # ------------------------------------------------------------------------------------------- 7 writing or quoting
 
 OVERLAP_HEAD = ("Characters in a row", "Of lines written", "Of held-out lines")
@@ -403,9 +448,11 @@ def overlap_chart(report: OverlapReport) -> Chart:
         )
         if len(lengths)
     ]
-    told = "; ".join(f"{row[0]}: {row[1]} of lines written, {row[2]} of held-out lines" for row in overlap_rows(report))
+    told = "; ".join(
+        f"{row[0]}: {row[1]} of lines written, {row[2]} of held-out lines" for row in overlap_rows(report)
+    )
     return Chart(
-        "Lines with a run from the training text of at least so many characters",
+        "Lines with a run of at least so many characters",
         f"{told}.",
         "characters in a row",
         "% of lines",
@@ -439,15 +486,13 @@ def overlap_sentence(report: OverlapReport) -> str:
 # --------------------------------------------------------------------------------------------- for the page's script
 
 
-def script_data(
-    contents: Contents, shades: Sequence[float], samples: Sequence[tuple[str, str]]
-) -> dict[str, Any]:
+def script_data(contents: Contents, shades: Sequence[float], samples: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Returns what page.js shows: texts, and numbers for each of their characters."""
     held_out, units = contents.held_out, contents.units
     return {
         "shades": list(shades),
         "samples": [list(entry) for entry in samples],
-        "experts": list(held_out.experts) if held_out else [],
+        "experts": expert_names(held_out) if held_out else [],
         **_excerpt_data(held_out),
         "connected": [
             [place.before, place.target, [float(f"{move:.3g}") for move in place.moves]]
@@ -489,5 +534,3 @@ def _excerpt_data(held_out: HeldOut | None) -> dict[str, Any]:
             ],
         },
     }
-
-

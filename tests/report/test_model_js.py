@@ -51,7 +51,9 @@ class PageModel:
         return json.loads(self._page.evaluate(code, json.dumps(argument)))
 
     def score(self, lines: Sequence[str], alternatives: int = 5) -> list[dict[str, Any]]:
-        result: list[dict[str, Any]] = self.run(f"lines => lines.map(line => model.score(line, {alternatives}))", lines)
+        result: list[dict[str, Any]] = self.run(
+            f"lines => lines.map(line => model.score(line, {alternatives}))", lines
+        )
         return result
 
     def write(self, count: int = 1, **settings: Any) -> list[str]:
@@ -128,7 +130,9 @@ def test_the_page_reads_text_as_training_did(
     lm = make_model(vocabulary, cell="gru", hidden_size=8)
     page = PageModel(visit, pack_network(lm, None))
     assert_same_prices(page, lm, LINES)
-    assert page.run("lines => lines.map(line => model.normalize(line))", LINES) == [*map(vocabulary.normalize, LINES)]
+    assert page.run("lines => lines.map(line => model.normalize(line))", LINES) == [
+        *map(vocabulary.normalize, LINES)
+    ]
     encoded = page.run("lines => lines.map(line => [].concat(...model.encode(line).ids))", LINES)
     assert encoded == [vocabulary.encode_sentence(vocabulary.normalize(line)).tolist() for line in LINES]
 
@@ -281,12 +285,17 @@ def test_the_same_seed_writes_the_same_text(visit: Visit):
     assert page.write(20, prompt="the ", length=30) == first
     assert len(set(first)) == 20
     assert page.write(prompt="the ", length=30, seed=19) == [first[19]]
-    assert len({*page.write(seed=2**32, length=30), *page.write(seed=2**53 - 1, length=30), *page.write(length=30)}) == 3
+    assert (
+        len({*page.write(seed=2**32, length=30), *page.write(seed=2**53 - 1, length=30), *page.write(length=30)})
+        == 3
+    )
     assert {len(text) for text in first} == {30}
 
 
 @pytest.mark.parametrize(
-    "rule", [{}, {"temperature": 0.5}, {"temperature": 2.0}, {"topP": 0.6}, {"temperature": 0.8, "topP": 0.9}], ids=str
+    "rule",
+    [{}, {"temperature": 0.5}, {"temperature": 2.0}, {"topP": 0.6}, {"temperature": 0.8, "topP": 0.9}],
+    ids=str,
 )
 def test_the_page_draws_as_often_as_the_probabilities_say(visit: Visit, rule: dict[str, float]):
     draws = 4000
@@ -361,12 +370,16 @@ def test_writing_ends_with_the_stop_text(visit: Visit):
 
 def test_a_prompt_that_the_model_cannot_have_written_is_refused(visit: Visit):
     page = PageModel(visit, pack_network(make_model(make_vocabulary(framing="lines")), None))
-    errors = page.run("texts => texts.map(text => model.writeError(text))", ["the ", "", "a\nb", "жжZ boat", "a\r\nb"])
+    errors = page.run(
+        "texts => texts.map(text => model.writeError(text))", ["the ", "", "a\nb", "жжZ boat", "a\r\nb"]
+    )
     assert errors[:2] == [None, None]
     assert "more than one line" in errors[2]
     assert "never seen: ж Z;" in errors[3]
     assert "more than one line" in errors[4]
-    refused = "given => { try { Array.from(model.write(given)); } catch (error) { return [error.name, error.message]; } }"
+    refused = (
+        "given => { try { Array.from(model.write(given)); } catch (error) { return [error.name, error.message]; } }"
+    )
     assert page.run(refused, {"prompt": "жжZ boat"}) == ["RangeError", errors[3]]
     assert page.run(refused, {"stop": "ж"})[1].startswith("the stop text has")
     page = PageModel(visit, pack_network(make_model(make_vocabulary()), None))

@@ -11,7 +11,8 @@
   const bits = (logProb) => -logProb / Math.LN2;
   const percent = (logProb) => {
     const share = 100 * Math.exp(logProb);
-    return share < 0.01 ? "< 0.01 %" : `${share.toPrecision(share >= 99.95 ? 3 : 2)} %`.replace(/\.?0+ /, " ");
+    if (share < 0.01) return "<\u00a00.01\u00a0%";
+    return share >= 99.95 ? ">\u00a099.9\u00a0%" : `${share.toFixed(share >= 99 || share < 10 ? (share < 1 ? 2 : 1) : 0)}\u00a0%`;
   };
 
   function make(tag, className = "", text = "") {
@@ -446,7 +447,8 @@
       return {nodes, name: `${visible(characters[index]).name}: ${bits(logProbs[index]).toFixed(1)} bits. ${said.join(", ")}`};
     });
     text.show(characters, decided.map((expert) => (expert >= 0 ? `e${expert}` : "")));
-    text.describeAt(Math.max(0, decided.findIndex((expert) => expert > 0)));
+    const telling = matches.findIndex((match, n) => match && match.length >= 8 && decided[n] !== 0);
+    text.describeAt(Math.max(0, telling));
   }
 
   // --------------------------------------------------------------------------------------------- 5 what it looks back at
@@ -454,7 +456,7 @@
   const MOVES = [0.04, 0.12, 0.3, 0.6]; // shares of the largest move, from which each shade begins
 
   function connectivity(box, data) {
-    const places = find(box, ".places"), context = find(box, ".context");
+    const places = find(box, ".places"), context = find(box, ".context"), told = find(box, ".told");
     let chosen = 0;
     const options = data.connected.map(([before, target], index) => {
       const option = make("div", "", `${Array.from(before).slice(-18).map(shown).join("").replaceAll("␣", " ")}`);
@@ -476,9 +478,7 @@
       let near = 0, sum = 0;
       while (near < moves.length && sum < half) sum += moves[moves.length - ++near];
       context.replaceChildren(...spans, make("span", "target", shown(target)));
-      const told = make("p", "what", `The last ${near} of ${moves.length} characters make up half of what moves it; the strongest one stands ${moves.length - strongest} back.`);
-      told.lang = "en";
-      context.append(told);
+      told.textContent = `The last ${near} of ${moves.length} characters make up half of what moves it; the strongest one stands ${moves.length - strongest} back.`;
       return told.textContent;
     }
 
