@@ -166,7 +166,7 @@ def draw(chart: Chart) -> Markup:
         parts.append(f'<text class="label n{style}" x="{right + 8}" y="{y + 4}">{escape(name)}</text>')
     title = quoteattr(f"{chart.title}. {chart.description}")
     svg = f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label={title}>'
-    return Markup(svg + "".join(parts) + "</svg>")  # noqa: S704 (names are escaped above, the rest are numbers)
+    return Markup(svg + "".join(parts) + "</svg>")  # names are escaped above, the rest are numbers
 
 
 def _draw_series(series: Series, x_axis: _Axis, y_axis: _Axis) -> list[str]:
@@ -187,8 +187,8 @@ def _draw_series(series: Series, x_axis: _Axis, y_axis: _Axis) -> list[str]:
             x, y = x_axis.place(series.x[n]), y_axis.place(series.y[n])
             parts.append(f'<circle class="dot n{series.style}" cx="{x}" cy="{y}" r="{series.sizes[n]:.1f}"/>')
     elif len(places) == 1:
-        x, y = places[0].split()
-        parts.append(f'<circle class="dot n{series.style}" cx="{x}" cy="{y}" r="4"/>')
+        left, top = places[0].split()
+        parts.append(f'<circle class="dot n{series.style}" cx="{left}" cy="{top}" r="4"/>')
     elif places:
         parts.append(f'<path class="line n{series.style}" d="M{"L".join(places)}"/>')
     return parts

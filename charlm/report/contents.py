@@ -1,8 +1,8 @@
 """What the page shows of a run, gathered: facts, measurements, the network; and what is left out of it, and why.
 
-With `redact` nothing is gathered that would tell what the training text or the held-out text says: no text of either,
-nothing that the model wrote which stands in one of them for a long run, no filter of the training text, and no paths
-or names of files. What a measurement says in numbers stays.
+With `redact` nothing is gathered that would tell what the training text or the held-out text says: no text of
+either, nothing that the model wrote which stands in one of them for a long run, no filter of the training text, and
+no paths or names of files. What a measurement says in numbers stays.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import platform
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,7 +84,7 @@ class Contents:
         unigram_nats: entropy of the characters by their frequency.
         held_out_name: what the held-out text is.
         network: for the page.
-        quantizing_nats: what fewer bits of the weights cost the network alone on held-out text; None if there is none.
+        quantizing_nats: what fewer bits of the weights cost the network alone, on held-out text; None without.
         learning: part 2.
         held_out: parts 3 and 4.
         gradients: part 5.
@@ -133,14 +134,30 @@ def gather(
         lm: its model.
         redact: see the module.
         progress: is told what comes next, and which share of the time is over.
-        name: what the page calls the run; None: its folder.
+        name: what the page calls the run; None: what `name_runs` says.
 
     Raises:
         InputError: the page cannot have this network.
         RunError: metrics.jsonl or samples.txt is damaged.
     """
-    gathering = _Gathering(lm, redact, progress)
-    return gathering.gather(name)
+    own = name_runs([lm], redact=redact)[0]
+    return _Gathering(lm, redact, progress).gather(own if name is None else name)
+
+
+def name_runs(models: Sequence[LanguageModel], *, redact: bool) -> list[str]:
+    """Returns what a page calls its runs: their folders, or where that is left out what they are; all different."""
+    names = [_describe_cell(lm) if redact else lm.folder.resolve().name for lm in models]
+    if len(set(names)) == len(names):
+        return names
+    if not redact:
+        names = ["/".join(lm.folder.resolve().parts[-2:]) for lm in models]
+    counts = Counter(names)
+    numbers: Counter[str] = Counter()
+    for place, name in enumerate(names):
+        numbers[name] += 1
+        if counts[name] > 1:
+            names[place] = f"{name} ({numbers[name]})"
+    return names
 
 
 class _Gathering:
@@ -155,7 +172,7 @@ class _Gathering:
         self.progress(what, sum(_STEPS[name] for name in self._begun))
         self._begun.append(what)
 
-    def gather(self, name: str | None) -> Contents:
+    def gather(self, name: str) -> Contents:
         lm, redact = self.lm, self.redact
         self.step("reading the corpus")
         corpus = self._read_corpus()
@@ -167,7 +184,7 @@ class _Gathering:
         self.step("packing the network")
         network = pack_network(lm, None if redact else training)
         contents = Contents(
-            name=name if name is not None else (_describe_cell(lm) if redact else lm.folder.resolve().name),
+            name=name,
             corpus=_name_corpus(lm, redact),
             language=_find_language(lm),
             model=_describe_model(lm),

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -34,6 +35,7 @@ from charlm.report import views
 from charlm.report.charts import Chart
 from charlm.report.contents import Contents, configuration_text
 from charlm.report.views import Rows
+from charlm.system.files import replace_file
 
 PARTS = [
     ("try", "Try it"),
@@ -47,7 +49,7 @@ PARTS = [
 ]
 
 _SAME_TEXT = "They are comparable where the held-out text is the same."
-# In JSON: what could end a script element or a line of JavaScript, turns the direction of writing, or is no character.
+# In JSON: what could end a script element or a line of it, turns the direction of writing, or is no character.
 _UNSAFE_IN_JSON = re.compile(r"[<>&\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 # In HTML: the same, and controls but for the newline and the tab; the JSON in it is escaped already.
 _UNSAFE_IN_HTML = re.compile(
@@ -133,6 +135,17 @@ def render(runs: Sequence[Contents]) -> str:
     return _UNSAFE_IN_HTML.sub(lambda found: name_unseen(found[0]), html)
 
 
+def write_report(path: Path, runs: Sequence[Contents]) -> None:
+    """Writes the page, as a whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    content = render(runs).encode()
+    with replace_file(path) as file:
+        file.write(content)
+
+
 def policy(style: str, scripts: Sequence[str]) -> str:
     """Returns the Content-Security-Policy of a page that has these blocks, and may do nothing else."""
     hashes = " ".join(f"'{_hash(script)}'" for script in scripts)
@@ -153,7 +166,7 @@ def to_safe_json(value: Any) -> Markup:
 
 def safe_json(text: str) -> Markup:
     """Escapes in JSON what could end the element in which it stands: outside of strings there is none of it."""
-    return Markup(_UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))  # noqa: S704
+    return Markup(_UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def name_unseen(character: str) -> str:

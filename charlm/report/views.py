@@ -9,6 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -105,8 +106,8 @@ def summary(contents: Contents) -> Markup:
     if nats is None:
         return told + Markup(". No text was held out to say how good it is.")
     told += Markup(
-        ". Text that it has never seen costs it <strong>{} bits per character</strong>, as if it chose among {} equally "
-        "likely ones each time."
+        ". Text that it has never seen costs it <strong>{} bits per character</strong>, as if it chose among {} "
+        "equally likely ones each time."
     ).format(bits(nats), f"{math.exp(nats):.3g}")
     references = {one.name: one.nats for one in (contents.learning.references if contents.learning else [])}
     unigram = references.get("unigram", contents.unigram_nats)
@@ -148,7 +149,7 @@ def shade_bounds(unigram_bits: float) -> list[float]:
 def shade_names(bounds: Sequence[float]) -> list[tuple[str, str]]:
     """Returns the ends of each shade in bits."""
     ends = ["0", *(f"{bound:g}" for bound in bounds), ""]
-    return list(zip(ends[:-1], ends[1:], strict=True))
+    return list(pairwise(ends))
 
 
 # -------------------------------------------------------------------------------------------------- several runs
@@ -465,14 +466,14 @@ def overlap_sentence(report: OverlapReport) -> str:
     """Says what was searched, and how to read it."""
     ours = float(np.median(report.lengths)) if len(report.lengths) else 0.0
     sentence = (
-        f"The model wrote {report.sampled_lines:,} lines; of each, the longest piece was found that stands letter by "
-        f"letter in the training text. It has {ours:.0f} characters in the middle line"
+        f"The model wrote {report.sampled_lines:,} lines; of each, the longest piece was found that stands letter "
+        f"by letter in the training text. It has {ours:.0f} characters in the middle line"
     )
     if len(report.held_out_lengths):
         theirs = float(np.median(report.held_out_lengths))
         sentence += (
-            f", where lines of the same lengths that people wrote, the held-out ones, have {theirs:.0f}. A model that "
-            "quotes has far longer ones than they have; one that writes has about the same"
+            f", where lines of the same lengths that people wrote, the held-out ones, have {theirs:.0f}. A model "
+            "that quotes has far longer ones than they have; one that writes has about the same"
         )
     sentence += "."
     if report.words_known is not None:
@@ -483,7 +484,7 @@ def overlap_sentence(report: OverlapReport) -> str:
     return sentence
 
 
-# --------------------------------------------------------------------------------------------- for the page's script
+# ------------------------------------------------------------------------------------------ for the page's script
 
 
 def script_data(contents: Contents, shades: Sequence[float], samples: Sequence[tuple[str, str]]) -> dict[str, Any]:
