@@ -48,7 +48,6 @@ PARTS = [
     ("facts", "The run"),
 ]
 
-_SAME_TEXT = "They are comparable where the held-out text is the same."
 # In JSON: what could end a script element or a line of it, turns the direction of writing, or is no character.
 _UNSAFE_IN_JSON = re.compile(r"[<>&\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 # In HTML: the same, and controls but for the newline and the tab; the JSON in it is escaped already.
@@ -113,7 +112,10 @@ def render(runs: Sequence[Contents]) -> str:
     """Returns the page; with several runs, it has a chooser and a table that compares them."""
     css, scripts = _asset("page.css"), [_asset("model.js"), _asset("page.js")]
     found = [_view(contents, f"r{number}") for number, contents in enumerate(runs)]
-    title = runs[0].corpus if len(runs) == 1 else f"{len(runs)} models"
+    corpora = {contents.corpus for contents in runs}
+    title = runs[0].corpus if len(corpora) == 1 else f"{len(corpora)} texts"
+    if len(runs) > 1:
+        title = f"{len(runs)} models of {title}"
     html = (
         _environment()
         .get_template("page.html.jinja")
@@ -129,7 +131,6 @@ def render(runs: Sequence[Contents]) -> str:
             several=len(found) > 1,
             comparison_head=views.COMPARISON_HEAD,
             comparison_rows=[views.comparison_row(contents) for contents in runs],
-            comparison_note=_SAME_TEXT,
         )
     )
     return _UNSAFE_IN_HTML.sub(lambda found: name_unseen(found[0]), html)

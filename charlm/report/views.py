@@ -154,9 +154,7 @@ def shade_names(bounds: Sequence[float]) -> list[tuple[str, str]]:
 
 # -------------------------------------------------------------------------------------------------- several runs
 
-COMPARISON_HEAD = (
-    "Model", "What it is", "Weights", "Characters learnt from", "Time", "Network alone, bits", "Bits",
-)  # fmt: skip
+COMPARISON_HEAD = ("Model", "Bits", "Network alone", "Weights", "Characters learnt from", "Time", "What it is")
 
 
 def comparison_row(contents: Contents) -> list[str]:
@@ -165,12 +163,12 @@ def comparison_row(contents: Contents) -> list[str]:
     nats, held_out = final_nats(contents), contents.held_out
     return [
         contents.name,
-        f"{contents.model}, on {contents.corpus}",
+        "–" if nats is None else bits(nats),
+        bits(held_out.expert_nats[0]) if held_out else "–",
         f"{contents.parameters:,}",
         f"{rows[-1]['characters']:,}" if rows else "–",
         duration(rows[-1]["seconds"]) if rows else "–",
-        bits(held_out.expert_nats[0]) if held_out else "–",
-        "–" if nats is None else bits(nats),
+        f"{contents.model}, on {contents.corpus}",
     ]
 
 

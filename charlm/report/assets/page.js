@@ -334,7 +334,7 @@
 
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      const value = (name) => form.elements[name].value;
+      const value = (name) => form.elements.namedItem(name).value;
       const normalized = model.normalize(prompt());
       const before = model.framing === "lines" ? normalized.split("\n").filter((line) => line.trim()).pop() || "" : normalized;
       const problem = model.writeError(before) || (value("stop") && model.writeError(value("stop")));
@@ -344,7 +344,7 @@
       }
       const number = ++running, text = [];
       const pieces = model.write({
-        prompt: before, length: Math.max(1, Number(value("length")) || 1), temperature: Number(value("temperature")),
+        prompt: before, length: Math.max(1, Number(value("count")) || 1), temperature: Number(value("temperature")),
         topP: Number(value("topP")), seed: Number(value("seed")) || 0, stop: value("stop"),
       });
       let checked = 0;
