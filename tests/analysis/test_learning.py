@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import charlm
 from charlm.analysis import learning
+from charlm.analysis.held_out import read_held_out
 from charlm.analysis.learning import find_samples, measure_references, read_learning
 from charlm.errors import RunError
 from charlm.store.run_folder import RunFolder
@@ -127,3 +128,12 @@ def test_of_many_long_samples_some_are_kept(tmp_path: Path) -> None:
     found = learning._read_samples(folder, steps)
     assert (len(found), found[0][0], found[-1][0]) == (learning.MOST_SAMPLES, 1, 1000)
     assert {len(text) for _, text in found} == {2000}
+
+
+def test_what_was_read_of_the_held_out_text_is_not_read_again(tiny_mixture_run: Path, monkeypatch: Any) -> None:
+    lm = charlm.load(tiny_mixture_run, device="cpu")
+    held_out = lm.corpus().validation
+    expected = read_learning(lm, held_out)
+    reading = read_held_out(lm, held_out, None, "the validation split")
+    monkeypatch.delattr(learning, "read_held_out")
+    assert read_learning(lm, held_out, None, reading) == expected
