@@ -17,7 +17,7 @@ from charlm.analysis.calibration import CalibrationBin, calibrate
 from charlm.analysis.characters import REPLACEMENT, UNKNOWN_CODE, Characters, Floats, Ints, beginning_of, look_at
 from charlm.analysis.matches import Match, find_matches
 from charlm.errors import InputError
-from charlm.experts.expert import Expert, Reading
+from charlm.experts.expert import LogProbs, Reading
 from charlm.experts.mixture import Mixture, log_softmax_at
 from charlm.language_model import LanguageModel
 from charlm.scoring.log_probs import Beginning, ReadOut, sequence_log_probs, text_log_probs
@@ -224,23 +224,20 @@ def _read_experts(mixture: Mixture, vocabulary: Vocabulary, alternatives: int) -
     def read_out(readings: Sequence[Reading], targets: Ids) -> Floats:
         flat = [reading.reshape(-1, reading.shape[-1]) for reading in readings]
         symbols = np.maximum(targets.reshape(-1), 0)
-        columns = [mixture.target_log_probs(readings, targets).reshape(-1)]
-        if len(mixture.experts) == 1:
-            columns *= 2
-        else:
-            columns += [_own_log_probs(*pair, symbols) for pair in zip(mixture.experts, flat, strict=True)]
         contexts = [expert.context(own) for expert, own in zip(mixture.experts, flat, strict=True)]
-        columns.append(mixture.kinds(contexts).astype(np.float64))
+        logits = [expert.log_probs(own) for expert, own in zip(mixture.experts, flat, strict=True)]
+        columns = [_log_probs_at(own, symbols) for own in logits]
+        mixed = mixture.combine(contexts, logits)  # takes the place of what the experts said
+        columns = [_log_probs_at(mixed, symbols), *columns, mixture.kinds(contexts).astype(np.float64)]
         if k:
-            columns += _likeliest(mixture.logits(flat).astype(np.float64), k, vocabulary.unknown_id)
+            columns += _likeliest(mixed.astype(np.float64), k, vocabulary.unknown_id)
         return np.stack(columns, 1).reshape(*targets.shape, -1)
 
     return read_out
 
 
-def _own_log_probs(expert: Expert, reading: Reading, symbols: Ids) -> Floats:
-    """Returns the log-probability of what came, of one expert alone: (N, ·), (N,) → (N,)."""
-    logits = expert.log_probs(reading)
+def _log_probs_at(logits: LogProbs, symbols: Ids) -> Floats:
+    """Returns log softmax of each row at one symbol, a few rows at a time: (N, V), (N,) → (N,)."""
     result = np.empty(len(symbols))
     rows = max(1, _CACHED_NUMBERS // logits.shape[1])
     for first in range(0, len(symbols), rows):

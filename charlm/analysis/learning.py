@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from charlm.analysis.characters import beginning_of
-from charlm.analysis.held_out import bounded, read_symbols
+from charlm.analysis.held_out import HeldOut, bounded, read_held_out
 from charlm.errors import RunError
 from charlm.language_model import LanguageModel
 from charlm.scoring.evaluation import evaluate_baseline
@@ -53,13 +53,16 @@ class Learning:
     references: list[Reference]
 
 
-def read_learning(lm: LanguageModel, held_out: Split, training: Split | None = None) -> Learning:
+def read_learning(
+    lm: LanguageModel, held_out: Split, training: Split | None = None, reading: HeldOut | None = None
+) -> Learning:
     """Reads how a model learnt, and measures what its loss can be held against.
 
     Args:
         lm: the model.
         held_out: encoded by its vocabulary; of a long text a part is read, the same that `read_held_out` reads.
         training: the text it was trained on, for n-grams if the model has none mixed in; None: without them.
+        reading: what `read_held_out` gave for the model and the held-out text; None: it is read here.
 
     Raises:
         RunError: metrics.jsonl or samples.txt is damaged.
@@ -67,16 +70,17 @@ def read_learning(lm: LanguageModel, held_out: Split, training: Split | None = N
     """
     evaluations = load_metrics(lm.folder)
     samples = _read_samples(RunFolder(lm.folder), [row["step"] for row in evaluations])
-    return Learning(evaluations, samples, measure_references(lm, held_out, training))
+    return Learning(evaluations, samples, measure_references(lm, held_out, training, reading))
 
 
-def measure_references(lm: LanguageModel, held_out: Split, training: Split | None) -> list[Reference]:
+def measure_references(
+    lm: LanguageModel, held_out: Split, training: Split | None, reading: HeldOut | None = None
+) -> list[Reference]:
     """Measures what the loss of a model can be held against, all on the same text; see `read_learning`."""
-    mixture, vocabulary = lm.mixture, lm.vocabulary
+    vocabulary = lm.vocabulary
     split = bounded(vocabulary, held_out)
-    log_probs = read_symbols(mixture, vocabulary, split).log_probs
-    mixed, *experts = (-log_probs.sum(0) / split.characters).tolist()
-    alone = dict(zip((expert.name for expert in mixture.experts), experts, strict=True))
+    reading = reading or read_held_out(lm, held_out, None, "")
+    alone = dict(zip(reading.experts, reading.expert_nats, strict=True))
     unigram = -float(vocabulary.unigram_log_probs[split.ids].sum()) / split.characters
     what = "byte" if vocabulary.level == "byte" else "character"
     found = [
@@ -98,7 +102,7 @@ def measure_references(lm: LanguageModel, held_out: Split, training: Split | Non
     found.append(Reference("network", alone["network"], meaning))
     if len(alone) > 1:
         meaning = "Network and n-grams together, as `charlm eval` measures them and as the model writes and scores."
-        found.append(Reference("mixture", mixed, meaning))
+        found.append(Reference("mixture", reading.nats, meaning))
     return sorted(found, key=lambda reference: -reference.nats)
 
 
