@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Browser, Visit
 
 import charlm
 import charlm.report
+from browser import Browser, Visit
 from charlm.config import SamplingConfig
 from charlm.experts.mixture import Mixture
+from charlm.experts.network import NetworkExpert
 from charlm.experts.torch_network import network_expert
 from charlm.language_model import LanguageModel
+from charlm.model.inference import InferenceNetwork
 from charlm.report.network_data import NetworkData, pack_network, with_dequantized_weights
 from charlm.sampling import choose
 from charlm.text.corpus import Split
@@ -51,7 +53,9 @@ class PageModel:
         return json.loads(self._page.evaluate(code, json.dumps(argument)))
 
     def score(self, lines: Sequence[str], alternatives: int = 5) -> list[dict[str, Any]]:
-        result: list[dict[str, Any]] = self.run(f"lines => lines.map(line => model.score(line, {alternatives}))", lines)
+        result: list[dict[str, Any]] = self.run(
+            f"lines => lines.map(line => model.score(line, {alternatives}))", lines
+        )
         return result
 
     def write(self, count: int = 1, **settings: Any) -> list[str]:
@@ -92,7 +96,7 @@ def assert_same_prices(page: PageModel, lm: LanguageModel, lines: Sequence[str],
         assert found["bitsPerCharacter"] == pytest.approx(score.bits_per_character, abs=2 * TOLERANCE)
 
 
-# ---------------------------------------------------------------------------------------------------------- the prices
+# ------------------------------------------------------------------------------------------------------- the prices
 
 
 @pytest.mark.parametrize("float16_bytes", [0, 1_000_000], ids=["int8", "float16"])
@@ -128,7 +132,9 @@ def test_the_page_reads_text_as_training_did(
     lm = make_model(vocabulary, cell="gru", hidden_size=8)
     page = PageModel(visit, pack_network(lm, None))
     assert_same_prices(page, lm, LINES)
-    assert page.run("lines => lines.map(line => model.normalize(line))", LINES) == [*map(vocabulary.normalize, LINES)]
+    assert page.run("lines => lines.map(line => model.normalize(line))", LINES) == [
+        *map(vocabulary.normalize, LINES)
+    ]
     encoded = page.run("lines => lines.map(line => [].concat(...model.encode(line).ids))", LINES)
     assert encoded == [vocabulary.encode_sentence(vocabulary.normalize(line)).tolist() for line in LINES]
 
@@ -150,7 +156,7 @@ def test_alternatives_are_those_of_python(visit: Visit, level: str):
     lm = make_model(make_vocabulary(level=level))
     python = with_dequantized_weights(lm)
     page = PageModel(visit, pack_network(lm, None))
-    for k in (1, 5, 300):
+    for k in (1, 5, 20):
         for line, found in zip(LINES, page.score(LINES, k), strict=True):
             expected = python.alternatives(line, k)
             assert len(expected) == len(found["characters"])
@@ -186,7 +192,8 @@ def test_a_trained_model_prices_a_thousand_lines_as_python_does(visit: Visit, tm
     lm = charlm.train(config, out=tmp_path / "run")
     corpus = lm.corpus()
     rng = np.random.default_rng(0)
-    lines = lm.vocabulary.decode(corpus.validation.ids.tolist()).splitlines()[:900]
+    ids = np.concatenate((corpus.validation.ids, corpus.train.ids[:100_000]))  # the one has 369 lines
+    lines = lm.vocabulary.decode(ids.tolist()).splitlines()[:900]
     lines += ["".join(rng.permutation([*line, "ж", "😀"])) for line in lines[:100]]
     assert len(lines) == 1000
     for float16_bytes in (0, 1_000_000):
@@ -194,7 +201,7 @@ def test_a_trained_model_prices_a_thousand_lines_as_python_does(visit: Visit, tm
         assert_same_prices(page, lm, lines, float16_bytes=float16_bytes)
 
 
-# ------------------------------------------------------------------------------------------------------- prefix states
+# ---------------------------------------------------------------------------------------------------- prefix states
 
 
 @pytest.mark.parametrize("level", ["character", "byte"])
@@ -268,11 +275,14 @@ def test_activations_are_the_states_after_each_character(visit: Visit, level: st
         found = page.run(f"text => Array.from(model.activations(text, {layer}, {unit}))", text)
         assert found == pytest.approx(expected, abs=1e-5)
     for layer, unit in ((0, 0), (3, 0), (1, 13), (1, -1)):
-        refused = f"text => {{ try {{ model.activations(text, {layer}, {unit}); }} catch (error) {{ return error.name; }} }}"
-        assert page.run(refused, text) == "RangeError"
+        call = f"model.activations(text, {layer}, {unit})"
+        assert (
+            page.run(f"text => {{ try {{ {call}; }} catch (error) {{ return error.name; }} }}", text)
+            == "RangeError"
+        )
 
 
-# -------------------------------------------------------------------------------------------------------------- writing
+# ---------------------------------------------------------------------------------------------------------- writing
 
 
 def test_the_same_seed_writes_the_same_text(visit: Visit):
@@ -281,12 +291,17 @@ def test_the_same_seed_writes_the_same_text(visit: Visit):
     assert page.write(20, prompt="the ", length=30) == first
     assert len(set(first)) == 20
     assert page.write(prompt="the ", length=30, seed=19) == [first[19]]
-    assert len({*page.write(seed=2**32, length=30), *page.write(seed=2**53 - 1, length=30), *page.write(length=30)}) == 3
+    assert (
+        len({*page.write(seed=2**32, length=30), *page.write(seed=2**53 - 1, length=30), *page.write(length=30)})
+        == 3
+    )
     assert {len(text) for text in first} == {30}
 
 
 @pytest.mark.parametrize(
-    "rule", [{}, {"temperature": 0.5}, {"temperature": 2.0}, {"topP": 0.6}, {"temperature": 0.8, "topP": 0.9}], ids=str
+    "rule",
+    [{}, {"temperature": 0.5}, {"temperature": 2.0}, {"topP": 0.6}, {"temperature": 0.8, "topP": 0.9}],
+    ids=str,
 )
 def test_the_page_draws_as_often_as_the_probabilities_say(visit: Visit, rule: dict[str, float]):
     draws = 4000
@@ -315,7 +330,7 @@ def test_the_page_draws_as_often_as_the_probabilities_say(visit: Visit, rule: di
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("framing", ["stream", "lines"])
 def test_at_temperature_zero_the_page_writes_what_python_writes(visit: Visit, cell: str, framing: str):
-    lm = make_model(make_vocabulary(framing=framing), cell=cell, num_layers=2, std=1)
+    lm = make_model(make_vocabulary(framing=framing), cell=cell, num_layers=2, std=0.3)
     page = PageModel(visit, pack_network(lm, None))
     for prompt in ("", "the ", "a 😀"):
         (expected,) = with_dequantized_weights(lm).sample(prompt=prompt, length=80, temperature=0)
@@ -361,19 +376,23 @@ def test_writing_ends_with_the_stop_text(visit: Visit):
 
 def test_a_prompt_that_the_model_cannot_have_written_is_refused(visit: Visit):
     page = PageModel(visit, pack_network(make_model(make_vocabulary(framing="lines")), None))
-    errors = page.run("texts => texts.map(text => model.writeError(text))", ["the ", "", "a\nb", "жжZ boat", "a\r\nb"])
+    errors = page.run(
+        "texts => texts.map(text => model.writeError(text))", ["the ", "", "a\nb", "жжZ boat", "a\r\nb"]
+    )
     assert errors[:2] == [None, None]
     assert "more than one line" in errors[2]
     assert "never seen: ж Z;" in errors[3]
     assert "more than one line" in errors[4]
-    refused = "given => { try { Array.from(model.write(given)); } catch (error) { return [error.name, error.message]; } }"
+    refused = (
+        "given => { try { Array.from(model.write(given)); } catch (error) { return [error.name, error.message]; } }"
+    )
     assert page.run(refused, {"prompt": "жжZ boat"}) == ["RangeError", errors[3]]
     assert page.run(refused, {"stop": "ж"})[1].startswith("the stop text has")
     page = PageModel(visit, pack_network(make_model(make_vocabulary()), None))
     assert page.run("text => model.writeError(text)", "a\r\nb") is None
 
 
-# --------------------------------------------------------------------------------------------------------- copied text
+# ------------------------------------------------------------------------------------------------------ copied text
 
 
 @pytest.mark.parametrize("level", ["character", "byte"])
@@ -439,11 +458,12 @@ def test_without_a_training_text_or_with_one_that_is_too_long_the_page_cannot_kn
     assert training.characters == 5000
 
 
-# -------------------------------------------------------------------------------------------------------- hostile texts
+# ---------------------------------------------------------------------------------------------------- hostile texts
 
 
 def test_a_hostile_vocabulary_survives_a_page(browser: Browser, tmp_path: Path):
-    hostile = "</script><script>alert('x')</script><!--]]>&lt;\u2028\u2029\"`${\\u0041}\0\x7f\ufeff\ud83d\ude00\udc41\udcff\n"
+    hostile = "</script><script>alert('x')</script><!--]]>&lt;\u2028\u2029\"`${\\u0041}\0\x7f\ufeff\n"
+    hostile += "\ud83d\ude00\udc41\udcff"  # lone surrogates, each a character of its own
     vocabulary = make_vocabulary(hostile * 3)
     lm = make_model(vocabulary)
     data = pack_network(lm, Split.of(hostile * 3, vocabulary))
@@ -466,7 +486,7 @@ def test_a_hostile_vocabulary_survives_a_page(browser: Browser, tmp_path: Path):
         assert_same_prices(page, lm, ["</script>", "\u2028\"'`", "\ud83d \udc41", "<!--\ufeff", "\udcff"])
 
 
-# -------------------------------------------------------------------------------------------------------------- packing
+# ---------------------------------------------------------------------------------------------------------- packing
 
 
 def test_small_networks_are_float16_and_large_ones_int8_with_a_scale_per_row():
@@ -478,7 +498,7 @@ def test_small_networks_are_float16_and_large_ones_int8_with_a_scale_per_row():
         numbers = sum(array.size for array in weights.values() if array.ndim == 2)
         assert data.format == expected
         assert data.bytes >= numbers * (2 if expected == "float16" else 1)
-        assert data.bytes <= 1.02 * numbers * (2 if expected == "float16" else 1)
+        assert data.bytes <= 1.03 * numbers * (2 if expected == "float16" else 1)
         assert len(data.json) < 1.35 * data.bytes + 10_000
         for name, array in with_dequantized_weights(lm).mixture.network.arrays().items():
             if array.ndim == 1:
@@ -505,11 +525,14 @@ def test_extreme_weights_are_packed(visit: Visit, value: float):
 
 
 def test_a_cell_that_the_page_does_not_have_is_refused():
-    lm = make_model(make_vocabulary())
-    config = lm.mixture.network.network.config.model_copy(update={"cell": "new"})
-    lm.mixture.network.trained.config = config
-    with pytest.raises(charlm.InputError, match="no cell 'new'"):
-        pack_network(lm, None)
+    vocabulary = make_vocabulary()
+    network = make_network(len(vocabulary), hidden_size=4)
+    reader = InferenceNetwork(network.config, network_expert(network).arrays())
+    reader.config = network.config.model_copy(update={"cell": "new"})
+    lm = make_language_model(Mixture(NetworkExpert(reader)), vocabulary)
+    for refuses in (lambda: pack_network(lm, None), lambda: with_dequantized_weights(lm)):
+        with pytest.raises(charlm.InputError, match="no cell 'new'"):
+            refuses()
 
 
 def test_the_page_has_the_network_alone_without_its_mixture(tiny_mixture_run: Path):
