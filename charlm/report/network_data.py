@@ -2,8 +2,10 @@
 
 `assets/model.js` reads it. The two agree on this:
 
-    matrices    int8, each row with a scale of its own: w ≈ scale · q, q from -127 to 127. Where all weights take
-                less than a megabyte in float16 they are float16 instead.
+    matrices    int8, each row with a scale of its own: w ≈ scale · q, q from -127 to 127; or float16, where all
+                weights together then take less than a megabyte. Neither costs anything on a whole text, but int8
+                moves the price of a character by 0.006 nats, up or down, float16 by 0.0001 (benchmarks/page.py):
+                with it the page shows what `charlm score` prints, and for that a megabyte is not too much.
     U           of the first layer is transposed when its input is one-hot: its rows are then looked up by symbol
     bytes       little-endian, in base64
     copied      a Bloom filter (Bloom 1970) of runs of 16 characters of the training text, from every fifth place.

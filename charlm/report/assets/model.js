@@ -1,15 +1,15 @@
 // The network in JavaScript: it reads text, says how likely each character was, and writes.
 //
-// It computes what charlm does in Python, on weights that `charlm/report/network_data.py` packed. Nothing here knows of
-// the page. The letters are those of charlm/cells:
+// It computes what charlm does in Python, on weights that `charlm/report/network_data.py` packed. Nothing here knows
+// of the page. The letters are those of charlm/cells:
 //
 //     V symbols    H hidden units    G gates of the cell    K embedding width    R rank of the output matrix
 //     x input      s state           c memory cell of the LSTM
 //     U input weights (G·H, ·)       W recurrent weights (G·H, H)       V_o output weights (V, R or H)
 //     ∘ elementwise product          σ the logistic function
 //
-// Gates stand in the order i f g o for the LSTM and r z n for the GRU. Log-probabilities are in nats. A character is a
-// code point; at level "byte" it is made of several symbols.
+// Gates stand in the order i f g o for the LSTM and r z n for the GRU. Log-probabilities are in nats. A character is
+// a code point; at level "byte" it is made of several symbols.
 
 "use strict";
 
@@ -183,7 +183,9 @@ const charlm = (() => {
 
   const rowOf = (matrix, row) => matrix.values.subarray(row * matrix.columns, (row + 1) * matrix.columns);
 
-  const copyState = ({hidden, memory}) => ({hidden: hidden.map((s) => s.slice()), memory: memory.map((c) => c.slice())});
+  const copyState = ({hidden, memory}) => {
+    return {hidden: hidden.map((s) => s.slice()), memory: memory.map((c) => c.slice())};
+  };
 
   // ------------------------------------------------------------------------------------------------ unpacking weights
 
@@ -200,7 +202,9 @@ const charlm = (() => {
   // int8: w = scale of the row · q
   function unpackMatrix({rows, columns, scales, values}, format) {
     const bytes = unpackBytes(values);
-    if (format === "float16") return {rows, columns, values: Float32Array.from(new Uint16Array(bytes.buffer), fromFloat16)};
+    if (format === "float16") {
+      return {rows, columns, values: Float32Array.from(new Uint16Array(bytes.buffer), fromFloat16)};
+    }
     const scale = unpackVector(scales, rows), quantized = new Int8Array(bytes.buffer);
     const result = new Float32Array(rows * columns);
     for (let row = 0, k = 0; row < rows; row++) {
@@ -285,10 +289,8 @@ const charlm = (() => {
 
   // ----------------------------------------------------------------------------------------------------------- model
 
-  const KEPT_BYTES = 64 * 2 ** 20; // of states after the symbols of texts that were read before
-
   class Model {
-    constructor(data) {
+    constructor(data, keptBytes) {
       const vocabulary = data.vocabulary;
       this.cell = data.cell;
       this.layers = data.layers.length;
@@ -307,6 +309,7 @@ const charlm = (() => {
       this._ids = new Map(vocabulary.symbols.map((symbol, id) => [symbol, id]));
       this._network = new Network(data);
       this._copied = data.copied && new CopiedText(data.copied);
+      this._keptBytes = keptBytes;
       this._readings = []; // of texts, the last one first
     }
 
@@ -380,16 +383,19 @@ const charlm = (() => {
       this._readings.unshift(reading);
       const stateBytes = 4 * this.hiddenSize * this.layers * (this._network.hasMemory ? 2 : 1);
       let kept = 0;
-      this._readings = this._readings.filter(({states}, n) => (kept += states.length * stateBytes) <= KEPT_BYTES || n === 0);
+      this._readings = this._readings.filter(({states}, n) => {
+        kept += states.length * stateBytes;
+        return kept <= this._keptBytes || n === 0;
+      });
     }
 
     // The price of each character of a sentence, and of its end, as `charlm score` has it: the boundary opens the
-    // sentence, and closes it where the training text marks ends. `alternatives` are the likeliest others at each place;
-    // at level "byte" they are first bytes.
+    // sentence, and closes it where the training text marks ends. `alternatives` are the likeliest others at each
+    // place; at level "byte" they are first bytes.
     score(text, alternatives = 5) {
       const {characters, ids} = this.encode(text);
       const units = characters.map((character, n) => ({text: character, ids: ids[n], isEnd: false}));
-      const reading = this._reading([].concat(...ids));
+      const reading = this._reading(ids.flat());
       if (this.endsSentences) units.push({text: "</s>", ids: [this.boundary], isEnd: true});
       let place = 0, total = 0;
       const scored = units.map((unit) => {
@@ -436,7 +442,7 @@ const charlm = (() => {
       if (!(layer >= 1 && layer <= this.layers && unit >= 0 && unit < this.hiddenSize)) {
         throw new RangeError(`no unit ${unit} in layer ${layer}`);
       }
-      const {ids} = this.encode(text), {states} = this._reading([].concat(...ids));
+      const {ids} = this.encode(text), {states} = this._reading(ids.flat());
       let read = 0;
       return Float32Array.from(ids, (own) => states[(read += own.length)].hidden[layer - 1][unit]);
     }
@@ -462,14 +468,14 @@ const charlm = (() => {
       return `${name} has characters that the model has never seen: ${names}; leave them out`;
     }
 
-    // Yields characters, one by one, that go on from a prompt: `length` of them, fewer where they end with `stop` (which
-    // is yielded too), or where the model writes single lines and ends its line. A temperature of 0 takes the likeliest;
-    // topP leaves out what is beyond the likeliest symbols that make up this much of the probability (Holtzman et al.
-    // 2020). The same seed, a whole number from 0, gives the same text. Throws what `writeError` says.
+    // Yields characters, one by one, that go on from a prompt: `length` of them, fewer where they end with `stop`
+    // (which is yielded too), or where the model writes single lines and ends its line. A temperature of 0 takes the
+    // likeliest; topP leaves out what is beyond the likeliest symbols that make up this much of the probability
+    // (Holtzman et al. 2020). The same seed, a whole number from 0, gives the same text. Throws what `writeError` says.
     *write({prompt = "", length = 200, temperature = 1, topP = 1, seed = 0, stop = ""} = {}) {
       const problem = this.writeError(prompt) || this.writeError(stop, "the stop text");
       if (problem) throw new RangeError(problem);
-      const ids = [].concat(...this.encode(prompt).ids), {states} = this._reading(ids);
+      const ids = this.encode(prompt).ids.flat(), {states} = this._reading(ids);
       const state = copyState(states[ids.length]), random = randomNumbers(seed);
       const ending = this.normalize(stop), endId = this.framing === "lines" ? this.boundary : null;
       const decoder = new TextDecoder("utf-8", {ignoreBOM: true});
@@ -527,5 +533,7 @@ const charlm = (() => {
     return Array.from(new TextEncoder().encode(character));
   }
 
-  return {load: (data) => new Model(data)};
+  // A model from what `pack_network` made, parsed. It keeps so many bytes of states after the symbols of texts that it
+  // has read.
+  return {load: (data, keptBytes = 64 * 2 ** 20) => new Model(data, keptBytes)};
 })();
