@@ -56,7 +56,7 @@ class Browser:
 
     @contextmanager
     def open(self, path: Path, **settings: Any) -> Iterator[Visit]:
-        """Opens a file in a fresh profile, and closes it again; at the end there must have been no error and no request.
+        """Opens a file in a fresh profile, and closes it again; by then there must be no error and no request.
 
         Args:
             path: an HTML file.

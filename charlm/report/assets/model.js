@@ -1,20 +1,20 @@
 // The network in JavaScript: it reads text, says how likely each character was, and writes.
 //
-// It computes what charlm does in Python, on weights that `charlm/report/network_data.py` packed. Nothing here knows of
-// the page. The letters are those of charlm/cells:
+// It computes what charlm does in Python, on weights that `charlm/report/network_data.py` packed. Nothing here
+// knows of the page. The letters are those of charlm/cells:
 //
 //     V symbols    H hidden units    G gates of the cell    K embedding width    R rank of the output matrix
 //     x input      s state           c memory cell of the LSTM
 //     U input weights (G·H, ·)       W recurrent weights (G·H, H)       V_o output weights (V, R or H)
 //     ∘ elementwise product          σ the logistic function
 //
-// Gates stand in the order i f g o for the LSTM and r z n for the GRU. Log-probabilities are in nats. A character is a
-// code point; at level "byte" it is made of several symbols.
+// Gates stand in the order i f g o for the LSTM and r z n for the GRU. Log-probabilities are in nats. A character
+// is a code point; at level "byte" it is made of several symbols.
 
 "use strict";
 
 const charlm = (() => {
-  // ------------------------------------------------------------------------------------------------------ arithmetic
+  // ---------------------------------------------------------------------------------------------------- arithmetic
 
   const sigmoid = (a) => 1 / (1 + Math.exp(-a));
 
@@ -48,9 +48,9 @@ const charlm = (() => {
     }
   }
 
-  // ----------------------------------------------------------------------------------------------------------- cells
+  // --------------------------------------------------------------------------------------------------------- cells
   //
-  // Each takes x = U x_t + b and changes s, for the LSTM c too, from step t-1 to t. `a` is room for (G·H) numbers, b'
+  // Each takes x = U x_t + b and changes s, for the LSTM c too, from step t-1 to t. `a` is room for G·H numbers, b'
   // the recurrent bias.
 
   const cells = {
@@ -106,7 +106,7 @@ const charlm = (() => {
     },
   };
 
-  // --------------------------------------------------------------------------------------------------------- network
+  // ------------------------------------------------------------------------------------------------------- network
 
   class Network {
     constructor(data) {
@@ -183,9 +183,11 @@ const charlm = (() => {
 
   const rowOf = (matrix, row) => matrix.values.subarray(row * matrix.columns, (row + 1) * matrix.columns);
 
-  const copyState = ({hidden, memory}) => ({hidden: hidden.map((s) => s.slice()), memory: memory.map((c) => c.slice())});
+  const copyState = ({hidden, memory}) => {
+    return {hidden: hidden.map((s) => s.slice()), memory: memory.map((c) => c.slice())};
+  };
 
-  // ------------------------------------------------------------------------------------------------ unpacking weights
+  // --------------------------------------------------------------------------------------------- unpacking weights
 
   function unpackBytes(base64) {
     const characters = atob(base64), bytes = new Uint8Array(characters.length);
@@ -200,7 +202,9 @@ const charlm = (() => {
   // int8: w = scale of the row · q
   function unpackMatrix({rows, columns, scales, values}, format) {
     const bytes = unpackBytes(values);
-    if (format === "float16") return {rows, columns, values: Float32Array.from(new Uint16Array(bytes.buffer), fromFloat16)};
+    if (format === "float16") {
+      return {rows, columns, values: Float32Array.from(new Uint16Array(bytes.buffer), fromFloat16)};
+    }
     const scale = unpackVector(scales, rows), quantized = new Int8Array(bytes.buffer);
     const result = new Float32Array(rows * columns);
     for (let row = 0, k = 0; row < rows; row++) {
@@ -215,10 +219,10 @@ const charlm = (() => {
     return e === 0 ? sign * f * 2 ** -14 : sign * (1 + f) * 2 ** (e - 15);
   }
 
-  // --------------------------------------------------------------------------------------------------- random numbers
+  // ------------------------------------------------------------------------------------------------ random numbers
 
-  // Uniform numbers in [0, 1), 53 bits each, by xoshiro128** (Blackman and Vigna 2018). The seed, a whole number, is
-  // spread over its state by the mixing function of MurmurHash3.
+  // Uniform numbers in [0, 1), 53 bits each, by xoshiro128** (Blackman and Vigna 2018). The seed, a whole number,
+  // is spread over its state by the mixing function of MurmurHash3.
   function randomNumbers(seed) {
     const state = new Uint32Array(4), high = Math.floor(seed / 2 ** 32);
     for (let k = 0; k < 4; k++) state[k] = mix(seed ^ Math.imul(k + 1, 0x9e3779b9)) ^ mix(high + k + 1);
@@ -243,13 +247,13 @@ const charlm = (() => {
     return (h ^ (h >>> 16)) >>> 0;
   }
 
-  // --------------------------------------------------------------------------------- what stands in the training text
+  // ------------------------------------------------------------------------------ what stands in the training text
 
-  const RUN = 16; // characters; the filter has such runs of the training text from every fifth place
-
-  // A Bloom filter: it knows every run that it was given, and takes few others for one.
+  // A Bloom filter of runs of `run` characters, from every so many places of the training text: it knows each of
+  // them, and takes few others for one.
   class CopiedText {
-    constructor({bits, hashes, data}) {
+    constructor({run, bits, hashes, data}) {
+      this.run = run;
       this.bits = bits;
       this.hashes = hashes;
       this.data = unpackBytes(data);
@@ -268,27 +272,26 @@ const charlm = (() => {
     mark(characters) {
       const points = characters.map((character) => character.codePointAt(0));
       const marks = new Uint8Array(points.length);
-      for (let start = 0; start + RUN <= points.length; start++) {
-        const h1 = hashRun(points, start, 0x811c9dc5, 0x01000193), h2 = hashRun(points, start, 0x9e3779b9, 0x85ebca6b);
-        if (this.has(h1, h2)) marks.fill(1, start, start + RUN);
+      for (let start = 0, end = this.run; end <= points.length; start++, end++) {
+        const h1 = hashRun(points, start, end, 0x811c9dc5, 0x01000193);
+        const h2 = hashRun(points, start, end, 0x9e3779b9, 0x85ebca6b);
+        if (this.has(h1, h2)) marks.fill(1, start, end);
       }
       return marks;
     }
   }
 
   // FNV-1a over code points (Fowler, Noll and Vo), mixed.
-  function hashRun(points, start, basis, prime) {
+  function hashRun(points, start, end, basis, prime) {
     let h = basis;
-    for (let k = start; k < start + RUN; k++) h = Math.imul(h ^ points[k], prime);
+    for (let k = start; k < end; k++) h = Math.imul(h ^ points[k], prime);
     return mix(h);
   }
 
-  // ----------------------------------------------------------------------------------------------------------- model
-
-  const KEPT_BYTES = 64 * 2 ** 20; // of states after the symbols of texts that were read before
+  // --------------------------------------------------------------------------------------------------------- model
 
   class Model {
-    constructor(data) {
+    constructor(data, keptBytes) {
       const vocabulary = data.vocabulary;
       this.cell = data.cell;
       this.layers = data.layers.length;
@@ -299,7 +302,9 @@ const charlm = (() => {
       this.framing = vocabulary.framing;
       this.level = vocabulary.level;
       this.endsSentences = vocabulary.endsSentences; // whether the boundary is the end of a line, which has a price
-      this.falseAlarms = data.copied && data.copied.falseAlarms; // of `copied`, for each character; null without it
+      // What `copied` marks has so many characters in a row, but at so many of the places; null: it marks nothing.
+      this.copiedRun = data.copied && data.copied.run;
+      this.falseAlarms = data.copied && data.copied.falseAlarms;
       this._normalization = vocabulary.normalization;
       this._lowercase = vocabulary.lowercase;
       // An unknown character has an equal share of the probability of <unk>.
@@ -307,10 +312,11 @@ const charlm = (() => {
       this._ids = new Map(vocabulary.symbols.map((symbol, id) => [symbol, id]));
       this._network = new Network(data);
       this._copied = data.copied && new CopiedText(data.copied);
+      this._keptBytes = keptBytes;
       this._readings = []; // of texts, the last one first
     }
 
-    // ------------------------------------------------------------------------------------------------ text and symbols
+    // -------------------------------------------------------------------------------------------- text and symbols
 
     // As training read its text: ends of lines, Unicode normalisation, lower case.
     normalize(text) {
@@ -333,7 +339,7 @@ const charlm = (() => {
       return [isKnown ? id : this.unknown];
     }
 
-    // --------------------------------------------------------------------------------------------------------- reading
+    // ----------------------------------------------------------------------------------------------------- reading
 
     // The state at the beginning of a line: the boundary has been read.
     begin() {
@@ -367,7 +373,7 @@ const charlm = (() => {
       }
       const states = before.states.slice(0, shared + 1);
       if (!states.length) states.push(this.begin());
-      for (const id of ids.slice(states.length - 1)) states.push(this.read(copyState(states[states.length - 1]), id));
+      for (let n = states.length - 1; n < ids.length; n++) states.push(this.read(copyState(states[n]), ids[n]));
       const reading = {ids, states, places: before.places.slice(0, shared + 1)};
       this._keep(reading, before);
       return reading;
@@ -375,21 +381,24 @@ const charlm = (() => {
 
     // Puts a reading first, in the place of the one that it goes on from, and drops the oldest ones.
     _keep(reading, before) {
-      const isPrefix = before.ids.length <= reading.ids.length && before.ids.every((id, n) => id === reading.ids[n]);
+      const isPrefix = before.ids.every((id, n) => id === reading.ids[n]);
       this._readings = this._readings.filter((kept) => !(isPrefix && kept === before));
       this._readings.unshift(reading);
       const stateBytes = 4 * this.hiddenSize * this.layers * (this._network.hasMemory ? 2 : 1);
       let kept = 0;
-      this._readings = this._readings.filter(({states}, n) => (kept += states.length * stateBytes) <= KEPT_BYTES || n === 0);
+      this._readings = this._readings.filter(({states}, n) => {
+        kept += states.length * stateBytes;
+        return kept <= this._keptBytes || n === 0;
+      });
     }
 
     // The price of each character of a sentence, and of its end, as `charlm score` has it: the boundary opens the
-    // sentence, and closes it where the training text marks ends. `alternatives` are the likeliest others at each place;
-    // at level "byte" they are first bytes.
+    // sentence, and closes it where the training text marks ends. `alternatives` are the likeliest others at each
+    // place; at level "byte" they are first bytes.
     score(text, alternatives = 5) {
       const {characters, ids} = this.encode(text);
       const units = characters.map((character, n) => ({text: character, ids: ids[n], isEnd: false}));
-      const reading = this._reading([].concat(...ids));
+      const reading = this._reading(ids.flat());
       if (this.endsSentences) units.push({text: "</s>", ids: [this.boundary], isEnd: true});
       let place = 0, total = 0;
       const scored = units.map((unit) => {
@@ -436,19 +445,20 @@ const charlm = (() => {
       if (!(layer >= 1 && layer <= this.layers && unit >= 0 && unit < this.hiddenSize)) {
         throw new RangeError(`no unit ${unit} in layer ${layer}`);
       }
-      const {ids} = this.encode(text), {states} = this._reading([].concat(...ids));
+      const {ids} = this.encode(text), {states} = this._reading(ids.flat());
       let read = 0;
       return Float32Array.from(ids, (own) => states[(read += own.length)].hidden[layer - 1][unit]);
     }
 
     // 1 for each character of the normalised text inside a run that stands in the training text. Every run of 20 or
-    // more is found, but for at most four characters at either of its ends; one of 16 to 19 may be, and at
-    // `falseAlarms` of the places one that does not stand there. null: the page does not know the training text.
+    // more is found, but for at most 20 - `copiedRun` characters at either of its ends, and some of `copiedRun` or
+    // more; `falseAlarms` is how often a place is taken for the beginning of one. null: the page does not know the
+    // training text.
     copied(text) {
       return this._copied && this._copied.mark(Array.from(this.normalize(text)));
     }
 
-    // --------------------------------------------------------------------------------------------------------- writing
+    // ----------------------------------------------------------------------------------------------------- writing
 
     // Why the model cannot go on from this text, or stop at it; null if it can.
     writeError(text, name = "the prompt") {
@@ -462,14 +472,15 @@ const charlm = (() => {
       return `${name} has characters that the model has never seen: ${names}; leave them out`;
     }
 
-    // Yields characters, one by one, that go on from a prompt: `length` of them, fewer where they end with `stop` (which
-    // is yielded too), or where the model writes single lines and ends its line. A temperature of 0 takes the likeliest;
-    // topP leaves out what is beyond the likeliest symbols that make up this much of the probability (Holtzman et al.
-    // 2020). The same seed, a whole number from 0, gives the same text. Throws what `writeError` says.
+    // Yields characters, one by one, that go on from a prompt: `length` of them, fewer where they end with `stop`
+    // (which is yielded too), or where the model writes single lines and ends its line. A temperature of 0 takes
+    // the likeliest; topP leaves out what is beyond the likeliest symbols that make up this much of the probability
+    // (Holtzman et al. 2020). The same seed, a whole number from 0, gives the same text. Throws what `writeError`
+    // says.
     *write({prompt = "", length = 200, temperature = 1, topP = 1, seed = 0, stop = ""} = {}) {
       const problem = this.writeError(prompt) || this.writeError(stop, "the stop text");
       if (problem) throw new RangeError(problem);
-      const ids = [].concat(...this.encode(prompt).ids), {states} = this._reading(ids);
+      const ids = this.encode(prompt).ids.flat(), {states} = this._reading(ids);
       const state = copyState(states[ids.length]), random = randomNumbers(seed);
       const ending = this.normalize(stop), endId = this.framing === "lines" ? this.boundary : null;
       const decoder = new TextDecoder("utf-8", {ignoreBOM: true});
@@ -527,5 +538,7 @@ const charlm = (() => {
     return Array.from(new TextEncoder().encode(character));
   }
 
-  return {load: (data) => new Model(data)};
+  // A model from what `pack_network` made, parsed. It keeps so many bytes of states after the symbols of texts that
+  // it has read.
+  return {load: (data, keptBytes = 64 * 2 ** 20) => new Model(data, keptBytes)};
 })();
