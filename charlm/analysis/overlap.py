@@ -124,8 +124,8 @@ def read_parts(vocabulary: Vocabulary, split: Split, most: int) -> str:
 
 
 def cut_lines(text: str) -> list[str]:
-    """Returns the lines of a text that are not blank, long ones in pieces."""
-    lines = [line for line in re.split(f"[\n{UNREADABLE}]", text) if line.strip()]
+    """Returns the lines of a text that are not blank, without blanks around them; long ones in pieces."""
+    lines = [line.strip() for line in re.split(f"[\n{UNREADABLE}]", text)]
     return [line[i : i + LONGEST_LINE] for line in lines for i in range(0, len(line), LONGEST_LINE)]
 
 

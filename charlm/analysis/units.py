@@ -99,8 +99,8 @@ class Units:
 
     Attributes:
         findings: one for each feature that the text has often enough.
-        margin: see `UnitFinding.found`; it is that of areas. A correlation, which ranges from 0 and not from ½, must
-            be better by twice as much.
+        margin: see `UnitFinding.found`; it is that of areas. A correlation, which ranges from 0 and not from ½,
+            must be better by twice as much.
         searched: characters of held-out text that were read, both halves together.
         layer_sizes: how many units each layer has.
     """

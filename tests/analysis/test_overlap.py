@@ -42,7 +42,7 @@ def test_runs_are_those_of_a_slow_search(lines: list[str], text: str, chunk: int
 
 
 def test_lines_are_not_blank_and_long_ones_are_cut() -> None:
-    assert cut_lines("ab\n\n  \ncd\ufffdef\n" + "x" * 250) == ["ab", "cd", "ef", "x" * 120, "x" * 120, "x" * 10]
+    assert cut_lines("ab\n\n  \n\t cd \ufffdef\n" + "x" * 250) == ["ab", "cd", "ef", "x" * 120, "x" * 120, "x" * 10]
 
 
 def test_parts_that_do_not_follow_each_other_share_no_run() -> None:

@@ -81,11 +81,10 @@ def test_a_unit_that_latches_on_brackets_is_found() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("seed", [1, 2])
-def test_in_a_random_network_no_unit_is_found(cell: str, seed: int) -> None:
-    text = bracketed(20_000)
+def test_in_a_random_network_no_unit_is_found(cell: str) -> None:
+    text = bracketed(12_000)
     vocabulary = Vocabulary.build(text)
-    network = make_network(len(vocabulary), seed=seed, cell=cell, hidden_size=16, num_layers=2)
+    network = make_network(len(vocabulary), seed=1, cell=cell, hidden_size=16)
     found = find_units(model_of(network, vocabulary), Split.of(text, vocabulary))
     assert len(found.findings) >= 3
     assert [finding.feature for finding in found.findings if finding.found] == []
@@ -107,7 +106,7 @@ def test_a_text_without_features_has_no_findings() -> None:
 )
 def test_texts_of_all_kinds_have_their_features(framing: Any, level: Any, line: str, feature: str) -> None:
     rng = random.Random(0)
-    text = "".join(line * rng.randint(1, 4) + "\n" for _ in range(200))
+    text = "".join(line * rng.randint(1, 4) + "\n" for _ in range(80))
     vocabulary = Vocabulary.build(text, framing=framing, level=level)
     lm = model_of(make_network(len(vocabulary), hidden_size=H, cell="lstm"), vocabulary)
     found = find_units(lm, Split.of(text, vocabulary), Split.of(text, vocabulary))
