@@ -29,7 +29,7 @@ Lengths = NDArray[np.int64]
 
 SAMPLED_LINES = 1000
 LONGEST_LINE = 120  # characters; what is longer is cut into pieces
-SEARCHED_CHARACTERS = 1 << 24  # of the training text, from its beginning
+SEARCHED_CHARACTERS = 1 << 25  # of the training text, from its beginning
 _HELD_OUT_CHARACTERS = 1 << 20  # lines and words are taken from, from the beginning
 _SHOWN = 10  # of the longest runs
 _CONTEXT = 40  # characters shown on each side of one
@@ -91,7 +91,7 @@ def measure_overlap(
     found = find_longest_runs([*sampled, *beside], read)
     ours, theirs = found[: len(sampled)], found[len(sampled) :]
     words_known = held_out_words_known = None
-    if separates_words(read):
+    if separates_words(read[:_HELD_OUT_CHARACTERS]):
         known = set(_count_words([read]))
         words_known = _share_known(_count_words(written), known)
         held_out_words_known = _share_known(_count_words([held]), known)
@@ -164,14 +164,14 @@ def _write(lm: LanguageModel, like: str, count: int, seed: int) -> list[str]:
     return [text[: text.rfind("\n") + 1 or len(text)] for text in written]
 
 
-_BETWEEN_WORDS = rf"[\s{UNREADABLE}]+"
+_WORD = re.compile(rf"[^\s{UNREADABLE}]+")
 _AROUND_WORD = re.compile(r"^[\W_]+|[\W_]+$")
 
 
 def _count_words(texts: Sequence[str]) -> Counter[str]:
     """Counts what white space separates, without the punctuation around it."""
     result: Counter[str] = Counter()
-    for word, count in Counter(word for text in texts for word in re.split(_BETWEEN_WORDS, text)).items():
+    for word, count in Counter(found[0] for text in texts for found in _WORD.finditer(text)).items():
         result[_AROUND_WORD.sub("", word)] += count
     del result[""]
     return result

@@ -215,9 +215,7 @@ def find_features(text: str, *, words: bool) -> list[Feature]:
             _on("inside a name", "a capitalised word that does not begin a sentence or a line", _names(text)),
         ]
     else:
-        ends_clause, ends_sentence = (
-            np.isin(points, code_points_of(marks)) for marks in (_CLAUSE_END, _SENTENCE_END)
-        )
+        ends_clause, ends_sentence = (np.isin(points, _numbers_of(marks)) for marks in (_CLAUSE_END, _SENTENCE_END))
         next_ends = np.append(ends_clause[1:], False) & ~ends_clause
         features += [
             _on(
@@ -233,7 +231,7 @@ def find_features(text: str, *, words: bool) -> list[Feature]:
     return features
 
 
-def code_points_of(marks: str) -> NDArray[np.int64]:
+def _numbers_of(marks: str) -> NDArray[np.int64]:
     """Returns the number that Unicode gives each of some characters."""
     return np.array([ord(mark) for mark in marks])
 
@@ -264,12 +262,15 @@ def _spans(text: str, pairs: dict[str, str]) -> Booleans:
         if mark not in closes:
             stack.append((mark, place))
             continue
-        kept = [i for i, (opening, _) in enumerate(stack) if opening == closes[mark]]
-        if kept:
-            begin = stack[kept[-1]][1]
-            del stack[kept[-1] :]
-            if place - begin <= _LONGEST_SPAN:
+        for depth in reversed(range(len(stack))):
+            opening, begin = stack[depth]
+            if place - begin > _LONGEST_SPAN:
+                stack.clear()
+                break
+            if opening == closes[mark]:
                 result[begin:place] = True
+                del stack[depth:]
+                break
     return result
 
 
@@ -292,7 +293,7 @@ def _are_letters(points: NDArray[np.uint8 | np.uint32]) -> Booleans:
     letters: Booleans = np.array([chr(point).isalpha() for point in distinct.tolist()], np.bool_)[place]
     between = np.zeros(len(points), np.bool_)
     between[1:-1] = letters[:-2] & letters[2:]
-    return letters | (between & np.isin(points, code_points_of("'’")))
+    return letters | (between & np.isin(points, _numbers_of("'’")))
 
 
 def _names(text: str) -> Booleans:

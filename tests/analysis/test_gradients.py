@@ -333,3 +333,5 @@ def test_at_byte_level_a_character_moves_as_its_bytes_together() -> None:
             if begin >= 0:
                 assert move == pytest.approx(float(np.linalg.norm(moves[begin:end])), rel=1e-9)
             end = begin
+    inside = Split(np.full(9, 0x80, np.int32), 9, 9)
+    assert connectivity_at(lm, inside, "text") == []

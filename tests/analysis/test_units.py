@@ -226,6 +226,8 @@ def test_the_expectation_backs_off_to_shorter_contexts(counted: str, judged: str
         ("inside quotes", "a “b” «c» d", "  “b  «c   "),
         ("inside brackets", "a (b [c) d] {e}", "  (b [c     {e "),
         ("inside brackets", "(a [b] c)d )", "(a [b] c    "),
+        ("inside brackets", "(" + "x" * 1000 + ")(a)", " " * 1002 + "(a "),
+        ("inside brackets", "[(a]b)", "[(a   "),
         ("indentation", "a\n  b c\n\n   \n\td", "  " + "  " + " " * 10),
         ("end of a word", "It isn't so. Ok", " t     t  o    "),
         ("inside a name", "The King saw Mary. He, Tom, and I", "    King     Mary      Tom       "),
