@@ -42,23 +42,25 @@ def test_runs_are_those_of_a_slow_search(lines: list[str], text: str, chunk: int
 
 
 def test_lines_are_not_blank_and_long_ones_are_cut() -> None:
-    assert cut_lines("ab\n\n  \n\t cd \ufffdef\n" + "x" * 250) == ["ab", "cd", "ef", "x" * 120, "x" * 120, "x" * 10]
+    assert cut_lines("ab\n\n  \n\t cd \nef\n" + "x" * 250) == ["ab", "cd", "ef", "x" * 120, "x" * 120, "x" * 10]
 
 
 def test_parts_that_do_not_follow_each_other_share_no_run() -> None:
     vocabulary = Vocabulary.build("abcd")
     split = Split(vocabulary.encode("abcd"), 4, 4, parts=(0, 2))
-    assert read_parts(vocabulary, split, 99) == "ab\ufffdcd"
-    assert read_parts(vocabulary, split, 3) == "ab\ufffd"
+    assert read_parts(vocabulary, split, 99) == "ab\ncd"
+    assert read_parts(vocabulary, split, 3) == "ab\n"
     assert read_parts(vocabulary, Split.of("abcd", vocabulary), 3) == "abc"
 
 
 def test_held_out_lines_are_as_long_as_the_sampled_ones() -> None:
-    others = ["a", "b", "cc", "dddd"]
-    found, different = lines_of_like_length(["x", "x", "xx", "x" * 9, "x"], others, seed=0)
-    assert sorted(found[:2]) == ["a", "b"]
-    assert found[2:4] == ["cc", "dddd"]
-    assert found[4] in ("a", "b")
+    others = ["abc", "de", "fg", "hijkl"]
+    assert lines_of_like_length(["xx", "xxxxx", "xx"], others, seed=0)[0][1] == "hijkl"
+    assert set(lines_of_like_length(["xx", "xxxxx", "xx"], others, seed=0)[0]) == {"de", "fg", "hijkl"}
+    assert lines_of_like_length(["x" * 4], others, seed=0) == (["hijk"], 1)
+    assert lines_of_like_length(["x" * 9], others, seed=0) == (["hijkl"], 1)
+    found, different = lines_of_like_length(["x"] * 9, others, seed=0)
+    assert sorted(found.count(char) for char in "adfh") == [2, 2, 2, 3]
     assert different == 4
     assert lines_of_like_length(["x"], [], 0) == ([], 0)
 
@@ -76,7 +78,8 @@ def test_what_is_written_is_searched_in_the_training_text(framing: Any, level: A
     assert report.held_out_lines <= 20
     assert len(report.lengths) == len(report.held_out_lengths) == report.sampled_lines
     assert (np.diff(report.lengths) >= 0).all()
-    assert set(report.held_out_lengths.tolist()) == {len(text) - 1}
+    assert report.held_out_lengths.max() <= len(text) - 1  # all of it stands in the training text
+    assert report.held_out_lengths.min() >= 1
     assert [length for _, length, _ in report.longest] == sorted(
         (length for _, length, _ in report.longest), reverse=True
     )
