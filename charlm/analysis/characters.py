@@ -154,8 +154,8 @@ def read_characters(vocabulary: Vocabulary, ids: Ids) -> tuple[str, NDArray[np.i
         escaped = (points >= 0xDC80) & (points <= 0xDCFF)
         lengths = 1 + (points >= 0x80) + (points >= 0x800) + (points >= 0x10000)  # bytes of each
         return _SURROGATE.sub(UNREADABLE, text), np.cumsum(np.where(escaped, 1, lengths)) - 1
-    table = np.array([ord(symbol) if len(symbol) == 1 else ord(UNREADABLE) for symbol in vocabulary.symbols])
-    text = table[ids].astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+    table = np.array([ord(s) if len(s) == 1 else ord(UNREADABLE) for s in vocabulary.symbols], "<u4")
+    text = table[ids].tobytes().decode("utf-32-le", "surrogatepass")
     return _SURROGATE.sub(UNREADABLE, text), np.arange(len(ids))
 
 

@@ -234,6 +234,8 @@ def connectivity_at(
     chosen = _choose(vocabulary, split, count, text)
     if vocabulary.level == "byte":
         chosen = chosen[~_goes_on(split.ids[chosen])]
+        if not len(chosen):
+            return []
     places = _read_before(vocabulary, split, chosen, lags)
     network, _ = copy_for_torch(lm.mixture)
     network.double().requires_grad_(False)

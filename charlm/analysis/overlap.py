@@ -10,6 +10,7 @@ writes exist in the training text says more beside the share of held-out words t
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ Lengths = NDArray[np.int64]
 
 SAMPLED_LINES = 1000
 LONGEST_LINE = 120  # characters; what is longer is cut into pieces
-SEARCHED_CHARACTERS = 1 << 24  # of the training text, from its beginning
+SEARCHED_CHARACTERS = 1 << 25  # of the training text, from its beginning
 _HELD_OUT_CHARACTERS = 1 << 20  # lines and words are taken from, from the beginning
 _SHOWN = 10  # of the longest runs
 _CONTEXT = 40  # characters shown on each side of one
@@ -48,7 +49,8 @@ class OverlapReport:
         sampled_lines: how many lines the model wrote.
         held_out_lines: how many different lines of held-out text stand beside them.
         lengths: of the longest run of each sampled line in characters, ascending.
-        held_out_lengths: the same of held-out lines, one of like length for each sampled line.
+        held_out_lengths: the same of held-out lines, one of the same length for each sampled line, see
+            `lines_of_like_length`.
         longest: the longest runs of sampled lines, each text once: text, length, and where it stands in the
             training text, with some characters on both sides.
         words_known: share of the words written that exist in the training text; None where white space does not
@@ -91,7 +93,7 @@ def measure_overlap(
     found = find_longest_runs([*sampled, *beside], read)
     ours, theirs = found[: len(sampled)], found[len(sampled) :]
     words_known = held_out_words_known = None
-    if separates_words(read):
+    if separates_words(read[:_HELD_OUT_CHARACTERS]):
         known = set(_count_words([read]))
         words_known = _share_known(_count_words(written), known)
         held_out_words_known = _share_known(_count_words([held]), known)
@@ -103,7 +105,7 @@ def measure_overlap(
         longest=_longest(sampled, ours, read),
         words_known=words_known,
         held_out_words_known=held_out_words_known,
-        searched=len(read),
+        searched=min(len(read), training.characters),
         training=training.characters,
     )
 
@@ -112,7 +114,7 @@ def measure_overlap(
 
 
 def read_parts(vocabulary: Vocabulary, split: Split, most: int) -> str:
-    """Returns the first characters of a split; between parts that do not follow each other stands U+FFFD."""
+    """Returns the first characters of a split; parts that do not follow each other are lines of their own."""
     texts, left = [], most
     for begin, end in pairwise([*split.parts, len(split.ids)]):
         if left <= 0:
@@ -120,33 +122,30 @@ def read_parts(vocabulary: Vocabulary, split: Split, most: int) -> str:
         ids = split.ids[begin : min(end, begin + 4 * left if vocabulary.level == "byte" else begin + left)]
         texts.append(read_characters(vocabulary, ids)[0][:left])
         left -= len(texts[-1])
-    return UNREADABLE.join(texts)[:most]
+    return "\n".join(texts)[:most]
 
 
 def cut_lines(text: str) -> list[str]:
-    """Returns the lines of a text that are not blank, long ones in pieces."""
-    lines = [line for line in re.split(f"[\n{UNREADABLE}]", text) if line.strip()]
+    """Returns the lines of a text that are not blank, without blanks around them; long ones in pieces."""
+    lines = [line.strip() for line in text.split("\n")]
     return [line[i : i + LONGEST_LINE] for line in lines for i in range(0, len(line), LONGEST_LINE)]
 
 
 def lines_of_like_length(lines: Sequence[str], others: Sequence[str], seed: int) -> tuple[list[str], int]:
-    """Returns for each line one of the others nearest to it in length, and how many different ones these are.
+    """Returns for each line another one, as long if there is one, and how many different ones these are.
 
-    Of those of a length each is taken in turn, in a random order, until all have been.
+    Each is taken once, until all have been: the shortest that is long enough, cut to the length wanted; for want of
+    one, the longest that is left. Among those of a length chance decides.
     """
-    if not others:
-        return [], 0
-    by_length: dict[int, list[int]] = {}
-    for place in np.random.default_rng(seed).permutation(len(others)).tolist():
-        by_length.setdefault(len(others[place]), []).append(place)
-    lengths = np.array(sorted(by_length))
-    taken = dict.fromkeys(by_length, 0)
-    result = []
-    for line in lines:
-        nearest = int(lengths[np.abs(lengths - len(line)).argmin()])
-        result.append(by_length[nearest][taken[nearest] % len(by_length[nearest])])
-        taken[nearest] += 1
-    return [others[place] for place in result], len(set(result))
+    shuffled = [others[place] for place in np.random.default_rng(seed).permutation(len(others)).tolist()]
+    ascending = sorted(shuffled, key=len)
+    result = [""] * len(lines) if others else []
+    left: list[str] = []
+    for place in sorted(range(len(result)), key=lambda i: -len(lines[i])):  # the long ones have the least choice
+        left = left or ascending.copy()
+        nearest = bisect_left(left, len(lines[place]), key=len)
+        result[place] = left.pop(min(nearest, len(left) - 1))[: len(lines[place])]
+    return result, min(len(result), len(others))
 
 
 def _write(lm: LanguageModel, like: str, count: int, seed: int) -> list[str]:
@@ -164,14 +163,14 @@ def _write(lm: LanguageModel, like: str, count: int, seed: int) -> list[str]:
     return [text[: text.rfind("\n") + 1 or len(text)] for text in written]
 
 
-_BETWEEN_WORDS = rf"[\s{UNREADABLE}]+"
+_WORD = re.compile(rf"[^\s{UNREADABLE}]+")
 _AROUND_WORD = re.compile(r"^[\W_]+|[\W_]+$")
 
 
 def _count_words(texts: Sequence[str]) -> Counter[str]:
     """Counts what white space separates, without the punctuation around it."""
     result: Counter[str] = Counter()
-    for word, count in Counter(word for text in texts for word in re.split(_BETWEEN_WORDS, text)).items():
+    for word, count in Counter(found[0] for text in texts for found in _WORD.finditer(text)).items():
         result[_AROUND_WORD.sub("", word)] += count
     del result[""]
     return result

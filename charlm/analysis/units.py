@@ -40,7 +40,7 @@ from charlm.text.vocabulary import Vocabulary, code_points
 Floats = NDArray[np.floating[Any]]
 Booleans = NDArray[np.bool_]
 
-MARGIN = 0.05  # by which a unit must be better than each control
+MARGIN = 0.05  # of an area, by which a unit must be better than each control
 MOST_SYMBOLS = 100_000  # of the text, both halves
 CONTEXT = 3  # characters, from which the control predicts
 _MOST_PRODUCTS = 4e10  # of recurrent weights and symbols, for a network: seconds
@@ -48,8 +48,8 @@ _FEWEST_SYMBOLS = 20_000
 _RANKED_PLACES = 1 << 14  # of the half searched, at which units are compared
 _COUNTED_SYMBOLS = 1_000_000  # of the training text, for the control
 _BACK_OFF = 2.0  # a context counts as if the shorter one had been seen so often in it
-_ROWS = 64  # of the text, read side by side
-_WARM_UP_SYMBOLS = 128  # read before a row's own
+_ROWS = 40  # of the text, read side by side
+_WARM_UP_SYMBOLS = 256  # read before a row's own
 _FEWEST_PLACES = 50  # where a feature is on, and where it is off, in each half
 _FEWEST_STRETCHES = 20  # in each half
 _LONGEST_SPAN = 1000  # characters from one bracket or quote to the other
@@ -99,7 +99,8 @@ class Units:
 
     Attributes:
         findings: one for each feature that the text has often enough.
-        margin: see `UnitFinding.found`.
+        margin: see `UnitFinding.found`; it is that of areas. A correlation, which ranges from 0 and not from ½,
+            must be better by twice as much.
         searched: characters of held-out text that were read, both halves together.
         layer_sizes: how many units each layer has.
     """
@@ -149,7 +150,7 @@ def find_units(lm: LanguageModel, held_out: Split, training: Split | None = None
                 quality=quality,
                 control_untrained=untrained,
                 control_characters=characters,
-                found=quality >= max(untrained, characters) + MARGIN,
+                found=quality >= max(untrained, characters) + (MARGIN if feature.is_on else 2 * MARGIN),
                 positives=int((feature.values[half:] != 0).sum()) if feature.is_on else len(reading.text) - half,
                 places=len(reading.text) - half,
                 excerpt=_excerpt(reading.text[half:], feature, half, ours.states[number]),
@@ -214,9 +215,7 @@ def find_features(text: str, *, words: bool) -> list[Feature]:
             _on("inside a name", "a capitalised word that does not begin a sentence or a line", _names(text)),
         ]
     else:
-        ends_clause, ends_sentence = (
-            np.isin(points, code_points_of(marks)) for marks in (_CLAUSE_END, _SENTENCE_END)
-        )
+        ends_clause, ends_sentence = (np.isin(points, _numbers_of(marks)) for marks in (_CLAUSE_END, _SENTENCE_END))
         next_ends = np.append(ends_clause[1:], False) & ~ends_clause
         features += [
             _on(
@@ -232,7 +231,7 @@ def find_features(text: str, *, words: bool) -> list[Feature]:
     return features
 
 
-def code_points_of(marks: str) -> NDArray[np.int64]:
+def _numbers_of(marks: str) -> NDArray[np.int64]:
     """Returns the number that Unicode gives each of some characters."""
     return np.array([ord(mark) for mark in marks])
 
@@ -263,12 +262,15 @@ def _spans(text: str, pairs: dict[str, str]) -> Booleans:
         if mark not in closes:
             stack.append((mark, place))
             continue
-        kept = [i for i, (opening, _) in enumerate(stack) if opening == closes[mark]]
-        if kept:
-            begin = stack[kept[-1]][1]
-            del stack[kept[-1] :]
-            if place - begin <= _LONGEST_SPAN:
+        for depth in reversed(range(len(stack))):
+            opening, begin = stack[depth]
+            if place - begin > _LONGEST_SPAN:
+                stack.clear()
+                break
+            if opening == closes[mark]:
                 result[begin:place] = True
+                del stack[depth:]
+                break
     return result
 
 
@@ -291,7 +293,7 @@ def _are_letters(points: NDArray[np.uint8 | np.uint32]) -> Booleans:
     letters: Booleans = np.array([chr(point).isalpha() for point in distinct.tolist()], np.bool_)[place]
     between = np.zeros(len(points), np.bool_)
     between[1:-1] = letters[:-2] & letters[2:]
-    return letters | (between & np.isin(points, code_points_of("'’")))
+    return letters | (between & np.isin(points, _numbers_of("'’")))
 
 
 def _names(text: str) -> Booleans:
@@ -339,7 +341,7 @@ def _most_symbols(network: CharacterModel) -> int:
 def _read(vocabulary: Vocabulary, split: Split, most: int) -> _Reading:
     """Lays out the beginning of a text: lines or parts one behind the other, each behind the boundary."""
     ids, boundary = split.ids[:most].astype(np.int64), vocabulary.boundary_id
-    starts = np.array([part for part in split.parts if part < len(ids)])
+    starts = np.array([part for part in split.parts if part < len(ids)], np.int64)
     if vocabulary.framing == "lines":
         starts = line_bounds(ids, boundary)[:-1]
         if len(ids) and ids[-1] == boundary:
