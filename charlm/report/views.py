@@ -18,6 +18,7 @@ from markupsafe import Markup
 from charlm.analysis.gradients import GradientReport, NetworkGradients, Quartiles, StateGradient
 from charlm.analysis.held_out import HeldOut
 from charlm.analysis.learning import Learning, Reference
+from charlm.analysis.matches import Match
 from charlm.analysis.overlap import OverlapReport
 from charlm.analysis.units import UnitFinding
 from charlm.report.charts import Chart, Series
@@ -32,6 +33,7 @@ _LAGS = (1, 2, 5, 10, 20, 30, 40, 60, 100)  # of the tables
 _STYLES = {"validation": 0, "training": 2, "unigram": 3, "n-grams": 1, "network": 4, "mixture": 0}  # of lines
 _LONG_RUNS = (10, 20, 30, 40, 50)  # characters: rows of the table of overlaps
 _LARGEST_DOT, _SMALLEST_DOT = 9.0, 2.0  # radii in pixels
+_BEFORE_MATCH, _AFTER_MATCH = 24, 20  # characters shown around a place in the training text
 _BIT = math.log(2)  # in nats
 
 
@@ -520,16 +522,14 @@ def _excerpt_data(held_out: HeldOut | None) -> dict[str, Any]:
             "experts": [[round(value, 2) for value in place.expert_log_probs] for place in places],
             "kindOf": [kinds.index(place.kind) if place.kind else -1 for place in places],
             "decided": [-1 if place.decided is None else place.decided for place in places],
-            "matches": [
-                match
-                and {
-                    "length": match.length,
-                    "before": match.before,
-                    "after": match.after,
-                    "followedBy": match.followed_by,
-                    "agrees": match.agrees,
-                }
-                for match in (place.match for place in places)
-            ],
+            "matches": [_match_data(place.match) for place in places],
         },
     }
+
+
+def _match_data(match: Match | None) -> list[Any] | None:
+    """Returns the length, what stands around the place, what stands there, and whether it is the true character."""
+    if match is None:
+        return None
+    before = match.before[-max(_BEFORE_MATCH, match.length) :]
+    return [match.length, before, match.after[:_AFTER_MATCH], match.followed_by, int(match.agrees)]

@@ -437,7 +437,7 @@
       }
       const match = matches[index];
       if (match) {
-        const {length, after, followedBy, agrees} = match, quote = make("p", "quote"), before = Array.from(match.before);
+        const [length, around, after, followedBy, agrees] = match, quote = make("p", "quote"), before = Array.from(around);
         const own = before.splice(Math.max(0, before.length - length)).map(readable).join("");
         nodes.push(make("h5", "", `longest context in the training text: ${length}`));
         quote.append(`…${before.map(readable).join("")}`, make("mark", "", own), make("kbd", "", shown(followedBy)), `${Array.from(after).map(readable).join("")}…`);
@@ -447,7 +447,7 @@
       return {nodes, name: `${visible(characters[index]).name}: ${bits(logProbs[index]).toFixed(1)} bits. ${said.join(", ")}`};
     });
     text.show(characters, decided.map((expert) => (expert >= 0 ? `e${expert}` : "")));
-    const telling = matches.findIndex((match, n) => match && match.length >= 8 && decided[n] !== 0);
+    const telling = matches.findIndex((match, n) => match && match[0] >= 8 && decided[n] !== 0);
     text.describeAt(Math.max(0, telling));
   }
 
@@ -518,7 +518,8 @@
       value.textContent = `activation at ${name}`;
       return {nodes: [], name};
     });
-    text.show(characters, values.map((activation) => `u${Math.round(4 * activation)}`));
+    const most = Math.max(1, ...values.map(Math.abs)); // a memory cell may go beyond 1
+    text.show(characters, values.map((activation) => `u${Math.round((4 * activation) / most)}`));
     value.textContent = "Point at a character to see the activation there.";
   }
 
