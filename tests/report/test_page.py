@@ -10,7 +10,7 @@ import re
 import shutil
 import socket
 from dataclasses import replace
-from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,57 +18,12 @@ import pytest
 
 import charlm
 import charlm.report
-from charlm.report.charts import Chart, Series
 from charlm.report.contents import Contents, gather, name_runs
 from charlm.report.page import PARTS, render, safe_json, to_safe_json, write_report
 from charlm.text.corpus import Corpus
-from pages import make_text, train
+from pages import HOSTILE, Page, make_hostile, make_text, train
 
 ASSETS = Path(charlm.report.__file__).parent / "assets"
-HOSTILE = "</script><script>alert(1)</script><!-- ]]> \u2028\u2029 \u202egnp.exe \x00 \ud800 {{7*7}} \"'&lt;<img src=x onerror=alert(2)>"
-VOID = {"meta", "link", "input", "br", "img", "rect", "path", "circle"}
-
-
-class Page(HTMLParser):
-    """Reads a page as a browser would: its elements with their attributes, and the content of its scripts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.blocks: list[tuple[str, dict[str, str | None], str]] = []
-        self.headings: list[tuple[int, str]] = []
-        self._open: list[str] = []
-        self._inside: tuple[str, dict[str, str | None]] | None = None
-        self.text = ""
-        self.feed(text)
-        assert self._open == [], "an element is not closed"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-        if tag in ("script", "style"):
-            self._inside = (tag, dict(attrs))
-        if re.fullmatch("h[1-6]", tag):
-            self.headings.append((int(tag[1]), ""))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self._open.pop() == tag
-        self._inside = None
-
-    def handle_data(self, data: str) -> None:
-        if self._inside:
-            self.blocks.append((*self._inside, data))
-            return
-        self.text += data
-        if self._open and re.fullmatch("h[1-6]", self._open[-1]):
-            level, text = self.headings.pop()
-            self.headings.append((level, text + data))
-
-    def data(self, identifier: str) -> Any:
-        (found,) = (text for _, attrs, text in self.blocks if attrs.get("id") == identifier)
-        return json.loads(found)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +69,7 @@ def test_headings_go_down_one_level_at_a_time_and_the_text_has_its_title(page: s
     headings = Page(page).headings
     assert headings[0] == (1, "secret-corpus.txt")
     levels = [level for level, _ in headings]
-    assert all(below <= above + 1 for above, below in zip(levels, levels[1:], strict=False))
+    assert all(below <= above + 1 for above, below in pairwise(levels))
     assert levels.count(1) == 1
 
 
@@ -267,47 +222,6 @@ def test_json_in_the_page_gives_back_its_text_and_ends_no_element(text: str):
     assert json.loads(written) == {text: [text]}
     assert not set(written) & set("<>&\u2028\u2029\u202e\x00\ud800\udcff")
     assert json.loads(safe_json(json.dumps({text: text}, ensure_ascii=False))) == {text: text}
-
-
-def make_hostile(contents: Contents) -> Contents:
-    """Puts the hostile text into everything that comes from a corpus, a run or a person."""
-    assert contents.learning
-    assert contents.held_out
-    assert contents.units
-    assert contents.overlap
-    place = replace(contents.held_out.excerpt[0], text=HOSTILE, alternatives=((HOSTILE, -1.0),), kind=HOSTILE)
-    dear = replace(
-        contents.held_out.dearest[0], before=HOSTILE, text=HOSTILE, after=HOSTILE, alternatives=((HOSTILE, -1),)
-    )
-    finding = replace(
-        contents.units.findings[0], feature=HOSTILE, explanation=HOSTILE, excerpt=(HOSTILE, (0.5,) * len(HOSTILE))
-    )
-    sampling = contents.config.corpus.model_copy(update={"path": HOSTILE})
-    return replace(
-        contents,
-        name=HOSTILE,
-        corpus=HOSTILE,
-        language=HOSTILE,
-        model=HOSTILE,
-        beginning=HOSTILE,
-        held_out_name=HOSTILE,
-        config=contents.config.model_copy(update={"corpus": sampling}),
-        symbols=[(HOSTILE, 1)],
-        facts=[(HOSTILE, HOSTILE)],
-        missing={"references": HOSTILE, "samples": HOSTILE, "units": HOSTILE},
-        notes=[HOSTILE],
-        learning=replace(
-            contents.learning,
-            samples=[(10, HOSTILE)],
-            references=[replace(one, name=HOSTILE, meaning=f"`{HOSTILE}`") for one in contents.learning.references],
-        ),
-        held_out=replace(
-            contents.held_out, name=HOSTILE, excerpt=[place], dearest=[dear], experts=(HOSTILE, HOSTILE)
-        ),
-        connected=[replace(contents.connected[0], before=HOSTILE, target=HOSTILE, moves=(1.0,) * len(HOSTILE))],
-        units=replace(contents.units, findings=[finding]),
-        overlap=replace(contents.overlap, longest=[(HOSTILE, 20, HOSTILE)]),
-    )
 
 
 def test_hostile_texts_cannot_break_out(contents: Contents, page: str):
@@ -480,7 +394,7 @@ def test_the_corpus_is_read_once(tiny_run: Path, monkeypatch: pytest.MonkeyPatch
     assert len(reads) == 1
 
 
-# ---------------------------------------------------------------------------------------------- colours and charts
+# ---------------------------------------------------------------------------------------------------------- colours
 
 
 def luminance(color: str) -> float:
@@ -525,47 +439,3 @@ def test_text_and_marks_have_the_contrast_of_wcag_aa(scheme: str):
 def test_colours_stand_in_the_tokens_alone():
     css = re.sub(r"--[\w-]+: [^;]+;", "", (ASSETS / "page.css").read_text())
     assert re.findall(r"#[0-9a-fA-F]{3,8}\b|rgb|hsl", css) == []
-
-
-def points_of(svg: str, kind: str) -> list[tuple[float, float]]:
-    (path,) = re.findall(rf'class="{kind} n0" d="M([^"]+)"', svg)
-    return [(float(x), float(y)) for x, y in (pair.split() for pair in path.strip("Z").split("L"))]
-
-
-def test_a_line_goes_through_its_points():
-    chart = Chart("t", "d.", "x", "y", [Series("line", [0, 5, 10], [0, 50, 100])])
-    (x0, y0), (x1, y1), (x2, y2) = points_of(chart.svg, "line")
-    assert x1 == pytest.approx((x0 + x2) / 2, abs=0.2)
-    assert y1 == pytest.approx((y0 + y2) / 2, abs=0.2)
-    assert x0 < x2
-    assert y0 > y2
-
-
-def test_a_logarithmic_axis_makes_powers_equidistant_and_zero_the_bottom():
-    chart = Chart("t", "d.", "x", "y", [Series("", [0, 1, 2, 3], [1, 1e-2, 1e-4, 0])], log_y=True)
-    heights = [y for _, y in points_of(chart.svg, "line")]
-    assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1], abs=0.2)
-    assert heights[3] >= heights[2]
-    assert "10⁻⁴" in chart.svg
-
-
-@pytest.mark.parametrize("values", [[1.0], [2.0, 2.0], [float("nan"), 1.0], [float("inf"), 3.0, 2.0], [0.0, 0.0]])
-@pytest.mark.parametrize("log", [False, True])
-def test_any_numbers_can_be_drawn(values: list[float], log: bool):
-    svg = Chart("t", "d.", "x", "y", [Series("n", range(len(values)), values)], log_y=log).svg
-    assert "nan" not in svg
-    assert "inf" not in svg
-    Page(svg)
-
-
-def test_names_of_lines_do_not_stand_on_each_other():
-    references = [(f"r{n}", 2.0 + n / 1000, n % 5) for n in range(6)]
-    svg = Chart("t", "d.", "x", "y", [Series("s", [0, 1], [5, 2])], references).svg
-    heights = sorted(float(y) for y in re.findall(r'class="label n\d" x="[\d.]+" y="([\d.]+)"', svg))
-    assert len(heights) == 7
-    assert min(b - a for a, b in zip(heights, heights[1:], strict=False)) >= 14
-
-
-def test_names_in_a_chart_are_escaped():
-    svg = Chart("<b>", '"><script>', "<x>", "<y>", [Series("<s>", [0, 1], [1, 2])], [("<r>", 1.0, 0)]).svg
-    assert {tag for tag, _ in Page(svg).elements} == {"svg", "text", "path"}
