@@ -94,7 +94,7 @@ def utf8_sizes(codes: Ints) -> Ints:
 
 
 def look_at(vocabulary: Vocabulary, split: Split, most: int) -> Split:
-    """Returns about `most` symbols of a split: lines or parts from all over it, or the beginning of one part."""
+    """Returns at most so many symbols of a split: lines or parts from all over it, or the beginning of the one."""
     if len(split.ids) <= most:
         return split
     sequences = cut_sequences(vocabulary, split.ids, split.parts)
@@ -102,26 +102,36 @@ def look_at(vocabulary: Vocabulary, split: Split, most: int) -> Split:
     room = most
     kept: list[Ids] = []
     for i in np.unique(np.linspace(0, len(sequences) - 1, count).astype(int)).tolist():
-        sequence = sequences[i]
-        if len(sequence) > room and vocabulary.framing == "lines" and kept:  # a line keeps its end
+        if kept and len(sequences[i]) > room and vocabulary.framing == "lines":
             break
-        kept.append(sequence if vocabulary.framing == "lines" else sequence[:room])
+        kept.append(_cut(vocabulary, sequences[i], room))
         room -= len(kept[-1])
         if room <= 0:
             break
-    return _join(vocabulary, Split(np.concatenate(kept), 0, 0, _parts(vocabulary, list(map(len, kept)))))
+    return _join(vocabulary, np.concatenate(kept), _parts(vocabulary, list(map(len, kept))))
 
 
 def beginning_of(vocabulary: Vocabulary, split: Split, most: int) -> Split:
-    """Returns the beginning of a split, of about `most` symbols at most; whole lines in lines framing."""
+    """Returns the beginning of a split, of at most so many symbols; whole lines in lines framing."""
     if len(split.ids) <= most:
         return split
-    ids = split.ids[:most]
+    ids = _cut(vocabulary, split.ids, most)
     if vocabulary.framing == "lines":
-        ends = np.flatnonzero(ids == vocabulary.boundary_id)
-        last = int(ends[-1]) if len(ends) else int(np.argmax(split.ids == vocabulary.boundary_id))
-        ids = split.ids[: last + 1]
-    return _join(vocabulary, Split(ids, 0, 0, tuple(part for part in split.parts if part < most)))
+        ends = np.flatnonzero(split.ids[:most] == vocabulary.boundary_id)
+        ids = split.ids[: int(ends[-1]) + 1] if len(ends) else ids
+    return _join(vocabulary, ids, tuple(part for part in split.parts if part < len(ids)))
+
+
+def _cut(vocabulary: Vocabulary, ids: Ids, size: int) -> Ids:
+    """Returns the beginning of a sequence, of whole characters; a line that is cut ends there."""
+    if len(ids) <= size:
+        return ids
+    is_line = vocabulary.framing == "lines"
+    end = size - is_line
+    if vocabulary.level == "byte":
+        goes_on = (ids[max(0, end - 3) : end + 1] & 0xC0) == 0x80  # bytes that are not the first of a character
+        end -= int(goes_on[::-1].cumprod().sum())
+    return np.append(ids[:end], vocabulary.boundary_id) if is_line else ids[:end]
 
 
 def _parts(vocabulary: Vocabulary, lengths: list[int]) -> tuple[int, ...]:
@@ -130,10 +140,10 @@ def _parts(vocabulary: Vocabulary, lengths: list[int]) -> tuple[int, ...]:
     return tuple(a for a, _ in pairwise(np.cumsum([0, *lengths]).tolist()))
 
 
-def _join(vocabulary: Vocabulary, split: Split) -> Split:
-    """Counts the characters and bytes of a split."""
-    characters = Characters.of(vocabulary, split)
-    return Split(split.ids, len(characters), int(utf8_sizes(characters.codes).sum()), split.parts)
+def _join(vocabulary: Vocabulary, ids: Ids, parts: tuple[int, ...]) -> Split:
+    """Returns a split whose characters and bytes are counted."""
+    characters = Characters.of(vocabulary, Split(ids, 0, 0, parts))
+    return Split(ids, len(characters), int(utf8_sizes(characters.codes).sum()), parts)
 
 
 def read_characters(vocabulary: Vocabulary, ids: Ids) -> tuple[str, NDArray[np.int64]]:

@@ -145,6 +145,24 @@ def test_the_beginning_of_a_text_keeps_its_parts_and_whole_lines() -> None:
     text = "ab\ncd\nefgh\n"
     lines, stream = Vocabulary.build(text, framing="lines"), Vocabulary.build(text)
     assert lines.decode(beginning_of(lines, Split.of(text, lines), 8).ids.tolist()) == "ab\ncd\n"
-    assert lines.decode(beginning_of(lines, Split.of(text, lines), 1).ids.tolist()) == "ab\n"
+    assert lines.decode(beginning_of(lines, Split.of(text, lines), 3).ids.tolist()) == "ab\n"
     cut = beginning_of(stream, Split(stream.encode(text), 11, 11, (0, 3, 9)), 8)
     assert (stream.decode(cut.ids.tolist()), cut.parts, cut.characters) == (text[:8], (0, 3), 8)
+
+
+@pytest.mark.parametrize("most", [9, 10, 11])
+def test_a_text_of_bytes_is_cut_between_characters(most: int) -> None:
+    vocabulary = Vocabulary.build("", level="byte")
+    text = "船船船船é"
+    split = Split.of(text, vocabulary)
+    for cut in (beginning_of(vocabulary, split, most), look_at(vocabulary, split, most)):
+        assert (vocabulary.decode(cut.ids.tolist()), cut.characters, cut.bytes) == ("船船船", 3, 9)
+
+
+@pytest.mark.parametrize("level", ["character", "byte"])
+def test_a_line_that_is_too_long_ends_where_it_is_cut(level: str) -> None:
+    text = 9 * "ab" + "\nc\n"
+    vocabulary = Vocabulary.build(text, level=level, framing="lines")
+    split = Split.of(text, vocabulary)
+    for cut in (beginning_of(vocabulary, split, 5), look_at(vocabulary, split, 5)):
+        assert vocabulary.decode(cut.ids.tolist()) == "abab\n"

@@ -54,6 +54,14 @@ def test_a_model_that_says_too_little_is_wrong_on_the_other_side() -> None:
     assert error > 0.05
 
 
+def test_bins_tell_what_is_likely_from_what_is_all_but_certain() -> None:
+    bins, _ = some_predictions(2.0)
+    predicted = [found.predicted for found in bins]
+    assert predicted == sorted(predicted)
+    assert sum(p > 0.9 for p in predicted) >= 4
+    assert sum(p < 0.001 for p in predicted) >= 4
+
+
 def test_certain_and_impossible_predictions_have_bins() -> None:
     logits = np.array([[0.0, -1e4, -1e4], [0.0, -1e4, -1e4]])
     bins, error = summarize(bin_predictions(logits, np.array([0, 1])).sum(0), 2)

@@ -12,12 +12,13 @@ from charlm.analysis.held_out import HeldOut, find_decider, read_held_out
 from charlm.errors import InputError
 from charlm.experts.mixture import Mixture
 from charlm.experts.ngram import NgramModel
+from charlm.experts.torch_network import network_expert
 from charlm.language_model import LanguageModel
 from charlm.scoring.evaluation import evaluate
 from charlm.scoring.log_probs import cut_sequences, text_log_probs
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary
-from models import make_language_model, make_mixture
+from models import make_language_model, make_mixture, make_network
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 TEXT = 12 * "the boat 船 sees the river.\nPim has bread, and a café.\n"
@@ -99,6 +100,17 @@ def test_the_excerpt_has_what_the_model_says_at_each_place() -> None:
         assert "<unk>" not in dict(place.alternatives)
         assert place.kind in lm.mixture.kind_names()
         assert place.decided == find_decider(np.array(place.expert_log_probs))
+
+
+def test_an_unknown_character_is_no_alternative() -> None:
+    vocabulary = Vocabulary.build("ab\n")
+    network = make_network(len(vocabulary), hidden_size=3)
+    assert vocabulary.unknown_id is not None
+    network.output.bias.data[vocabulary.unknown_id] = 9.0
+    found = read(make_language_model(Mixture(network_expert(network)), vocabulary), "abba\n")
+    for place in (*found.excerpt, *found.dearest):
+        assert {text for text, _ in place.alternatives} == {"a", "b", "\n"}
+        assert sum(np.exp([value for _, value in place.alternatives])) < 0.01
 
 
 def test_kinds_of_context_say_how_much_the_ngrams_know() -> None:
