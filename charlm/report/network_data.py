@@ -8,9 +8,10 @@
                 with it the page shows what `charlm score` prints, and for that a megabyte is not too much.
     U           of the first layer is transposed when its input is one-hot: its rows are then looked up by symbol
     bytes       little-endian, in base64
-    copied      a Bloom filter (Bloom 1970) of runs of 16 characters of the training text, from every fifth place.
-                Any 20 characters in a row of that text hold such a run, so what was copied is found, and what is
-                found has 16 characters in a row from the training text, but for false alarms, whose rate is given.
+    copied      a Bloom filter (Bloom 1970) of runs of 21 - k characters of the training text, from every k-th
+                place, k from 1 to 5, as small as the size of the filter allows. Any 20 characters in a row of that
+                text hold such a run whole, so what was copied is found, and what is found has 21 - k characters in
+                a row from the training text, but for false alarms, whose rate is given.
 
 The page has the network alone: n-grams stay behind.
 """
@@ -42,10 +43,10 @@ CELLS = ("rnn", "lstm", "gru", "gru-before")  # those that model.js has
 FLOAT16_BYTES = 1_000_000  # weights that take less than this in float16 are stored so
 FILTER_BYTES = 512 << 10  # a filter takes no more
 
-_GRAM_CHARACTERS = 16
-_GRAM_STEP_CHARACTERS = 5  # 20 characters have 5 runs of 16, and one of 5 places in a row is a multiple of 5
+_COPIED_CHARACTERS = 20  # in a row, which must be found
+_MAX_STEP_CHARACTERS = 5
 _WANTED_BITS = 20  # for each run in the filter: one false alarm in 15,000 places
-_NEEDED_BITS = 14.4  # one in 1,000; a longer training text has no filter
+_NEEDED_BITS = 16  # one in 2,000; a text that is too long for so many has no filter
 _HASHES = ((0x811C9DC5, 0x01000193), (0x9E3779B9, 0x85EBCA6B))  # where each begins, and what it multiplies by
 _UNKNOWN_CODE_POINT = 0x110000  # no character has it
 
@@ -103,7 +104,7 @@ def pack_network(
 
     Args:
         lm: the model.
-        training: the text that the page may find copied; None: it cannot know.
+        training: the text that the page is to find copied; None: it cannot know.
         float16_bytes: weights that take less than this in float16 are stored so; others are int8.
         filter_bytes: what the filter of the training text may take.
 
@@ -225,17 +226,23 @@ def _make_filter(vocabulary: Vocabulary, training: Split, max_bytes: int) -> dic
 
         place_i = (h_1 + i h_2 mod 2^32) mod m,  i = 0 … k - 1,  m bits
     """
-    runs = np.unique(np.concatenate([_hash_runs(_code_points(vocabulary, part)) for part in training.sequences()]))
-    bits = min(8 * max_bytes, _WANTED_BITS * len(runs))
-    if bits < _NEEDED_BITS * len(runs):
+    # 20 characters have `step` runs of 21 - step, and one of them stands at a multiple of it.
+    for step in range(1, _MAX_STEP_CHARACTERS + 1):
+        if _NEEDED_BITS * training.characters / step <= 8 * max_bytes:
+            break
+    else:
         return None
-    bits = max(8, bits + -bits % 8)
+    length = _COPIED_CHARACTERS + 1 - step
+    texts = [_code_points(vocabulary, part) for part in training.sequences()]
+    runs = np.unique(np.concatenate([_hash_runs(text, step, length) for text in texts]))
+    bits = max(8, min(8 * max_bytes, _WANTED_BITS * len(runs) + -_WANTED_BITS * len(runs) % 8))
     hashes = round(math.log(2) * bits / len(runs)) if len(runs) else 1
     first, second = (runs >> np.uint64(32)).astype(np.uint32), runs.astype(np.uint32)
     is_set = np.zeros(bits, np.bool_)
     for i in range(hashes):
         is_set[(first + np.uint32(i) * second) % np.uint32(bits)] = True
     return {
+        "run": length,
         "bits": bits,
         "hashes": hashes,
         "falseAlarms": float(is_set.mean() ** hashes),  # for each place of a text that was never seen
@@ -251,16 +258,16 @@ def _code_points(vocabulary: Vocabulary, ids: Ids) -> NDArray[np.uint32]:
     return np.array(table, np.uint32)[ids]
 
 
-def _hash_runs(text: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """Returns for every fifth place two hashes of the run of 16 that begins there, h_1 · 2^32 + h_2.
+def _hash_runs(text: NDArray[np.uint32], step: int, length: int) -> NDArray[np.uint64]:
+    """Returns two hashes of the run that begins at every so many places, h_1 · 2^32 + h_2.
 
     Each is FNV-1a over code points (Fowler, Noll and Vo), and then the finaliser of MurmurHash3 (Appleby).
     """
-    starts = np.arange(0, len(text) - _GRAM_CHARACTERS + 1, _GRAM_STEP_CHARACTERS)
+    starts = np.arange(0, len(text) - length + 1, step)
     both = []
     for basis, prime in _HASHES:
         h = np.full(len(starts), basis, np.uint32)
-        for k in range(_GRAM_CHARACTERS):
+        for k in range(length):
             h = (h ^ text[starts + k]) * np.uint32(prime)
         for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
             h = (h ^ (h >> np.uint32(shift))) * np.uint32(factor)

@@ -1,5 +1,6 @@
 """The network in JavaScript, run in a browser, is the network in Python on the same dequantised weights."""
 
+import base64
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -396,10 +397,17 @@ def test_a_prompt_that_the_model_cannot_have_written_is_refused(visit: Visit):
 # ------------------------------------------------------------------------------------------------------ copied text
 
 
-@pytest.mark.parametrize("level", ["character", "byte"])
-@pytest.mark.parametrize("framing", ["stream", "lines"])
+@pytest.mark.parametrize(
+    ("level", "framing", "kilobytes", "run"),
+    [
+        ("character", "stream", 512, 20),
+        ("character", "lines", 80, 18),
+        ("byte", "lines", 512, 20),
+        ("byte", "stream", 42, 16),
+    ],
+)
 def test_copied_marks_what_stands_in_the_training_text_and_hardly_anything_else(
-    visit: Visit, level: str, framing: str
+    visit: Visit, level: str, framing: str, kilobytes: int, run: int
 ):
     rng = np.random.default_rng(0)
     words = ["boat", "river", "😀", "江上", "the", "a", "heron", "Åland", "x"]
@@ -410,21 +418,25 @@ def test_copied_marks_what_stands_in_the_training_text_and_hardly_anything_else(
     training = make_text(2000)
     vocabulary = make_vocabulary(training, level=level, framing=framing)
     lm = make_model(vocabulary, hidden_size=4)
-    data = pack_network(lm, Split.of(training, vocabulary))
-    assert 0 < json.loads(data.json)["copied"]["falseAlarms"] < 1e-4
+    data = pack_network(lm, Split.of(training, vocabulary), filter_bytes=kilobytes << 10)
+    assert len(base64.b64decode(json.loads(data.json)["copied"]["data"])) <= kilobytes << 10
     pieces = []
     for length in range(10, 80):
         start = int(rng.integers(len(training) - length))
         pieces += [training[start : start + length], "".join(rng.permutation([*make_text(1)[:-1]]))]
     text = "".join(pieces)
 
-    found = PageModel(visit, data).run("text => Array.from(model.copied(text))", text)
+    page = PageModel(visit, data)
+    found = page.run("text => Array.from(model.copied(text))", text)
 
+    assert page.run("_ => model.copiedRun") == run
+    assert 0 < page.run("_ => model.falseAlarms") < 5e-4
     assert len(found) == len(text)
-    long, short = (copied_runs(text, training, length) for length in (20, 16))
+    long, short = (copied_runs(text, training, length) for length in (20, run))
     assert sum(long) > 2000
-    assert all(mark <= at for mark, at in zip(found, short, strict=True))  # nothing without 16 characters in a row
-    edges = [at and not all(long[max(0, n - 4) : n + 5]) for n, at in enumerate(long)]
+    wrong = sum(mark > at for mark, at in zip(found, short, strict=True))
+    assert wrong <= 0.01 * len(text)  # false alarms
+    edges = [not all(long[max(0, n + run - 20) : n + 21 - run]) for n in range(len(long))]
     assert all(mark or edge or not at for mark, at, edge in zip(found, long, edges, strict=True))
 
 
@@ -448,15 +460,14 @@ def test_a_run_that_crosses_two_parts_of_a_stream_stands_nowhere(visit: Visit):
 
 def test_without_a_training_text_or_with_one_that_is_too_long_the_page_cannot_know(visit: Visit):
     lm = make_model(make_vocabulary())
-    training = Split.of("".join(map(chr, range(0x4E00, 0x4E00 + 5000))), lm.vocabulary)
-    other = Split(np.random.default_rng(0).integers(1, len(lm.vocabulary), 5000), 5000, 5000)
-    assert json.loads(pack_network(lm, other).json)["copied"]["bits"] == 20_000 - 60 + 4  # 20 for each of 997 runs
-    for data in (pack_network(lm, None), pack_network(lm, other, filter_bytes=1700)):
+    training = Split(np.random.default_rng(0).integers(1, len(lm.vocabulary), 5000), 5000, 5000)
+    for data in (pack_network(lm, None), pack_network(lm, training, filter_bytes=1990)):  # 1,000 runs, 2 bytes each
         page = PageModel(visit, data)
-        assert page.run("text => [model.copied(text), model.falseAlarms]", "the boat") == [None, None]
+        assert page.run("text => [model.copied(text), model.copiedRun]", "the boat") == [None, None]
+    page = PageModel(visit, pack_network(lm, training, filter_bytes=2000))
+    assert page.run("_ => model.copiedRun") == 16
     page = PageModel(visit, pack_network(lm, Split.of("short", lm.vocabulary)))
     assert page.run("text => Array.from(model.copied(text))", "short and longer than that") == [0] * 26
-    assert training.characters == 5000
 
 
 # ---------------------------------------------------------------------------------------------------- hostile texts

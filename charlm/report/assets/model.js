@@ -1,20 +1,20 @@
 // The network in JavaScript: it reads text, says how likely each character was, and writes.
 //
-// It computes what charlm does in Python, on weights that `charlm/report/network_data.py` packed. Nothing here knows
-// of the page. The letters are those of charlm/cells:
+// It computes what charlm does in Python, on weights that `charlm/report/network_data.py` packed. Nothing here
+// knows of the page. The letters are those of charlm/cells:
 //
 //     V symbols    H hidden units    G gates of the cell    K embedding width    R rank of the output matrix
 //     x input      s state           c memory cell of the LSTM
 //     U input weights (G·H, ·)       W recurrent weights (G·H, H)       V_o output weights (V, R or H)
 //     ∘ elementwise product          σ the logistic function
 //
-// Gates stand in the order i f g o for the LSTM and r z n for the GRU. Log-probabilities are in nats. A character is
-// a code point; at level "byte" it is made of several symbols.
+// Gates stand in the order i f g o for the LSTM and r z n for the GRU. Log-probabilities are in nats. A character
+// is a code point; at level "byte" it is made of several symbols.
 
 "use strict";
 
 const charlm = (() => {
-  // ------------------------------------------------------------------------------------------------------ arithmetic
+  // ---------------------------------------------------------------------------------------------------- arithmetic
 
   const sigmoid = (a) => 1 / (1 + Math.exp(-a));
 
@@ -48,9 +48,9 @@ const charlm = (() => {
     }
   }
 
-  // ----------------------------------------------------------------------------------------------------------- cells
+  // --------------------------------------------------------------------------------------------------------- cells
   //
-  // Each takes x = U x_t + b and changes s, for the LSTM c too, from step t-1 to t. `a` is room for (G·H) numbers, b'
+  // Each takes x = U x_t + b and changes s, for the LSTM c too, from step t-1 to t. `a` is room for G·H numbers, b'
   // the recurrent bias.
 
   const cells = {
@@ -106,7 +106,7 @@ const charlm = (() => {
     },
   };
 
-  // --------------------------------------------------------------------------------------------------------- network
+  // ------------------------------------------------------------------------------------------------------- network
 
   class Network {
     constructor(data) {
@@ -187,7 +187,7 @@ const charlm = (() => {
     return {hidden: hidden.map((s) => s.slice()), memory: memory.map((c) => c.slice())};
   };
 
-  // ------------------------------------------------------------------------------------------------ unpacking weights
+  // --------------------------------------------------------------------------------------------- unpacking weights
 
   function unpackBytes(base64) {
     const characters = atob(base64), bytes = new Uint8Array(characters.length);
@@ -219,10 +219,10 @@ const charlm = (() => {
     return e === 0 ? sign * f * 2 ** -14 : sign * (1 + f) * 2 ** (e - 15);
   }
 
-  // --------------------------------------------------------------------------------------------------- random numbers
+  // ------------------------------------------------------------------------------------------------ random numbers
 
-  // Uniform numbers in [0, 1), 53 bits each, by xoshiro128** (Blackman and Vigna 2018). The seed, a whole number, is
-  // spread over its state by the mixing function of MurmurHash3.
+  // Uniform numbers in [0, 1), 53 bits each, by xoshiro128** (Blackman and Vigna 2018). The seed, a whole number,
+  // is spread over its state by the mixing function of MurmurHash3.
   function randomNumbers(seed) {
     const state = new Uint32Array(4), high = Math.floor(seed / 2 ** 32);
     for (let k = 0; k < 4; k++) state[k] = mix(seed ^ Math.imul(k + 1, 0x9e3779b9)) ^ mix(high + k + 1);
@@ -247,13 +247,13 @@ const charlm = (() => {
     return (h ^ (h >>> 16)) >>> 0;
   }
 
-  // --------------------------------------------------------------------------------- what stands in the training text
+  // ------------------------------------------------------------------------------ what stands in the training text
 
-  const RUN = 16; // characters; the filter has such runs of the training text from every fifth place
-
-  // A Bloom filter: it knows every run that it was given, and takes few others for one.
+  // A Bloom filter of runs of `run` characters, from every so many places of the training text: it knows each of
+  // them, and takes few others for one.
   class CopiedText {
-    constructor({bits, hashes, data}) {
+    constructor({run, bits, hashes, data}) {
+      this.run = run;
       this.bits = bits;
       this.hashes = hashes;
       this.data = unpackBytes(data);
@@ -272,22 +272,23 @@ const charlm = (() => {
     mark(characters) {
       const points = characters.map((character) => character.codePointAt(0));
       const marks = new Uint8Array(points.length);
-      for (let start = 0; start + RUN <= points.length; start++) {
-        const h1 = hashRun(points, start, 0x811c9dc5, 0x01000193), h2 = hashRun(points, start, 0x9e3779b9, 0x85ebca6b);
-        if (this.has(h1, h2)) marks.fill(1, start, start + RUN);
+      for (let start = 0, end = this.run; end <= points.length; start++, end++) {
+        const h1 = hashRun(points, start, end, 0x811c9dc5, 0x01000193);
+        const h2 = hashRun(points, start, end, 0x9e3779b9, 0x85ebca6b);
+        if (this.has(h1, h2)) marks.fill(1, start, end);
       }
       return marks;
     }
   }
 
   // FNV-1a over code points (Fowler, Noll and Vo), mixed.
-  function hashRun(points, start, basis, prime) {
+  function hashRun(points, start, end, basis, prime) {
     let h = basis;
-    for (let k = start; k < start + RUN; k++) h = Math.imul(h ^ points[k], prime);
+    for (let k = start; k < end; k++) h = Math.imul(h ^ points[k], prime);
     return mix(h);
   }
 
-  // ----------------------------------------------------------------------------------------------------------- model
+  // --------------------------------------------------------------------------------------------------------- model
 
   class Model {
     constructor(data, keptBytes) {
@@ -301,7 +302,9 @@ const charlm = (() => {
       this.framing = vocabulary.framing;
       this.level = vocabulary.level;
       this.endsSentences = vocabulary.endsSentences; // whether the boundary is the end of a line, which has a price
-      this.falseAlarms = data.copied && data.copied.falseAlarms; // of `copied`, for each character; null without it
+      // What `copied` marks has so many characters in a row, but at so many of the places; null: it marks nothing.
+      this.copiedRun = data.copied && data.copied.run;
+      this.falseAlarms = data.copied && data.copied.falseAlarms;
       this._normalization = vocabulary.normalization;
       this._lowercase = vocabulary.lowercase;
       // An unknown character has an equal share of the probability of <unk>.
@@ -313,7 +316,7 @@ const charlm = (() => {
       this._readings = []; // of texts, the last one first
     }
 
-    // ------------------------------------------------------------------------------------------------ text and symbols
+    // -------------------------------------------------------------------------------------------- text and symbols
 
     // As training read its text: ends of lines, Unicode normalisation, lower case.
     normalize(text) {
@@ -336,7 +339,7 @@ const charlm = (() => {
       return [isKnown ? id : this.unknown];
     }
 
-    // --------------------------------------------------------------------------------------------------------- reading
+    // ----------------------------------------------------------------------------------------------------- reading
 
     // The state at the beginning of a line: the boundary has been read.
     begin() {
@@ -370,7 +373,7 @@ const charlm = (() => {
       }
       const states = before.states.slice(0, shared + 1);
       if (!states.length) states.push(this.begin());
-      for (const id of ids.slice(states.length - 1)) states.push(this.read(copyState(states[states.length - 1]), id));
+      for (let n = states.length - 1; n < ids.length; n++) states.push(this.read(copyState(states[n]), ids[n]));
       const reading = {ids, states, places: before.places.slice(0, shared + 1)};
       this._keep(reading, before);
       return reading;
@@ -378,7 +381,7 @@ const charlm = (() => {
 
     // Puts a reading first, in the place of the one that it goes on from, and drops the oldest ones.
     _keep(reading, before) {
-      const isPrefix = before.ids.length <= reading.ids.length && before.ids.every((id, n) => id === reading.ids[n]);
+      const isPrefix = before.ids.every((id, n) => id === reading.ids[n]);
       this._readings = this._readings.filter((kept) => !(isPrefix && kept === before));
       this._readings.unshift(reading);
       const stateBytes = 4 * this.hiddenSize * this.layers * (this._network.hasMemory ? 2 : 1);
@@ -448,13 +451,14 @@ const charlm = (() => {
     }
 
     // 1 for each character of the normalised text inside a run that stands in the training text. Every run of 20 or
-    // more is found, but for at most four characters at either of its ends; one of 16 to 19 may be, and at
-    // `falseAlarms` of the places one that does not stand there. null: the page does not know the training text.
+    // more is found, but for at most 20 - `copiedRun` characters at either of its ends, and some of `copiedRun` or
+    // more; `falseAlarms` is how often a place is taken for the beginning of one. null: the page does not know the
+    // training text.
     copied(text) {
       return this._copied && this._copied.mark(Array.from(this.normalize(text)));
     }
 
-    // --------------------------------------------------------------------------------------------------------- writing
+    // ----------------------------------------------------------------------------------------------------- writing
 
     // Why the model cannot go on from this text, or stop at it; null if it can.
     writeError(text, name = "the prompt") {
@@ -469,9 +473,10 @@ const charlm = (() => {
     }
 
     // Yields characters, one by one, that go on from a prompt: `length` of them, fewer where they end with `stop`
-    // (which is yielded too), or where the model writes single lines and ends its line. A temperature of 0 takes the
-    // likeliest; topP leaves out what is beyond the likeliest symbols that make up this much of the probability
-    // (Holtzman et al. 2020). The same seed, a whole number from 0, gives the same text. Throws what `writeError` says.
+    // (which is yielded too), or where the model writes single lines and ends its line. A temperature of 0 takes
+    // the likeliest; topP leaves out what is beyond the likeliest symbols that make up this much of the probability
+    // (Holtzman et al. 2020). The same seed, a whole number from 0, gives the same text. Throws what `writeError`
+    // says.
     *write({prompt = "", length = 200, temperature = 1, topP = 1, seed = 0, stop = ""} = {}) {
       const problem = this.writeError(prompt) || this.writeError(stop, "the stop text");
       if (problem) throw new RangeError(problem);
@@ -533,7 +538,7 @@ const charlm = (() => {
     return Array.from(new TextEncoder().encode(character));
   }
 
-  // A model from what `pack_network` made, parsed. It keeps so many bytes of states after the symbols of texts that it
-  // has read.
+  // A model from what `pack_network` made, parsed. It keeps so many bytes of states after the symbols of texts that
+  // it has read.
   return {load: (data, keptBytes = 64 * 2 ** 20) => new Model(data, keptBytes)};
 })();
