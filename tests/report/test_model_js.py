@@ -3,11 +3,13 @@
 import base64
 import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import charlm
 import charlm.report
@@ -37,6 +39,7 @@ LINES = [
     "one\ntwo\n",
     "\n",
     "ﬁ Å Å İ ΣΑΣ ½",  # changed by nfc, nfkc and lower case
+    "\udce4 \ud800",  # what a byte that is not UTF-8 becomes, and half a character
 ]
 TOLERANCE = 1e-4  # nats a character
 
@@ -105,7 +108,7 @@ def assert_same_prices(page: PageModel, lm: LanguageModel, lines: Sequence[str],
     "settings",
     [
         {},
-        {"num_layers": 2, "hidden_size": 8},
+        {"num_layers": 3, "hidden_size": 8},
         {"embedding_size": 5, "bias": False},
         {"output_rank": 3, "num_layers": 2},
         {"embedding_size": 4, "output_rank": 6, "hidden_size": 20},
@@ -224,16 +227,25 @@ def test_typing_at_the_end_costs_one_step(visit: Visit):
         const read = model.read;
         model.read = (...given) => { steps++; return read.apply(model, given); };
         model.score(text + "x"); model.score(text.slice(0, -1)); model.activations(text, 1, 0);
-        return steps;
+        return [steps, model._readings.map(reading => reading.ids.length)];
     }"""
-    assert page.run(function, "the boat sees the river") == 1
+    assert page.run(function, "the boat sees the river") == [1, [23, 22, 24, 9]]
+
+
+def test_of_what_is_typed_only_the_last_state_of_the_text_is_kept(visit: Visit):
+    page = PageModel(visit, pack_network(make_model(make_vocabulary()), None))
+    function = """text => {
+        for (let n = 1; n <= text.length; n++) model.score(text.slice(0, n));
+        return model._readings.map(reading => reading.states.length);
+    }"""
+    assert page.run(function, "the boat") == [9]
 
 
 def test_old_readings_are_forgotten(visit: Visit):
     data = pack_network(make_model(make_vocabulary(), hidden_size=16, cell="lstm"), None)
     function = """([json, text]) => {
         const model = charlm.load(JSON.parse(json), 100000);
-        for (let k = 0; k < 40; k++) model.score(k + text);
+        for (let k = 0; k < 40; k++) model.score(text.slice(k));
         const states = model._readings.reduce((sum, reading) => sum + reading.states.length, 0);
         return [states * 4 * 16 * 2, model._readings.length];
     }"""
@@ -349,6 +361,64 @@ def test_at_byte_level_the_page_writes_whole_characters(visit: Visit):
         assert len(text) == 40  # bytes that make no character count as one each
 
 
+def test_bytes_become_characters_as_in_python(visit: Visit):
+    vocabulary = make_vocabulary(level="byte")
+    page = PageModel(visit, pack_network(make_model(vocabulary), None))
+    function = """bytes => {
+        let n = 0;
+        model.logProbs = () => {
+            const next = bytes[n++];
+            return new Float32Array(256).map((_, id) => id === next);
+        };
+        return Array.from(model.write({length: bytes.length, temperature: 0, stop: "!"})).join("");
+    }"""
+    for text in ("\ufeffa\ufeff😀江é", "\udce4a\udcf0\udc9fb\udcc3\udcc3é\udc80"):
+        ids = [*to_bytes(text + "!")]
+        assert page.run(function, ids) == vocabulary.decode(ids)
+
+
+def random_numbers(seed: int) -> Iterator[float]:
+    """The page's own, written down once more: xoshiro128**, seeded by the finaliser of MurmurHash3."""
+
+    def mix(h: int) -> int:
+        h = (h ^ h >> 16) * 0x85EBCA6B & 0xFFFFFFFF
+        h = (h ^ h >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
+        return h ^ h >> 16
+
+    def rotated(x: int, k: int) -> int:
+        return (x << k | x >> 32 - k) & 0xFFFFFFFF
+
+    low, high = seed & 0xFFFFFFFF, seed >> 32
+    s = [mix(low ^ k * 0x9E3779B9 & 0xFFFFFFFF) ^ mix(high + k) for k in range(1, 5)]
+
+    def draw() -> int:
+        result, t = rotated(s[1] * 5 & 0xFFFFFFFF, 7) * 9 & 0xFFFFFFFF, s[1] << 9 & 0xFFFFFFFF
+        s[2] ^= s[0]
+        s[3] ^= s[1]
+        s[1] ^= s[2]
+        s[0] ^= s[3]
+        s[2] ^= t
+        s[3] = rotated(s[3], 11)
+        return result
+
+    while True:
+        yield ((draw() >> 5) * 2**26 + (draw() >> 6)) / 2**53
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1, 2**32, 2**53 - 1])
+def test_with_the_same_random_numbers_python_writes_the_same(visit: Visit, seed: int):
+    lm = make_model(make_vocabulary(), cell="gru-before", std=0.3)
+    mixture, rule = with_dequantized_weights(lm).mixture, SamplingConfig(temperature=0.9, top_p=0.95)
+    symbol, step, text = lm.vocabulary.boundary_id, mixture.make_step(mixture.initial_state(1)), ""
+    for uniform in islice(random_numbers(seed), 60):
+        logits = step(np.array([symbol]))
+        logits[:, 0] = -np.inf
+        symbol = int(choose(rule, logits, np.array([uniform]))[0])
+        text += lm.vocabulary.symbols[symbol]
+    page = PageModel(visit, pack_network(lm, None))
+    assert page.write(length=60, temperature=0.9, topP=0.95, seed=seed) == [text]
+
+
 def test_the_unknown_symbol_is_never_written_and_no_line_begins_with_its_end(visit: Visit):
     vocabulary = make_vocabulary("ab\n" * 9, framing="lines")
     network = randomize(make_network(len(vocabulary), hidden_size=4), std=0.1)
@@ -401,9 +471,9 @@ def test_a_prompt_that_the_model_cannot_have_written_is_refused(visit: Visit):
     ("level", "framing", "kilobytes", "run"),
     [
         ("character", "stream", 512, 20),
-        ("character", "lines", 100, 18),
+        ("character", "lines", 80, 18),
         ("byte", "lines", 512, 20),
-        ("byte", "stream", 50, 16),
+        ("byte", "stream", 42, 16),
     ],
 )
 def test_copied_marks_what_stands_in_the_training_text_and_hardly_anything_else(
@@ -522,7 +592,25 @@ def test_small_networks_are_float16_and_large_ones_int8_with_a_scale_per_row():
             assert (np.abs(array - weights[name]) <= bound).all()
 
 
-@pytest.mark.parametrize("value", [0.0, 1e-44, 1e30])
+@pytest.mark.parametrize("float16_bytes", [0, 1_000_000], ids=["int8", "float16"])
+def test_the_weights_of_the_page_are_those_of_python_to_the_last_bit(visit: Visit, float16_bytes: int):
+    vocabulary = make_vocabulary()
+    network = randomize(make_network(len(vocabulary), hidden_size=8, num_layers=2))
+    network.output.weight.data *= torch.logspace(-9, 4, 8)  # in float16 from nothing over subnormal numbers on
+    lm = make_language_model(Mixture(network_expert(network)), vocabulary)
+    data = pack_network(lm, None, float16_bytes=float16_bytes)
+    weights = with_dequantized_weights(lm, float16_bytes=float16_bytes).mixture.network.arrays()
+    page = PageModel(visit, data)
+    found = page.run("""_ => {
+        const {layers, output} = model._network;
+        return [layers[0].U, layers[1].W, output].map(matrix => Array.from(matrix.values));
+    }""")
+    names = ("recurrent.weight_ih_l0", "recurrent.weight_hh_l1", "output.weight")
+    for own, name in zip(found, names, strict=True):
+        assert own == (weights[name].T if name == names[0] else weights[name]).ravel().tolist()
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-44, 2.7e-43, 1e30])
 def test_extreme_weights_are_packed(visit: Visit, value: float):
     vocabulary = make_vocabulary()
     network = randomize(make_network(len(vocabulary), hidden_size=4))

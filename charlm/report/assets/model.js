@@ -516,9 +516,12 @@ const charlm = (() => {
     for (let v = 1; v < logProbs.length; v++) if (logProbs[v] > logProbs[likeliest]) likeliest = v;
     if (temperature === 0) return likeliest;
     const most = logProbs[likeliest], T = Math.max(temperature, 1e-30);
-    const p = Float64Array.from(logProbs, (logProb) => Math.exp((logProb - most) / T));
-    const order = Array.from(p.keys()).filter((v) => p[v] > 0);
-    let sum = order.reduce((total, v) => total + p[v], 0);
+    const p = new Float64Array(logProbs.length), order = [];
+    let sum = 0;
+    for (let v = 0; v < p.length; v++) sum += p[v] = Math.exp((logProbs[v] - most) / T);
+    // Only what can be drawn is sorted: less likely ones than these are together less than the 1 - topP left out.
+    const least = topP < 1 ? (1 - topP) * sum / p.length : 0;
+    for (let v = 0; v < p.length; v++) if (p[v] > 0 && p[v] >= least) order.push(v);
     if (topP < 1) {
       order.sort((v, w) => p[w] - p[v]); // a stable sort: equally likely ones stay in the vocabulary's order
       let n = 0, kept = 0;
