@@ -33,6 +33,7 @@ from charlm.analysis.gradients import input_product, layer_weights, untrained_ne
 from charlm.experts.torch_network import copy_for_torch
 from charlm.language_model import LanguageModel
 from charlm.model.network import CharacterModel
+from charlm.system.threads import parallel_map
 from charlm.text.batches import line_bounds
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary, code_points
@@ -129,7 +130,8 @@ def find_units(lm: LanguageModel, held_out: Split, training: Split | None = None
     sizes = (config.hidden_size,) * config.num_layers
     if not features:
         return Units([], MARGIN, len(reading.text), sizes)
-    ours, theirs = (_search(network, reading, half, features) for network in (trained, untrained_network(lm)))
+    networks = [trained, untrained_network(lm)]
+    ours, theirs = parallel_map(lambda network: _search(network, reading, half, features), networks)
     texts = [reading.text[:half]]
     if training is not None:
         counted = training.ids[:_COUNTED_SYMBOLS]
