@@ -47,6 +47,7 @@ CONTEXT = 3  # characters, from which the control predicts
 _MOST_PRODUCTS = 4e10  # of recurrent weights and symbols, for a network: seconds
 _FEWEST_SYMBOLS = 20_000
 _RANKED_PLACES = 1 << 14  # of the half searched, at which units are compared
+_RANKED_UNITS = 256  # at once
 _COUNTED_SYMBOLS = 1_000_000  # of the training text, for the control
 _BACK_OFF = 2.0  # a context counts as if the shorter one had been seen so often in it
 _ROWS = 40  # of the text, read side by side
@@ -422,12 +423,14 @@ def _search(network: CharacterModel, reading: _Reading, half: int, features: Seq
     """Finds the best unit for each feature in the first half of a text, and judges it in the second."""
     rng = np.random.default_rng(0)
     looked_at = np.sort(rng.choice(half, min(half, _RANKED_PLACES), replace=False))
-    ranks = rank(_states(network, reading, reading.last[looked_at], None))
-    units, directions = [], []
-    for feature in features:
-        above = _above_chance(ranks, feature, looked_at)
-        units.append(int(np.abs(above).argmax()))
-        directions.append(float(np.sign(above[units[-1]])) or 1.0)
+    states = _states(network, reading, reading.last[looked_at], None)
+    compared = []
+    for start in range(0, len(states), _RANKED_UNITS):
+        ranks = rank(states[start : start + _RANKED_UNITS])
+        compared.append([_above_chance(ranks, feature, looked_at) for feature in features])
+    above = np.concatenate(compared, axis=1)  # (features, units)
+    units = np.abs(above).argmax(1).tolist()
+    directions = [float(np.sign(own[unit])) or 1.0 for own, unit in zip(above, units, strict=True)]
     states = _states(network, reading, reading.last[half:], units)
     judged = np.arange(half, len(reading.text))
     qualities = [

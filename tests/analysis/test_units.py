@@ -55,7 +55,9 @@ def latch(vocabulary: Vocabulary, unit: int) -> CharacterModel:
     return network
 
 
-def test_a_unit_that_latches_on_brackets_is_found() -> None:
+@pytest.mark.parametrize("together", [2, 256])
+def test_a_unit_that_latches_on_brackets_is_found(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "_RANKED_UNITS", together)
     text = bracketed(12_000)
     vocabulary = Vocabulary.build(text)
     lm = model_of(latch(vocabulary, unit=3), vocabulary)
