@@ -31,6 +31,7 @@ from charlm.language_model import LanguageModel
 from charlm.model.network import CharacterModel
 from charlm.model.transfer import initialize_output_bias
 from charlm.scoring.log_probs import cut_sequences
+from charlm.system.threads import parallel_map, thread_count
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Ids, Vocabulary
 
@@ -43,7 +44,7 @@ _WARM_UP_SYMBOLS = 128  # read before the longest lag, so that the state is that
 _BATCH_PLACES = 32
 _SINGLE_PLACES = 100  # whose connectivity is given one by one
 _LONGEST_CHARACTER = 4  # symbols: bytes of UTF-8
-_MAX_NUMBERS = 1 << 23  # gates of all lags, layers and places of a batch, held for the way back
+_MAX_NUMBERS = 1 << 23  # gates of all lags, layers and places that are read at once, held for the way back
 _FEWEST_PLACES = 20  # that have a lag, for it to be shown
 _FEWEST_LAGS = 2  # through which a line can be fitted
 _STILL = 1e-6  # a slope in nats per symbol that is none, but rounding
@@ -422,13 +423,12 @@ def _measure_batches(network: CharacterModel, places: Places, lags: int) -> list
     inputs_factor = _input_factor(network)
     layers = range(network.config.num_layers)
     numbers = (lags + 1) * sum(network.recurrent.parameter("weight_hh", n).shape[0] for n in layers)
-    size = max(1, min(_BATCH_PLACES, _MAX_NUMBERS // numbers))
-    batches = []
-    for start in range(0, len(places.targets), size):
-        part = slice(start, start + size)
-        chosen = Places(places.inputs[:, part], places.begins[part], places.targets[part])
-        batches.append(_measure_batch(network, chosen, lags, inputs_factor))
-    return batches
+    size = max(1, min(_BATCH_PLACES, _MAX_NUMBERS // (numbers * thread_count())))
+    batches = [
+        Places(places.inputs[:, part], places.begins[part], places.targets[part])
+        for part in (slice(start, start + size) for start in range(0, len(places.targets), size))
+    ]
+    return list(parallel_map(lambda batch: _measure_batch(network, batch, lags, inputs_factor), batches))
 
 
 def _measure_batch(network: CharacterModel, places: Places, lags: int, inputs_factor: Tensor) -> _Batch:

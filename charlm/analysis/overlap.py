@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from charlm.analysis.characters import UNREADABLE, read_characters, separates_words
 from charlm.config import SamplingConfig
 from charlm.language_model import LanguageModel
-from charlm.sampling import write_texts
+from charlm.sampling import write
+from charlm.system.threads import parallel_map
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary, code_points
 
@@ -34,7 +35,8 @@ SEARCHED_CHARACTERS = 1 << 25  # of the training text, from its beginning
 _HELD_OUT_CHARACTERS = 1 << 20  # lines and words are taken from, from the beginning
 _SHOWN = 10  # of the longest runs
 _CONTEXT = 40  # characters shown on each side of one
-_TEXTS = 128  # written side by side
+_BATCH = 64  # texts written side by side
+_STREAMS = 128  # texts that a model of running text writes
 _SPARE = 1.15  # of the characters that so many lines have in held-out text
 _MOST_WRITTEN = 1200  # characters of a text
 _CHUNK_CHARACTERS = 1 << 22  # of the training text, searched at once
@@ -150,29 +152,34 @@ def lines_of_like_length(lines: Sequence[str], others: Sequence[str], seed: int)
 
 def _write(lm: LanguageModel, like: str, count: int, seed: int) -> list[str]:
     """Writes texts that have about `count` lines together, if they are like this one; whole lines only."""
-    vocabulary = lm.vocabulary
-    if vocabulary.framing == "lines":
-        rule = SamplingConfig(length=LONGEST_LINE, temperature=1)
-        return list(write_texts(lm.mixture, vocabulary, count, rule, seed=seed, batch=_TEXTS))
-    texts = min(_TEXTS, count)
-    per_line = len(like) / max(1, len(cut_lines(like)))  # blank ones and ends of lines included
-    length = int(_SPARE * per_line * count / texts) + LONGEST_LINE
-    rule = SamplingConfig(length=min(length, _MOST_WRITTEN), temperature=1)
-    written = write_texts(lm.mixture, vocabulary, texts, rule, seed=seed, batch=_TEXTS)
-    # The last line of each lacks its end.
-    return [text[: text.rfind("\n") + 1 or len(text)] for text in written]
+    texts, length = count, LONGEST_LINE
+    if lm.vocabulary.framing == "stream":
+        texts = min(_STREAMS, count)
+        per_line = len(like) / max(1, len(cut_lines(like)))  # blank ones and ends of lines included
+        length = min(int(_SPARE * per_line * count / texts) + LONGEST_LINE, _MOST_WRITTEN)
+    rule = SamplingConfig(length=length, temperature=1)
+
+    def write_some(samples: range) -> list[str]:
+        steps = list(write(lm.mixture, lm.vocabulary, samples, rule, seed=seed))
+        return ["".join(pieces) for pieces in zip(*steps, strict=True)]
+
+    batches = [range(start, min(start + _BATCH, texts)) for start in range(0, texts, _BATCH)]
+    written = list(chain.from_iterable(parallel_map(write_some, batches)))
+    if lm.vocabulary.framing == "lines":
+        return written
+    return [text[: text.rfind("\n") + 1 or len(text)] for text in written]  # the last line of each lacks its end
 
 
 _WORD = re.compile(rf"[^\s{UNREADABLE}]+")
-_AROUND_WORD = re.compile(r"^[\W_]+|[\W_]+$")
+_WITHOUT_PUNCTUATION = re.compile(r"[^\W_](?:.*[^\W_])?", re.DOTALL)
 
 
 def _count_words(texts: Sequence[str]) -> Counter[str]:
     """Counts what white space separates, without the punctuation around it."""
     result: Counter[str] = Counter()
     for word, count in Counter(found[0] for text in texts for found in _WORD.finditer(text)).items():
-        result[_AROUND_WORD.sub("", word)] += count
-    del result[""]
+        if core := _WITHOUT_PUNCTUATION.search(word):
+            result[core[0]] += count
     return result
 
 

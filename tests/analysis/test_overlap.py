@@ -109,3 +109,19 @@ def test_of_a_long_text_the_beginning_is_searched(monkeypatch: pytest.MonkeyPatc
 def test_words_are_counted_without_the_punctuation_around_them() -> None:
     counted = overlap._count_words(["Ay, the boat. The 'boat'\ufffd-- boat\n"])
     assert counted == {"Ay": 1, "the": 1, "The": 1, "boat": 3}
+
+
+@pytest.mark.parametrize("framing", ["stream", "lines"])
+def test_what_is_written_are_the_samples_of_the_model(framing: Any) -> None:
+    text = "the boat is on the river\n" * 20
+    vocabulary = Vocabulary.build(text, framing=framing)
+    lm = make_language_model(make_mixture(len(vocabulary), hidden_size=4), vocabulary)
+    written = overlap._write(lm, text, 70, seed=3)  # more than a batch
+    samples = list(lm.sample(70, seed=3, length=149 if framing == "stream" else 120, temperature=1))
+    assert len(written) == len(samples)
+    for own, sample in zip(written, samples, strict=True):
+        assert sample.startswith(own) if framing == "stream" else own == sample
+
+
+def test_a_long_row_of_marks_is_no_word() -> None:
+    assert overlap._count_words(["=" * 200_000 + "a", "-" * 200_000]) == {"a": 1}  # and takes no time

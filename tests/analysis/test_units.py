@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.analysis import units
-from charlm.analysis.units import area_under_roc, expect, find_features, find_units, rank, rank_correlation
+from charlm.analysis.units import area_under_roc, expect, find_units, rank, rank_correlation
 from charlm.config import load_config
 from charlm.experts.mixture import Mixture
 from charlm.experts.torch_network import network_expert
@@ -55,7 +55,9 @@ def latch(vocabulary: Vocabulary, unit: int) -> CharacterModel:
     return network
 
 
-def test_a_unit_that_latches_on_brackets_is_found() -> None:
+@pytest.mark.parametrize("together", [2, 256])
+def test_a_unit_that_latches_on_brackets_is_found(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "_RANKED_UNITS", together)
     text = bracketed(12_000)
     vocabulary = Vocabulary.build(text)
     lm = model_of(latch(vocabulary, unit=3), vocabulary)
@@ -213,46 +215,3 @@ def test_the_expectation_backs_off_to_shorter_contexts(counted: str, judged: str
             same = [v for i, v in enumerate(values) if last(counted, i, size) == last(judged, place, size)]
             expected = (sum(same) + 2 * expected) / (len(same) + 2)
         assert found == pytest.approx(expected)
-
-
-# ------------------------------------------------------------------------------------------------- features
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "on"),
-    [
-        ("inside quotes", 'a "bc" d "e', '  "bc    ' + "  "),
-        ("inside quotes", 'a "b\n\nc" d"', " " * 7 + '" d '),
-        ("inside quotes", "a “b” «c» d", "  “b  «c   "),
-        ("inside brackets", "a (b [c) d] {e}", "  (b [c     {e "),
-        ("inside brackets", "(a [b] c)d )", "(a [b] c    "),
-        ("inside brackets", "(" + "x" * 1000 + ")(a)", " " * 1002 + "(a "),
-        ("inside brackets", "[(a]b)", "[(a   "),
-        ("indentation", "a\n  b c\n\n   \n\td", "  " + "  " + " " * 10),
-        ("end of a word", "It isn't so. Ok", " t     t  o    "),
-        ("inside a name", "The King saw Mary. He, Tom, and I", "    King     Mary      Tom       "),
-        ("inside a name", "a\nLord Bo", "       Bo"),
-    ],
-)
-def test_features_are_on_where_they_should_be(name: str, text: str, on: str) -> None:
-    (feature,) = [feature for feature in find_features(text, words=True) if feature.name == name]
-    found = "".join(char if value else " " for char, value in zip(text, feature.values, strict=True))
-    if name == "indentation":
-        assert feature.values.nonzero()[0].tolist() == [2, 3, 13]
-    else:
-        assert found == on
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "values"),
-    [
-        ("place in the line", "ab\nc\n\nd", [0, 1, 0, 1, 0, 0, 1]),
-        ("place in the clause", "船在，河。", [0, 1, 0, 1, 0]),
-        ("place in the sentence", "船在，河。人", [0, 1, 2, 3, 0, 1]),
-        ("end of a clause", "船在，河。人\n", [0, 1, 0, 1, 0, 1, 0]),
-        ("inside a title", "在《船》中", [0, 1, 1, 0, 0]),
-    ],
-)
-def test_features_of_chinese_text(name: str, text: str, values: list[int]) -> None:
-    (feature,) = [feature for feature in find_features(text, words=False) if feature.name == name]
-    assert feature.values.tolist() == values
