@@ -568,6 +568,17 @@
     });
   }
 
+  // On paper, what is folded up on the screen is there too.
+  function unfoldForPaper() {
+    let opened = [];
+    addEventListener("beforeprint", () => {
+      opened = findAll(document, ".parts details:not([open])");
+      for (const details of opened) details.open = true;
+    });
+    addEventListener("afterprint", () => { for (const details of opened) details.open = false; });
+  }
+
+  unfoldForPaper();
   chooser(findAll(document, "[role=tab]"));
   begin(find(document, ".run:not([hidden])"));
 })();
