@@ -72,6 +72,7 @@ class RunView:
     shades: Sequence[tuple[str, str]]
     layers: int
     hidden_size: int
+    has_memory: bool
     temperature: str
     top_p: str
     curves: Sequence[Chart]
@@ -227,6 +228,7 @@ def _view(contents: Contents, identifier: str) -> RunView:
         shades=views.shade_names(shades),
         layers=model.num_layers,
         hidden_size=model.hidden_size,
+        has_memory=model.cell == "lstm",
         temperature=f"{min(2.0, sampling.temperature):.2f}",
         top_p=f"{sampling.top_p or 1.0:.2f}",
         curves=views.learning_charts(evaluations, references),
