@@ -138,8 +138,13 @@ def network_note(contents: Contents) -> Markup:
         ).format(bits(held_out.expert_nats[0]), bits(held_out.nats))
     elif contents.config.model.ngram:
         note += Markup("The model is a mixture; the page computes with its network alone. ")
-    if json.loads(network.json)["copied"] is None:
+    copied = json.loads(network.json)["copied"]
+    if copied is None:
         note += Markup("The page does not know the training text, so it cannot mark what is copied from it. ")
+    elif copied["falseAlarms"] > 0:
+        note += Markup("What it marks as copied is a false alarm at about one place in {}. ").format(
+            f"{round(1 / copied['falseAlarms'], -2):,.0f}"
+        )
     return note
 
 

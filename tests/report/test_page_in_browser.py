@@ -524,6 +524,7 @@ def test_a_memory_cell_is_shown_as_python_computes_it(visit: Visit, network: Lan
             assert shown == pytest.approx(float(state[0][1][0, 7]), abs=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("corpus", "settings"),
     [

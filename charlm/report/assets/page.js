@@ -193,6 +193,8 @@
   // ------------------------------------------------------------------------------------------------------- 1 try it
 
   const ANNOUNCE_MILLISECONDS = 900; // after the last key, before the total is read out
+  const SLOW_MILLISECONDS = 60; // that reading may take while one types; if it takes more, it waits for a pause
+  const PAUSE_MILLISECONDS = 250;
   const FRAME_MILLISECONDS = 14; // of writing at a time, so that the page stays alive
   const REMEMBERED_LINES = 300;
   const COPY_CHECK_CHARACTERS = 25; // written between two looks at what was copied
@@ -202,7 +204,7 @@
     const ranking = find(section, ".ranking"), chooser = find(section, ".chooser");
     const layer = find(section, ".layer"), unit = find(section, ".unit"), state = find(section, ".state");
     const scored = new Map(); // of each line
-    let characters = [], activations = [], byUnit = false, composing = false, timer = 0;
+    let characters = [], activations = [], byUnit = false, composing = false, timer = 0, pending = 0, cost = 0;
 
     const text = new Text(find(section, ".text"), find(section, ".panel"), (index) => {
       const {text: character, logProb, unknown, alternatives} = characters[index];
@@ -254,6 +256,20 @@
     };
 
     function update() {
+      const began = performance.now();
+      clearTimeout(pending);
+      showAll();
+      cost = performance.now() - began;
+    }
+
+    // As one types: at once, unless the network is too large for that.
+    function updateSoon() {
+      clearTimeout(pending);
+      if (cost < SLOW_MILLISECONDS) update();
+      else pending = setTimeout(update, PAUSE_MILLISECONDS);
+    }
+
+    function showAll() {
       const each = lines().map((line) => ({line, ...score(line)}));
       characters = each.flatMap((one, number) => {
         const isLast = number === each.length - 1, own = one.characters;
@@ -302,7 +318,7 @@
     // An input method shows what is being composed; it is text when it is done.
     input.addEventListener("compositionstart", () => { composing = true; });
     input.addEventListener("compositionend", () => { composing = false; update(); });
-    input.addEventListener("input", (event) => { if (!composing && !event.isComposing) update(); });
+    input.addEventListener("input", (event) => { if (!composing && !event.isComposing) updateSoon(); });
 
     for (const radio of findAll(section, ".shade input[type=radio]")) {
       radio.addEventListener("change", () => {
