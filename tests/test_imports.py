@@ -35,8 +35,8 @@ NO_SECTION = {"parse_amount"}  # of what charlm.config offers
 # without, and is there at once.
 MAY_IMPORT_TORCH = {"cells", "training", "analysis", "run"}
 MODULES_THAT_IMPORT_TORCH = {
-    "model/network.py", "model/exchange.py", "model/transfer.py", "experts/torch_network.py", "experts/ngram.py",
-    "scoring/dynamic.py", "system/devices.py",
+    "model/network.py", "model/exchange.py", "model/transfer.py", "experts/torch_network.py",
+    "experts/ngram_tables.py", "scoring/dynamic.py", "system/devices.py",
 }  # fmt: skip
 EXEMPT = {"__init__.py", "__main__.py"}  # the lazy public API, and `python -m charlm`
 

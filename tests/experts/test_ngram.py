@@ -211,7 +211,7 @@ def test_the_state_of_one_text_is_repeated_for_many() -> None:
     model = NgramModel(arrays(random_sequences(6, 60)), V, FIRST, 4)
     _, state = model.advance(np.array([[1], [2], [3]]), model.initial_state(1))
     expected, _ = model.advance(np.array([[1, 1], [2, 2], [3, 3], [0, 4]]), model.initial_state(2))
-    found, _ = model.advance(np.array([[0, 4]]), model.repeat(state, 2))
+    found, _ = model.advance(np.array([[0, 4]]), model.take(state, np.zeros(2, np.intp)))
     np.testing.assert_array_equal(found[0], expected[-1])
 
 
