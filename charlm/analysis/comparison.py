@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charlm.config import Config, ModelConfig, keys, load_config
+from charlm.config import MAX_HIDDEN_SIZE, Config, ModelConfig, flatten, list_changes, load_config
 from charlm.errors import ConfigError, InputError, RunError
 from charlm.language_model import LanguageModel
 from charlm.model.inference import weight_shapes
@@ -26,7 +26,6 @@ from charlm.text.corpus import load_corpus, named_paths
 from charlm.text.reading import STDIN
 from charlm.training.reports import load_metrics
 
-MAX_HIDDEN_SIZE = 16384  # what the configuration allows
 _MAX_MEMORY_FILE_BYTES = 1000
 _WHERE_TEXT_LIES = ("path", "encoding", "strict")  # keys of the corpus that do not say which text it is
 
@@ -129,21 +128,16 @@ def check_unchanged(planned: PlannedTraining) -> None:
     folder = planned.folder
     if not folder.config.exists():
         return
-    there, asked = _flatten(load_run_config(folder)), _flatten(planned.config)
+    there, asked = flatten(load_run_config(folder)), flatten(planned.config)
     if asked["corpus.framing"] == "auto":
         there["corpus.framing"] = "auto"  # the run has what was found
     differing = [key for key in asked if asked[key] != there[key]]
     if differing:
-        lines = "".join(f"\n  {key}: {there[key]!r} in the run, {asked[key]!r} now" for key in differing)
+        lines = list_changes(there, asked, differing)
         raise RunError(
             f"{folder.path}: trained with other settings:{lines}\nname another folder by --out, or remove "
             f"{quote_path(folder.path)} to train it anew"
         )
-
-
-def _flatten(config: Config) -> dict[str, Any]:
-    sections = config.model_dump()
-    return {key: sections[key.partition(".")[0]][key.partition(".")[2]] for key, _ in keys()}
 
 
 # ------------------------------------------------------------------------------------------- what became of a run

@@ -108,9 +108,11 @@ def _difference_lines(difference: Difference, width: int | None) -> list[str]:
 
 def _place(difference: Difference, i: int) -> str:
     """Returns the text around a character, which stands in brackets."""
-    chars = [printable("⏎" if each.char in ("\n", END_OF_SENTENCE) else each.char) for each in difference.chars]
-    before, after = chars[max(0, i - _PLACE_CHARACTERS) : i], chars[i + 1 : i + 1 + _PLACE_CHARACTERS]
-    return f"{''.join(before)}[{chars[i]}]{''.join(after)}"
+    first = max(0, i - _PLACE_CHARACTERS)
+    around = difference.chars[first : i + 1 + _PLACE_CHARACTERS]
+    chars = [printable("⏎" if each.char in ("\n", END_OF_SENTENCE) else each.char) for each in around]
+    chars[i - first] = f"[{chars[i - first]}]"
+    return "".join(chars)
 
 
 def _tsv_rows(rows: Sequence[Row]) -> Iterator[list[Any]]:

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from charlm.config import Config, load_config, parse_amount
+from charlm.config import Config, flatten, load_config, parse_amount
 from charlm.config.recipe import Recipe, TextProperties, choose, validation_share
 from charlm.experts import EXPERTS
 from charlm.experts.expert import CountedExpert
 from charlm.model.network import CharacterModel, plan_layers
 from charlm.scoring.log_probs import cut_sequences
 from charlm.text.corpus import Corpus, load_corpus
-from charlm.training.agreement import flatten, settle_framing
+from charlm.training.agreement import settle_framing
 from charlm.training.remarks import remarks
 from charlm.training.step import TrainingStep, make_batches, measure_speed
 

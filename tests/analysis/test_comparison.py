@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 import charlm
 import runs
 from charlm.analysis.comparison import (
-    MAX_HIDDEN_SIZE,
     check_unchanged,
     find_unlike,
     match_hidden_size,
@@ -25,7 +24,7 @@ from charlm.analysis.comparison import (
     summarize,
 )
 from charlm.analysis.differences import subtract_surprisal
-from charlm.config import ModelConfig, load_config
+from charlm.config import MAX_HIDDEN_SIZE, ModelConfig, load_config
 from charlm.errors import ConfigError, InputError, RunError
 from charlm.store.run_folder import RunFolder
 from charlm.training.reports import load_metrics
