@@ -70,6 +70,7 @@ def _table(rows: Sequence[Row], width: int | None) -> list[str]:
         ("nats", ">", [_or_dash(row.nats_per_character, "{:.4f}".format) for row in rows]),
         ("spread", ">", [_or_dash(row.nats_spread, "{:.4f}".format) for row in rows]),
         ("bits", ">", [_or_dash(row.bits_per_character, "{:.3f}".format) for row in rows]),
+        ("half-life", ">", [_or_dash(row.half_life, "{:.1f}".format) for row in rows]),
     ]
     kept = [column for column in columns if not set(column[2]) <= {"", "-"}]
     table = [[head for head, _, _ in kept], *zip(*(cells for _, _, cells in kept), strict=True)]

@@ -48,7 +48,8 @@ def inspect(
         Format | None, _gradients_option("--format", help="Print tables and curves, or one JSON object.")
     ] = None,
     out: Annotated[
-        Path | None, _gradients_option("--out", metavar="FILE", help="Also draw the plots into this SVG file.")
+        Path | None,
+        _gradients_option("--out", metavar="FILE", help="Also draw the plots into this SVG or PNG file."),
     ] = None,
     encoding: options.EncodingOption = "utf-8",
 ) -> None:
