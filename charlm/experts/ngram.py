@@ -20,6 +20,7 @@ distinct symbols before a newline are a few marks, and say nothing of how lines 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,14 +28,14 @@ from numpy.typing import NDArray
 
 from charlm.config import ModelConfig
 from charlm.experts.expert import ExpertStep
-from charlm.experts.ngram_tables import Floats, Ints, count_tables, lay_out, read_tables, table_arrays
+from charlm.experts.ngram_kernel import NgramKernel, compile_ngrams
+from charlm.experts.ngram_tables import Floats, Ints, Unsigned, count_tables, lay_out, read_tables, table_arrays
 from charlm.text.vocabulary import Ids
 
 ORDER = 7  # within 0.004 nats of the best order on English prose and plays, Chinese sentences and verse, and names
 
 _PIECE_SYMBOLS = 1 << 18  # predicted together
 _BEGINNING_SYMBOLS = 16  # of a text, whose contexts are kinds of their own
-_FEW_TEXTS = 4  # for more, it is faster to look all of them up together
 _SMALLEST = np.finfo(np.float32).tiny  # in place of a probability that float32 rounds to nothing
 
 
@@ -47,7 +48,7 @@ class NgramModel:
     contexts of its first 16 symbols are kinds of their own, and so are those that are short because the text
     is.
 
-    Counting takes about 0.6 seconds for each million symbols, and 85 bytes for each symbol.
+    Counting takes about 0.6 seconds for each million symbols, and 25 bytes for each symbol.
 
     Args:
         sequences: the training text: its lines, or all of it as one, ids of shape (n_i,).
@@ -79,7 +80,7 @@ class NgramModel:
     @property
     def contexts(self) -> int:
         """How many kinds of context there are."""
-        return len(self.context_names())
+        return 3 * self.order - 1
 
     @property
     def beginning(self) -> int:
@@ -91,11 +92,16 @@ class NgramModel:
         known = [str(k) for k in range(self.order)]
         return [*known, *(f"{k} early" for k in known), *(f"{k} in all" for k in known[: self.order - 1])]
 
-    @property
+    @cached_property
+    def _kernel(self) -> NgramKernel | None:
+        return compile_ngrams(self._tables, self._lowest)
+
+    @cached_property
     def _lowest(self) -> NDArray[np.float32]:
         """The probability of every symbol where no context is known, (V,)."""
         single = self._tables[0]
-        lowest: NDArray[np.float32] = single.alpha + single.gamma[0] / np.float32(self.vocabulary_size)
+        alpha, gamma = single.probabilities.alpha, single.probabilities.gamma
+        lowest: NDArray[np.float32] = alpha + gamma[0] / np.float32(self.vocabulary_size)
         return lowest
 
     @property
@@ -125,21 +131,21 @@ class NgramModel:
 
     def _predict(self, sequences: Sequence[Ids]) -> tuple[list[Floats], list[Ints]]:
         """Does the work of `predict`, with some hundred bytes for each symbol."""
-        symbols, depth = lay_out(sequences, self.first_id)
-        ranks = symbols
-        single = self._tables[0]
+        symbols, depth = lay_out(sequences, self.first_id, self.order, self.vocabulary_size)
+        ranks: Unsigned | Ints = symbols
+        single = self._tables[0].probabilities
         p = single.alpha[symbols] + single.gamma[0].astype(np.float64) / self.vocabulary_size
         known = np.zeros(len(symbols), np.int64)
         for n, table in enumerate(self._tables[1:], 2):
             places = np.flatnonzero(depth >= n - 1)
             places = places[ranks[places - 1] >= 0]  # elsewhere p(w | h) = p(w | h')
             contexts = ranks[places - 1]
-            found = table.find(contexts, symbols[places], self.vocabulary_size)
-            alpha, gamma = table.alpha[found], table.gamma[contexts]
-            if table.opening is not None:
+            found = table.find(contexts, symbols[places])
+            alpha, gamma = table.probabilities.alpha[found], table.probabilities.gamma[contexts]
+            if (opening := table.opening) is not None:
                 whole = depth[places] == n - 1  # all of the text is the context
-                alpha[whole] = table.opening.alpha.take(found[whole] - table.opening.key, mode="clip")
-                gamma[whole] = table.opening.gamma[contexts[whole] - table.opening.context]
+                alpha[whole] = opening.probabilities.alpha.take(found[whole] - opening.row, mode="clip")
+                gamma[whole] = opening.probabilities.gamma[contexts[whole] - opening.context]
             p[places] = np.where(found >= 0, alpha, 0) + gamma * p[places]
             known[places] = n - 1
             ranks = np.full(len(symbols), -1)
@@ -175,9 +181,12 @@ class NgramModel:
             as long yet; and last how many symbols there are since the beginning, up to 17. Shape (T, B, K + 1);
             the state is the last of these, (B, K + 1).
         """
+        symbols = ids.astype(np.int64)
+        if self._kernel is not None:
+            readings = self._kernel.advance(symbols, state, _BEGINNING_SYMBOLS + 1)
+            return readings, readings[-1]
         T, B = ids.shape
         K = self.context_length
-        symbols = ids.astype(np.int64)
         result = np.full((T, B, K + 1), -1)
         for k in range(1, K + 1):
             if k == 1:
@@ -185,18 +194,21 @@ class NgramModel:
                 continue
             before = np.empty((T, B), np.int64)
             before[0], before[1:] = state[:, k - 2], result[:-1, :, k - 2]
-            result[:, :, k - 1] = self._tables[k - 1].find(before, symbols, self.vocabulary_size)
+            result[:, :, k - 1] = self._tables[k - 1].find(before, symbols)
         result[:, :, K] = np.minimum(state[:, K] + np.arange(1, T + 1)[:, None], _BEGINNING_SYMBOLS + 1)
         return result, result[-1]
 
     def context(self, reading: Ints) -> Ints:
         """Returns the kind of context at each place: (N, K + 1) → (N,)."""
-        return self._kinds(_known(reading[:, :-1]), reading[:, -1])
+        return self._kinds[_known(reading[:, :-1]), reading[:, -1]]
 
-    def _kinds(self, known: Ints, read: Ints) -> Ints:
-        """Returns the kind of context by how many symbols of it are known, and how many were read, (N,) each."""
+    @cached_property
+    def _kinds(self) -> Ints:
+        """The kind of context by how many symbols of it are known, and how many were read, up to 17."""
+        known, read = np.ogrid[: self.order, : _BEGINNING_SYMBOLS + 2]
         early = np.where((known == read) & (known < self.order - 1), 2 * self.order, self.order)
-        return known + np.where(read <= _BEGINNING_SYMBOLS, early, 0)
+        kinds: Ints = known + np.where(read <= _BEGINNING_SYMBOLS, early, 0)
+        return kinds
 
     def log_probs(self, reading: Ints) -> NDArray[np.float32]:
         """Returns the log-probability of every symbol after each place: (N, K + 1) → (N, V)."""
@@ -204,8 +216,14 @@ class NgramModel:
 
     def make_step(self, state: Ints) -> ExpertStep:
         """Returns a function that reads one symbol of each text and predicts the next."""
-        if len(state) <= _FEW_TEXTS:
-            return self._make_step_by_text(state)
+        if self._kernel is not None:
+            read = self._kernel.make_step(state, _BEGINNING_SYMBOLS + 1)
+
+            def predict(ids: NDArray[np.intp]) -> tuple[NDArray[np.float32], Ints]:
+                p, known, after = read(ids)
+                return _log(p), self._kinds[known, after[:, -1]]
+
+            return predict
 
         def step(ids: NDArray[np.intp]) -> tuple[NDArray[np.float32], Ints]:
             nonlocal state
@@ -213,56 +231,6 @@ class NgramModel:
             return self.log_probs(state), self.context(state)
 
         return step
-
-    def _make_step_by_text(self, state: Ints) -> ExpertStep:
-        """Does the same for a few texts, each by itself, where looking up only what is known is faster."""
-        ends = [row[:known].tolist() for row, known in zip(state, _known(state[:, :-1]), strict=True)]
-        read = state[:, -1]
-        p = np.empty((len(state), self.vocabulary_size), np.float32)
-
-        def step(ids: NDArray[np.intp]) -> tuple[NDArray[np.float32], Ints]:
-            nonlocal read
-            for text, symbol in enumerate(ids.tolist()):
-                ends[text] = self._follow(ends[text], symbol)
-                self._fill_distribution(ends[text], int(read[text]) + 1 == len(ends[text]), p[text])
-            read = np.minimum(read + 1, _BEGINNING_SYMBOLS + 1)
-            return _log(p), self._kinds(np.array([len(known) for known in ends]), read)
-
-        return step
-
-    def _follow(self, ends: list[int], symbol: int) -> list[int]:
-        """Returns which n-grams end at a symbol, of those that ended before it: one of each length, while known."""
-        new = [symbol][: self.context_length]
-        for table, context in zip(self._tables[1 : self.context_length], ends, strict=False):
-            begin, end = int(table.first[context]), int(table.first[context + 1])
-            key = context * self.vocabulary_size + symbol
-            found = begin + int(table.keys[begin:end].searchsorted(key))
-            if found == end or table.keys[found] != key:
-                break
-            new.append(found)
-        return new
-
-    def _fill_distribution(self, ends: list[int], whole: bool, p: NDArray[np.float32]) -> None:
-        """Writes the probability of every symbol after one context, (V,), as `distributions` does.
-
-        Args:
-            ends: which n-grams end there, of each length.
-            whole: whether the longest of them is all of the text.
-            p: is filled.
-        """
-        weight = np.float32(1)
-        parts: list[tuple[Ints, NDArray[np.float32], np.float32]] = []
-        for table, context in zip(self._tables[len(ends) : 0 : -1], reversed(ends), strict=True):
-            begin, end = int(table.first[context]), int(table.first[context + 1])
-            alpha, gamma = table.alpha[begin:end], table.gamma[context]
-            if whole and not parts and table.opening is not None and table.opens(np.array([context]))[0]:
-                alpha = table.opening.alpha[begin - table.opening.key : end - table.opening.key]
-                gamma = table.opening.gamma[context - table.opening.context]
-            parts.append((table.keys[begin:end] - context * self.vocabulary_size, alpha, weight))
-            weight = weight * gamma
-        np.multiply(self._lowest, weight, out=p)
-        for symbols, alpha, weight in parts:
-            p[symbols] += alpha * weight
 
     def distributions(self, reading: Ints) -> NDArray[np.float32]:
         """Returns the probability of every symbol after each context.
@@ -276,7 +244,8 @@ class NgramModel:
         Returns:
             Probabilities, shape (N, V).
         """
-        V = self.vocabulary_size
+        if self._kernel is not None:
+            return self._kernel.distributions(reading)
         places, read = reading[:, :-1], reading[:, -1]
         known = _known(places)
         weight = np.ones(len(places), np.float32)  # Π_{m>n} gamma_m
@@ -287,18 +256,19 @@ class NgramModel:
                 whole = (known[rows] == n - 1) & (read[rows] == n - 1) & table.opens(places[rows, n - 2])
                 begun, rows = rows[whole], rows[~whole]
                 contexts = places[begun, n - 2]
-                parts.append((table, table.opening.alpha, table.opening.key, begun, contexts, weight[begun]))
-                weight[begun] *= table.opening.gamma[contexts - table.opening.context]
+                found = table.opening.probabilities
+                parts.append((table, found.alpha, table.opening.row, begun, contexts, weight[begun]))
+                weight[begun] *= found.gamma[contexts - table.opening.context]
             contexts = places[rows, n - 2]
-            parts.append((table, table.alpha, 0, rows, contexts, weight[rows]))
-            weight[rows] *= table.gamma[contexts]
+            parts.append((table, table.probabilities.alpha, 0, rows, contexts, weight[rows]))
+            weight[rows] *= table.probabilities.gamma[contexts]
         p: NDArray[np.float32] = np.multiply.outer(weight, self._lowest)
-        for table, alphas, key, rows, contexts, weights in parts:  # one at a time: V entries for a row there may be
-            starts = table.first[contexts]
+        for table, alphas, row, rows, contexts, weights in parts:  # one at a time: V entries for a row there may be
+            starts = table.first[contexts].astype(np.int64)
             counts = table.first[contexts + 1] - starts
             entries = np.repeat(starts - (counts.cumsum() - counts), counts) + np.arange(counts.sum())
-            alpha = alphas[entries - key] * np.repeat(weights, counts)
-            p[np.repeat(rows, counts), table.keys[entries] % V] += alpha
+            alpha = alphas[entries - row] * np.repeat(weights, counts)
+            p[np.repeat(rows, counts), table.symbols[entries]] += alpha
         return p
 
     def arrays(self) -> dict[str, NDArray[Any]]:

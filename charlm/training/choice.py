@@ -18,7 +18,7 @@ from charlm.training.agreement import settle_framing
 from charlm.training.remarks import remarks
 from charlm.training.step import TrainingStep, make_batches, measure_speed
 
-MOST_COUNTED_SYMBOLS = 12_000_000  # of a text, its end, by experts; counting and saving n-grams take 135 bytes each
+MOST_COUNTED_SYMBOLS = 100_000_000  # of a text, its end, by experts; counting n-grams takes 25 bytes each
 COUNTED_SYMBOLS_PER_SECOND = 150_000  # of the budget: counting n-grams takes about a tenth of it
 MEASURE_SECONDS = 0.7  # for each size that the recipe looks at
 
