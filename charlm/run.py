@@ -31,6 +31,7 @@ from charlm.training import job
 from charlm.training.agreement import read_checkpoint
 from charlm.training.budget import read_amounts
 from charlm.training.choice import make_network, measure_training
+from charlm.training.log import check_log, log_evaluations
 from charlm.training.remarks import remarks, unknown_share
 from charlm.training.reports import Metrics, Observer, StepReport
 from charlm.training.room import check_room
@@ -85,7 +86,8 @@ def train(
     Raises:
         ConfigError: the configuration is not valid.
         CorpusError: the corpus cannot be read or is too small.
-        InputError: `out` already holds a run and `resume` is not given, or another training writes there.
+        InputError: `out` already holds a run and `resume` is not given, or another training writes there; or the
+            library that `training.log` names is not installed.
         RunError: nothing to resume, or the run is damaged or does not match the configuration or corpus; or
             `from_run` is no run, or of another cell or size.
         TrainingError: the loss is not finite or a file cannot be written; what was saved is whole.
@@ -111,12 +113,14 @@ def train(
         else:
             if from_run is None:
                 settings = resolve_config(config, **changes)
+                check_log(settings.training.log)
                 folder = _new_folder(out, config, settings)
                 chosen = set(overrides or ()) if config is None else None
                 prepared = job.begin(settings, folder, chosen=chosen, note=observer.on_note)
             else:
                 trained = load(from_run, device="cpu").trained
                 settings = resolve_config(trained.config if config is None else config, **changes)
+                check_log(settings.training.log)
                 folder = _new_folder(out, config, settings)
                 prepared = job.begin_with(trained, settings, folder, note=observer.on_note)
             folder.make()
@@ -131,7 +135,9 @@ def train(
         for expert in prepared.mixture.others:
             folder.save_expert(expert)
         requests.begun = True
-        prepared.trainer.run(observer, requests)
+        kind, step = prepared.config.training.log, prepared.trainer.progress.step
+        with log_evaluations(kind, folder, step, observer) as logging:
+            prepared.trainer.run(logging, requests)
         folder.load_model(prepared.mixture)
     return LanguageModel(TrainedModel(prepared.mixture, prepared.corpus.vocabulary, prepared.config, folder.path))
 
@@ -156,6 +162,7 @@ def _resume(
     if threads is None:  # sums round otherwise with another number
         set_threads(min(checkpoint.threads, os.cpu_count() or 1))
     settings = resolve_config(checkpoint.config if config is None else config, **changes)
+    check_log(settings.training.log)
     if config is None:  # then what is read is what the folder says, which someone else may have made
         said = named_paths(checkpoint.config.corpus)
         given = [] if changes["corpus"] is None else settings.corpus.path
@@ -314,6 +321,7 @@ def preflight(config: Config, measure_seconds: float = MEASURE_SECONDS) -> Prefl
         InputError: no such device.
     """
     keep_freed_memory()
+    check_log(config.training.log)
     corpus = load_corpus(config.corpus)
     vocabulary = corpus.vocabulary
     device = find_device(config.training.device)

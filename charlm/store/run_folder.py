@@ -10,6 +10,7 @@
                              the configuration, and checksums of metrics.jsonl and samples.txt
     RUN/last/step-N.safetensors       the same of earlier evaluations, where `training.keep` asks for them
     RUN/last/lock            held by the training that writes here
+    RUN/log/KIND/            the same evaluations for other programs, see `training.log`; nothing here is read
 
 Each file is written beside its place, synced and renamed. Weights are safetensors with a checksum of their own, the
 rest YAML and JSON: data, never code.
@@ -306,6 +307,19 @@ class RunFolder:
             except (ValueError, TypeError):
                 raise RunError(f"{self.metrics}, line {number}: not a JSON object") from None
         return rows
+
+    def read_samples(self) -> str:
+        """Reads samples.txt, empty if there is no such file yet; bytes that are no text are replaced.
+
+        Raises:
+            RunError: it cannot be read.
+        """
+        try:
+            return read_regular(self.samples, _MAX_BYTES[self.samples.name]).decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.samples}: cannot be read: {error}") from None
 
     def append(self, path: Path, text: str) -> None:
         """Adds text to metrics.jsonl or samples.txt, behind what the last checkpoint knows of.
