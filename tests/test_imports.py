@@ -136,6 +136,7 @@ PAIRS, NBEST = "the boat\tboat the\n", "0 ||| the boat ||| a= 1 ||| -1\n0 ||| bo
         ("rerank", ["-"], NBEST),
         ("eval", [], ""),
         ("inspect", [], ""),
+        ("inspect", ["--follow"], ""),
     ],
 )
 @pytest.mark.parametrize("run", ["tiny_mixture_run", "tiny_lines_run"])

@@ -281,6 +281,19 @@ class RunFolder:
             self._check_log(path, *logs.get(path.name, (0, "")))
         return tensors, info
 
+    def read_last_info(self) -> dict[str, Any] | None:
+        """Reads what the last checkpoint says beside its tensors, which are not looked at; None if there is none.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        if not self.last.exists():
+            return None
+        try:
+            return dict(parse_json(read_tensors(self.last)[1]["info"]))
+        except (KeyError, ValueError, TypeError):
+            raise RunError(f"{self.last}: not a checkpoint of charlm") from None
+
     def _check_log(self, path: Path, length: int, checksum: str) -> None:
         self._logs[path.name] = length, checksum
         if not path.exists():
