@@ -18,6 +18,7 @@ from charlm.config import Config, load_config, to_yaml
 from charlm.errors import ConfigError, InputError, RunError
 from charlm.language_model import LanguageModel, PathLike, load
 from charlm.model.network import parameter_count
+from charlm.notebook import NotebookProgress, in_notebook
 from charlm.store.lock import hold_lock
 from charlm.store.run_folder import RunFolder
 from charlm.store.trained import TrainedModel, load_run_config
@@ -81,7 +82,7 @@ def train(
         device: replaces `training.device`.
         threads: CPU threads; None leaves torch's choice, or with `resume` what the run had.
         overrides: further values by dotted key.
-        observer: hears of steps and evaluations.
+        observer: hears of steps and evaluations; None: in a notebook, the cell shows them.
 
     Raises:
         ConfigError: the configuration is not valid.
@@ -97,13 +98,14 @@ def train(
         if path is not None and not (name == "config" and isinstance(path, (Mapping, Config))):
             check_path(path, name)
     set_threads(threads)
-    observer = observer or _Silent()
     if resume and from_run is not None:
         raise InputError("--resume goes on with a run and --from begins a new one: give one of the two")
     if from_run is not None and config is None and corpus is None:
         raise InputError(f"--from {from_run}: name the new text with --corpus, or a configuration")
     changes: dict[str, Any] = {"corpus": corpus, "budget": budget, "device": device, "overrides": overrides}
     with ExitStack() as held:
+        if observer is None:
+            observer = held.enter_context(NotebookProgress()) if in_notebook() else _Silent()
         requests = held.enter_context(catch_signals())
         held.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
         keep_freed_memory()

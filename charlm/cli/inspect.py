@@ -95,15 +95,12 @@ def inspect(
 
 def _show_run(lm: LanguageModel, run: Path) -> None:
     """Prints what a run is made of, and how it learnt."""
+    from charlm.language_model import describe_network
     from charlm.training.reports import load_metrics
 
     width = terminal_width(sys.stdout)
-    m, c, v = lm.config.model, lm.config.corpus, len(lm.vocabulary)
-    layers = count_of(m.num_layers, "layer")
-    inputs = f"embedding of {m.embedding_size}" if m.embedding_size else f"one-hot input of {v}"
-    rank = f" of rank {m.output_rank}" if m.output_rank else ""
-    shape = f"{m.cell.upper()}, {layers}, hidden size {m.hidden_size}, {inputs}, softmax{rank} over {v}"
-    print(wrap_lines(shape, width))
+    c = lm.config.corpus
+    print(wrap_lines(describe_network(lm), width))
     path = c.path if isinstance(c.path, str) else ", ".join(c.path)
     print(wrap_lines(f"framing {c.framing}, {c.level} level, trained on {printable(path)}", width) + "\n")
     weights = lm.mixture.network.arrays()
