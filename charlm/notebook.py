@@ -130,10 +130,12 @@ def draw_curve(evaluations: Sequence[Metrics]) -> str:
         "training": [(m.characters, m.train_loss) for m in chosen],
     }
     points = [point for line in lines.values() for point in line]
-    right, low, high = max(x for x, _ in points), min(y for _, y in points), max(y for _, y in points)
+    later = [y for x, y in points if x > points[0][0]] or [y for _, y in points]
+    right, low, high = max(x for x, _ in points), min(later), max(later)  # the first would flatten all others
     floor, ceiling = _HEIGHT - _BOTTOM, _TOP
 
     def place(x: float, y: float) -> str:
+        y = max(low, min(high, y))
         across = _LEFT + x / (right or 1) * (_WIDTH - _LEFT - 8)
         return f"{across:.1f},{floor - (y - low) / ((high - low) or 1) * (floor - ceiling):.1f}"
 

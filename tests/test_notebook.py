@@ -109,7 +109,7 @@ def test_scores_and_alternatives_show_themselves(outputs: list[Any]) -> None:
     assert one.count("bits per character") == 1
     assert plain(one).startswith("the boat sees the river⏎log-probability -")
     assert table.count("<tr>") == 1 + len("the boat") + 1
-    assert "likeliest 3" in table
+    assert ">likeliest<" in table
 
 
 # ---------------------------------------------------------------------------------------- without a notebook
@@ -143,7 +143,7 @@ def test_what_is_shown_stays_small_and_says_what_it_leaves_out(lm: charlm.Langua
     assert re.search(r"… \d{2,3} more sentences", check(lm.score(["the boat sees the river"] * 300)._repr_html_()))
     assert re.search(r"… \d{3} more places", check(lm.alternatives("the boat & <b> " * 40)._repr_html_()))
     assert len(check(Scores()._repr_html_())) == 0
-    assert "<table>" in check(lm.alternatives("", eos=False)._repr_html_())
+    assert "<table" in check(lm.alternatives("", eos=False)._repr_html_())
 
 
 def test_text_cannot_become_markup(lm: charlm.LanguageModel) -> None:

@@ -47,10 +47,10 @@ class Alternatives(list[tuple[Alternative, ...]]):
 
     def _repr_html_(self) -> str:
         most = max(map(len, self), default=0)
-        rows = [["place", "stands", *(f"likeliest {n}" for n in range(1, most + 1))]]
+        rows = [["place", "stands", *(["likeliest"] * (most > 0)), *map(str, range(2, most + 1))]]
         for place, (char, others) in enumerate(zip(self.chars, self, strict=False), 1):
-            cells = [f"{html.visible(other.char)} {math.exp(other.logprob):.1%}" for other in others]
-            rows.append([f"{place:,}", html.visible(char), *cells])
+            cells = [f"{html.visible_alone(other.char)} {math.exp(other.logprob):.1%}" for other in others]
+            rows.append([f"{place:,}", html.visible_alone(char), *cells])
         return html.table(rows, header=True, what="places")
 
 

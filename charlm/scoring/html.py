@@ -23,6 +23,11 @@ def visible(char: str) -> str:
     return escape(char.encode("unicode_escape", "surrogatepass").decode())
 
 
+def visible_alone(char: str) -> str:
+    """Returns a character that stands by itself, where a space would not be seen either."""
+    return "␣" if char == " " else visible(char)
+
+
 def shade(nats: float, full: float) -> str:
     """Returns the style of a background, the stronger the more surprising; `full` nats and more look alike."""
     opacity = _MAX_OPACITY * max(0.0, min(1.0, nats / full))
@@ -61,4 +66,4 @@ def table(rows: Sequence[Sequence[str]], *, header: bool = False, what: str = "r
         return f"<tr>{''.join(inner)}</tr>"
 
     body, shown = fit(row(cells, header and n == 0) for n, cells in enumerate(rows))
-    return f"<table>{body}</table>{left_out(len(rows) - shown, what)}"
+    return f'<table style="color:inherit">{body}</table>{left_out(len(rows) - shown, what)}'

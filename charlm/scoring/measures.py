@@ -23,7 +23,7 @@ from charlm.system.counts import count_of
 
 _TIE_TOLERANCE = 1e-5  # relative and absolute; the last digits of a score may depend on the rest of its batch
 
-_LEAST_FULL_SHADE_NATS = 6.0  # of a notebook's shades
+_FULL_SHADE_NATS = 6.0, 14.0  # at least and at most, where a notebook's shades are full
 _DEAREST = 5  # characters that are named in a notebook
 
 
@@ -133,7 +133,8 @@ class Score:
     def _repr_html_(self, max_bytes: int = html.MAX_BYTES) -> str:
         """The characters shaded by surprisal, and the figures, for notebooks."""
         # Among thousands of characters each is surprising: shades are full at twice what frequencies alone give.
-        full = 2 * max(_LEAST_FULL_SHADE_NATS / 2, self.slor - self.mean_logprob)
+        low, high = _FULL_SHADE_NATS
+        full = min(high, max(low, 2 * (self.slor - self.mean_logprob)))
         spans = (
             f'<span style="{html.shade(-c.logprob, full)}{";text-decoration:underline dotted" * c.unknown}" '
             f'title="{-c.logprob:.2f} nats{", unknown" * c.unknown}">{html.visible(c.char)}</span>'
@@ -148,7 +149,7 @@ class Score:
             *([f"{self.unknown:,} unknown"] if self.unknown else []),
         ]
         dearest = sorted(self.chars, key=lambda c: c.logprob)[:_DEAREST]
-        named = ", ".join(f"{html.visible(c.char)} {-c.logprob:.2f}" for c in dearest)
+        named = ", ".join(f"{html.visible_alone(c.char)} {-c.logprob:.2f}" for c in dearest)
         return (
             '<div style="line-height:1.7"><div style="font-family:ui-monospace,monospace;font-size:15px;'
             f'white-space:pre-wrap;overflow-wrap:anywhere">{text}</div>'
