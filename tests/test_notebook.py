@@ -83,6 +83,7 @@ def shown(outputs: list[dict[str, Any]]) -> str:
     return check("".join(output["data"]["text/html"]))
 
 
+@pytest.mark.slow
 def test_a_cell_that_trains_shows_the_end_of_its_training_in_one_output(outputs: list[Any]) -> None:
     html = shown(outputs[0])
     assert "finished" in html
@@ -93,16 +94,19 @@ def test_a_cell_that_trains_shows_the_end_of_its_training_in_one_output(outputs:
     assert "finished" in "".join(outputs[0][0]["data"]["text/plain"])
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_leaves_no_bar_behind(outputs: list[Any]) -> None:
     assert plain(shown(outputs[5])) == "stopped"
 
 
+@pytest.mark.slow
 def test_a_model_shows_what_it_is(outputs: list[Any]) -> None:
     text = plain(shown(outputs[1]))
     for part in ("GRU, 1 layer, hidden size 6", "mixed with", "ngram", "tiny.txt", "best validation loss"):
         assert part in text
 
 
+@pytest.mark.slow
 def test_scores_and_alternatives_show_themselves(outputs: list[Any]) -> None:
     both, one, table = (shown(outputs[cell]) for cell in (2, 3, 4))
     assert both.count("bits per character") == 2

@@ -8,6 +8,7 @@ anew, so that no step is missing or stands there twice.
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from charlm.errors import InputError
 from charlm.store.run_folder import RunFolder
@@ -120,10 +121,11 @@ class _LoggingObserver:
         self._observer = observer
         self._process: subprocess.Popen[bytes] | None = None
         # Found wherever this charlm is, and nothing of the working directory.
+        program = [sys.executable, "-P", "-m", "charlm.training.log"]
         paths = [*filter(None, [os.environ.get("PYTHONPATH")]), str(Path(__file__).parents[2])]
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "charlm.training.log", kind, str(folder.path.absolute())],
+                [*program, kind, str(folder.path.absolute()), str(os.getpid())],
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
@@ -209,15 +211,41 @@ def log_folder(run: Path, kind: str) -> Path:
     return run / "log" / kind
 
 
-def main(kind: str, run: Path) -> None:
-    """Writes the log of a run anew: up to each step whose number comes in, a line each, until no more come."""
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Waits until no other such process writes into a folder, and keeps others out; where there are locks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def main(kind: str, run: Path, training: int) -> None:
+    """Writes the log of a run anew: up to each step whose number comes in, a line each, until no more come.
+
+    Args:
+        kind: of log.
+        run: the run folder.
+        training: the number of the process that trains, the parent of this one.
+    """
     folder = log_folder(run, kind)
     for path in (folder.parent, folder):
         if path.is_symlink():
             raise InputError(f"{path}: a link, which could lead anywhere; remove it")
-    with suppress(FileNotFoundError):
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    folder.parent.mkdir(exist_ok=True)
+    with _alone_in(folder.parent):
+        if os.getppid() != training:  # killed meanwhile; another training may be going on with the run
+            return
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+        folder.mkdir()
+        _write_evaluations(kind, run, folder)
+
+
+def _write_evaluations(kind: str, run: Path, folder: Path) -> None:
     writer: Writer | None = None
     written, began = -1, 0.0
     for line in sys.stdin:
@@ -235,11 +263,11 @@ def main(kind: str, run: Path) -> None:
         writer.close()
 
 
-def _run_as_program(arguments: list[str]) -> Any:
+def _run_as_program(arguments: list[str]) -> None:
     """Says in one line what went wrong: libraries can fail in any way, and training shows that line."""
-    kind, run = arguments
+    kind, run, training = arguments
     try:
-        main(kind, Path(run))
+        main(kind, Path(run), int(training))
     except Exception as error:
         sys.exit(" ".join(str(error).split()) or type(error).__name__)
 

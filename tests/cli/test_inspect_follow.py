@@ -104,6 +104,7 @@ def test_a_training_that_was_stopped_says_how_to_go_on(tiny_corpus: Path, tmp_pa
     )
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_says_so_too(tiny_corpus: Path, tmp_path: Path) -> None:
     code = (
         "import sys, charlm; sys.path.insert(0, sys.argv[3]); import runs\n"

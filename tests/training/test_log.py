@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,10 +101,9 @@ def test_tensorboard_reads_back_what_training_wrote(tiny_corpus: Path, tmp_path:
 
 
 def test_a_run_that_was_stopped_has_each_step_once_and_is_bit_for_bit_the_run_without_a_log(
-    tiny_corpus: Path, tmp_path: Path
+    plain: dict[str, Any], tiny_corpus: Path, tmp_path: Path
 ) -> None:
     needs("tensorboard")
-    train(tiny_corpus, tmp_path / "plain", None)
     logged = tmp_path / "run"
     for step in (7, 10):
         with pytest.raises(charlm.Interrupted):
@@ -112,7 +112,7 @@ def test_a_run_that_was_stopped_has_each_step_once_and_is_bit_for_bit_the_run_wi
         file.write(json.dumps({**load_metrics(logged)[-1], "step": 13, "train_loss": 9.0}) + "\n")
     assert train(tiny_corpus, logged, "tensorboard", resume=True) == []
     assert tensorboard_scalars(logged) == expected(logged)
-    assert without_key(logged) == without_key(tmp_path / "plain")
+    assert without_key(logged) == plain
 
 
 def test_a_log_can_begin_late_and_holds_what_was_before(tiny_corpus: Path, tmp_path: Path) -> None:
@@ -224,20 +224,27 @@ def fake_tensorboard(folder: Path, code: str) -> None:
     (folder / "tensorboard/__init__.py").write_text("")
 
 
+@pytest.fixture(scope="module")
+def plain(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the run without a log holds."""
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    train(tiny_corpus, folder, None)
+    return without_key(folder)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_library_that_fails_is_noted_once_and_changes_nothing(
-    fault: str, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: str, plain: dict[str, Any], tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_tensorboard(tmp_path / "fake", FAULTS[fault])
     search = os.pathsep.join(filter(None, [str(tmp_path / "fake"), os.environ.get("PYTHONPATH")]))
     monkeypatch.setenv("PYTHONPATH", search)
     monkeypatch.setattr("charlm.run.check_log", lambda kind: None)  # this process does not need it
-    train(tiny_corpus, tmp_path / "plain", None)
     (note,) = train(tiny_corpus, tmp_path / "run", "tensorboard")
     assert note.startswith("training.log: tensorboard failed, and training goes on without it: ")
     said = {"cannot be imported": "no protobuf", "dies": "exit code 3", "cannot begin": "No space left"}
     assert note.endswith(said.get(fault, "never mind"))
-    assert without_key(tmp_path / "run") == without_key(tmp_path / "plain")
+    assert without_key(tmp_path / "run") == plain
 
 
 def test_a_link_in_the_run_folder_leads_nowhere(tiny_corpus: Path, tmp_path: Path) -> None:
@@ -252,6 +259,7 @@ def test_a_link_in_the_run_folder_leads_nowhere(tiny_corpus: Path, tmp_path: Pat
     assert [path.name for path in (tmp_path / "mine").rglob("*")] == ["tensorboard", "kept"]
 
 
+@pytest.mark.slow
 def test_a_log_goes_on_after_the_kill_of_its_training(tiny_corpus: Path, tmp_path: Path) -> None:
     needs("tensorboard")
     code = (
@@ -263,6 +271,16 @@ def test_a_log_goes_on_after_the_kill_of_its_training(tiny_corpus: Path, tmp_pat
     assert subprocess.run(program, check=False, timeout=60).returncode == -signal.SIGKILL
     train(tiny_corpus, tmp_path / "run", "tensorboard", resume=True)
     assert tensorboard_scalars(tmp_path / "run") == expected(tmp_path / "run")
+
+
+def test_a_log_process_whose_training_is_gone_leaves_the_log_to_the_next_one(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    program = [sys.executable, "-m", "charlm.training.log", "tensorboard", run, "1"]
+    done = subprocess.run(program, input="10\n", text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not log_folder(run, "tensorboard").exists()
 
 
 def test_the_command_prints_the_run_folder_alone(tiny_corpus: Path, tmp_path: Path) -> None:
