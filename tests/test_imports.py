@@ -15,7 +15,7 @@ ROOT = Path(charlm.__file__).parent
 # A module imports from its own group and from those before it.
 ORDER = [
     "errors", "system", "kernels", "config", "text", "cells", "model", "experts", "scoring", "sampling", "ranking",
-    "store", "training", "language_model", "analysis", "decoders", "run", "lm_eval", "cli",
+    "store", "training", "language_model", "analysis", "decoders", "notebook", "run", "lm_eval", "cli",
 ]  # fmt: skip
 MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "analysis", "run", "lm_eval", "cli"}
 # These read a run's configuration and hand it on, section by section.
@@ -136,6 +136,7 @@ PAIRS, NBEST = "the boat\tboat the\n", "0 ||| the boat ||| a= 1 ||| -1\n0 ||| bo
         ("rerank", ["-"], NBEST),
         ("eval", [], ""),
         ("inspect", [], ""),
+        ("inspect", ["--follow"], ""),
     ],
 )
 @pytest.mark.parametrize("run", ["tiny_mixture_run", "tiny_lines_run"])

@@ -157,6 +157,9 @@ class TrainingConfig(_Section):
     keep: int = Field(
         1, ge=1, le=1_000_000, description="how many evaluations keep their checkpoints; 1: the newest only"
     )
+    log: Literal["tensorboard", "trackio"] | None = Field(
+        None, description="also writes losses and samples for this program, into RUN/log; null: for none"
+    )
     kernel: Literal["auto", "python", "compiled", "fused"] = Field(
         "auto",
         description="what computes the recurrent layers; python: the equations in PyTorch; compiled: the same in "

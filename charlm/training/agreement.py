@@ -96,6 +96,7 @@ _MAY_CHANGE = (
     "training.evaluate_every",
     "training.early_stopping",
     "training.keep",
+    "training.log",
     "training.device",
     "sampling.",
 )
