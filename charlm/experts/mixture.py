@@ -81,6 +81,17 @@ class Mixture:
         others += np.multiply(logits, power, out=logits)
         return others
 
+    def combine(self, contexts: Sequence[Contexts], logits: Sequence[LogProbs]) -> LogProbs:
+        """Returns what `logits` does, of what each expert says of the contexts, (N,), and predicts, (N, V).
+
+        The predictions are overwritten.
+        """
+        if len(logits) == 1:
+            return logits[0]
+        power, others = self._weighted(contexts, logits[1:])
+        others += np.multiply(logits[0], power, out=logits[0])
+        return others
+
     def beside_network(self, readings: Sequence[Reading]) -> tuple[NDArray[np.float32], LogProbs]:
         """Returns the power of the network, (N, 1), and what is added to its logits then, (N, V)."""
         contexts = [expert.context(reading) for expert, reading in zip(self.experts, readings, strict=True)]
@@ -164,10 +175,8 @@ class Mixture:
             return lambda ids: steps[0](ids)[0]
 
         def step(ids: NDArray[np.intp]) -> LogProbs:
-            (logits, *parts), contexts = zip(*(each(ids) for each in steps), strict=True)
-            power, others = self._weighted(contexts, parts)
-            others += np.multiply(logits, power, out=logits)
-            return others
+            logits, contexts = zip(*(each(ids) for each in steps), strict=True)
+            return self.combine(contexts, logits)
 
         return step
 

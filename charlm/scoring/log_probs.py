@@ -100,6 +100,7 @@ def text_log_probs(
     ids: Ids,
     parts: Sequence[int] = (0,),
     *,
+    read_out: ReadOut | None = None,
     lines: int = _LINES,
     min_row: int = _MIN_ROW_SYMBOLS,
     max_rows: int = _MAX_ROWS,
@@ -117,6 +118,7 @@ def text_log_probs(
         vocabulary: the model's.
         ids: the text, shape (N,).
         parts: where the parts of a stream begin, see `Split`.
+        read_out: see `window_log_probs`.
         lines: so many lines or parts are scored together.
         min_row: in stream framing, a row has at least so many symbols of the text.
         max_rows: in stream framing, so many rows at most are read side by side.
@@ -129,7 +131,7 @@ def text_log_probs(
         for i in range(0, len(bounds) - 1, lines):
             ends = bounds[i : i + lines + 1].tolist()
             sequences = [ids[a:b] for a, b in pairwise(ends)]
-            found = dict(sequence_log_probs(mixture, sequences, Beginning(first_id)))
+            found = dict(sequence_log_probs(mixture, sequences, Beginning(first_id), read_out=read_out))
             yield ends[0], np.concatenate([found[line] for line in range(len(sequences))])
         return
     rows = min(max_rows, max(1, len(ids) // min_row))
@@ -142,7 +144,7 @@ def text_log_probs(
         inputs, targets = pad_lines(pieces, first_id)
         if step:
             inputs[:, 0] = ids[starts - 1]
-        log_probs, state = window_log_probs(mixture, inputs, targets, state)
+        log_probs, state = window_log_probs(mixture, inputs, targets, state, read_out=read_out)
         for row, piece in enumerate(pieces):
             known = max(0, int(cuts[row] - starts[row]))  # the row before has these
             yield int(starts[row]) + known, log_probs[row, known : len(piece)]
