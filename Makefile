@@ -5,6 +5,7 @@ EXTRAS ?= dev
 BIN := .venv/bin
 READY := .venv/.ready
 TOOLS := .venv/.tools
+BROWSER := .venv/.browser
 RUN := runs/quickstart
 
 .PHONY: help demo test slow kernels fuzz soak bench check lint format types clean
@@ -26,6 +27,14 @@ $(TOOLS): $(READY)
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt kenlm
 	@touch $(TOOLS)
 
+# The browser in which reports are tested. Root can install it on Debian; elsewhere, where it is missing, the tests that
+# need it are skipped, and say so.
+$(BROWSER): $(READY)
+	@command -v chromium > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || \
+	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; } \
+	  > /dev/null 2>&1 || echo "chromium could not be installed"
+	@touch $(BROWSER)
+
 demo: $(READY)  ## train the quickstart model (about 2 minutes with set-up), let it write, let it score
 	@rm -rf $(RUN)
 	$(BIN)/charlm train config:quickstart --out $(RUN)
@@ -36,10 +45,10 @@ demo: $(READY)  ## train the quickstart model (about 2 minutes with set-up), let
 	  "The morning was high in the river." "morning the in high was river The."
 
 # As many tests at a time as there are cores, each with one thread: more would wait for each other.
-test: $(TOOLS)  ## run the tests but for the slow ones (under three minutes)
+test: $(TOOLS) $(BROWSER)  ## run the tests but for the slow ones (under three minutes)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto -m "not slow"
 
-slow: $(TOOLS)  ## run the slow tests: kills, damaged files, added cells and experts, kernels under sanitizers
+slow: $(TOOLS) $(BROWSER)  ## run the slow tests: kills, damaged files, added cells and experts, kernels under sanitizers
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto -m slow
 
 kernels: $(READY)  ## test kernels.c alone: every compiler here, three processors, sanitizers (half a minute)

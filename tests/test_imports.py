@@ -15,9 +15,9 @@ ROOT = Path(charlm.__file__).parent
 # A module imports from its own group and from those before it.
 ORDER = [
     "errors", "system", "kernels", "config", "text", "cells", "model", "experts", "scoring", "sampling", "ranking",
-    "store", "training", "language_model", "analysis", "decoders", "notebook", "run", "lm_eval", "cli",
+    "store", "training", "language_model", "analysis", "decoders", "notebook", "run", "report", "lm_eval", "cli",
 ]  # fmt: skip
-MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "analysis", "run", "lm_eval", "cli"}
+MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "analysis", "report", "run", "lm_eval", "cli"}
 # These read a run's configuration and hand it on, section by section.
 MAY_KNOW_THE_WHOLE = {"store/trained.py", "training/agreement.py", "training/choice.py", "training/job.py"}
 # Any other module sees the section of its group, or none at all.
@@ -33,7 +33,7 @@ HANDS_ON = {"training/evaluator.py": "SamplingConfig"}  # a section that is not 
 NO_SECTION = {"parse_amount"}  # of what charlm.config offers
 # Training computes with torch, and what shares its networks or looks at its gradients; everything else does
 # without, and is there at once.
-MAY_IMPORT_TORCH = {"cells", "training", "analysis", "run"}
+MAY_IMPORT_TORCH = {"cells", "training", "analysis", "run", "report"}
 MODULES_THAT_IMPORT_TORCH = {
     "model/network.py", "model/exchange.py", "model/transfer.py", "experts/torch_network.py",
     "experts/ngram_tables.py", "scoring/dynamic.py", "system/devices.py",

@@ -68,7 +68,9 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_its_data_and_its_configurations(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    code = {f"{path.relative_to(ROOT)}" for path in (ROOT / "charlm").rglob("*") if path.suffix in (".py", ".c")}
+    files = [path for path in (ROOT / "charlm").rglob("*") if path.is_file() and path.parent.name != "__pycache__"]
+    code = {f"{path.relative_to(ROOT)}" for path in files}
+    assert "charlm/report/assets/model.js" in code
     assert names >= code | {"charlm/py.typed"}
     for folder in ("data", "configs"):
         assert {f"charlm/{path.relative_to(ROOT)}" for path in (ROOT / folder).iterdir()} <= names

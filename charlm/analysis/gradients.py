@@ -5,7 +5,8 @@
 with loss_t = -log o_t[x_{t+1}] in nats. These are the gradients of backpropagation through time: that of c_{t-k}
 contains what c_{t-k} does through s_{t-k}. Beside them stand their causes, the saturation of the gates and the
 spectrum of the recurrent matrices, and their effect, the *connectivity*: how much the symbol d places back moves
-the logit of the true next one, ‖∂logit/∂x_{t+1-d}‖ over all entries of the one-hot vector.
+the logit of the true next one, ‖∂logit/∂x_{t+1-d}‖ over all entries of the one-hot vector. Connectivity is also
+given at single places, to be looked at beside the text.
 
 All of it is of the network alone, in float64; the experts that a mixture has beside it have no gradients.
 """
@@ -23,14 +24,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from charlm.analysis.characters import read_characters
 from charlm.errors import InputError
 from charlm.experts.torch_network import copy_for_torch
 from charlm.language_model import LanguageModel
 from charlm.model.network import CharacterModel
 from charlm.model.transfer import initialize_output_bias
 from charlm.scoring.log_probs import cut_sequences
+from charlm.system.threads import parallel_map, thread_count
 from charlm.text.corpus import Split
-from charlm.text.vocabulary import Vocabulary
+from charlm.text.vocabulary import Ids, Vocabulary
 
 Floats = NDArray[np.float64]
 
@@ -39,7 +42,9 @@ PLACES = 256  # of the text, at which a loss is taken
 LOW, HIGH = 0.1, 0.9  # beyond which a gate counts as closed or open
 _WARM_UP_SYMBOLS = 128  # read before the longest lag, so that the state is that of a running text
 _BATCH_PLACES = 32
-_MAX_NUMBERS = 1 << 23  # gates of all lags, layers and places of a batch, held for the way back
+_SINGLE_PLACES = 100  # whose connectivity is given one by one
+_LONGEST_CHARACTER = 4  # symbols: bytes of UTF-8
+_MAX_NUMBERS = 1 << 23  # gates of all lags, layers and places that are read at once, held for the way back
 _FEWEST_PLACES = 20  # that have a lag, for it to be shown
 FEWEST_LAGS = 2  # through which a line can be fitted
 _STILL = 1e-6  # a slope in nats per symbol that is none, but rounding
@@ -142,6 +147,23 @@ class GradientReport:
     networks: dict[str, NetworkGradients]
 
 
+@dataclass(frozen=True)
+class ConnectedPlace:
+    """What moves one prediction.
+
+    Attributes:
+        before: the last characters that were read, at most as many as there are lags; the first of them may be the
+            boundary that opens the sequence. A character that the model does not know is U+FFFD.
+        target: the true next character.
+        moves: ‖∂logit/∂x‖ for each character of `before`, the oldest first; the logit is that of the target, or of
+            its first byte. A character of several bytes counts as one vector.
+    """
+
+    before: str
+    target: str
+    moves: tuple[float, ...]
+
+
 class Places(NamedTuple):
     """Places of a text: P losses, and what is read before each.
 
@@ -198,6 +220,59 @@ def compare_with_untrained(
     return GradientReport(text, unit, having[: lags + 1], measured)
 
 
+def connectivity_at(
+    lm: LanguageModel, split: Split, text: str, *, lags: int = LAGS, count: int = _SINGLE_PLACES
+) -> list[ConnectedPlace]:
+    """Measures how much each of the last characters moves the prediction, at places all over a text.
+
+    Args:
+        lm: the model; of a mixture, the network alone is looked at.
+        split: held-out text, encoded by the model's vocabulary.
+        text: what it is, in few words.
+        lags: so many symbols before the predicted one.
+        count: of places; at byte level those within a character are left out.
+
+    Raises:
+        InputError: the model knows no character of the text.
+    """
+    vocabulary = lm.vocabulary
+    chosen = _choose(vocabulary, split, count, text)
+    if vocabulary.level == "byte":
+        chosen = chosen[~_goes_on(split.ids[chosen])]
+        if not len(chosen):
+            return []
+    places = _read_before(vocabulary, split, chosen, lags)
+    network, _ = copy_for_torch(lm.mixture)
+    network.double().requires_grad_(False)
+    batches = _measure_batches(network, places, lags - 1)  # at lag 0 stands the symbol just read
+    having = places.have_lag(lags - 1)
+    moves = _present(np.concatenate([batch.moves for batch in batches]), having)  # (P, K), the newest first
+    result = []
+    for row, has, ids, place in zip(moves, having, places.inputs.T, chosen.tolist(), strict=True):
+        lag = int(has.sum())
+        before, oldest_first = _assemble(vocabulary, ids[len(ids) - lag :], row[:lag][::-1])
+        target = read_characters(vocabulary, split.ids[place : place + _LONGEST_CHARACTER])[0][:1]
+        result.append(ConnectedPlace(before, target, tuple(oldest_first.tolist())))
+    return result
+
+
+def _goes_on(ids: Ids) -> NDArray[np.bool_]:
+    """Says which bytes go on with a character of UTF-8 that has begun."""
+    result: NDArray[np.bool_] = ids & 0xC0 == 0x80
+    return result
+
+
+def _assemble(vocabulary: Vocabulary, ids: Ids, moves: Floats) -> tuple[str, Floats]:
+    """Returns symbols as characters, and the norm over the symbols of each; a character cut in two is left out."""
+    if vocabulary.level == "byte":
+        cut = int(np.append(~_goes_on(ids), True).argmax())  # bytes of a character that began before
+        ids, moves = ids[cut:], moves[cut:]
+    text, last = read_characters(vocabulary, ids)
+    if not text:
+        return "", moves[:0]
+    return text, np.sqrt(np.add.reduceat(moves**2, [0, *(last[:-1] + 1).tolist()]))
+
+
 def held_out(lm: LanguageModel) -> Split:
     """Returns the validation split of the run's own corpus.
 
@@ -213,6 +288,11 @@ def held_out(lm: LanguageModel) -> Split:
 
 def find_places(vocabulary: Vocabulary, split: Split, lags: int, count: int, text: str) -> Places:
     """Chooses places all over a text, always the same ones, whose character the model knows."""
+    return _read_before(vocabulary, split, _choose(vocabulary, split, count, text), lags)
+
+
+def _choose(vocabulary: Vocabulary, split: Split, count: int, text: str) -> NDArray[np.int64]:
+    """Returns the places of up to `count` symbols that the model knows."""
     ids = split.ids
     known = (
         np.flatnonzero(ids != vocabulary.unknown_id) if vocabulary.unknown_id is not None else np.arange(len(ids))
@@ -220,7 +300,15 @@ def find_places(vocabulary: Vocabulary, split: Split, lags: int, count: int, tex
     if not len(known):
         raise InputError(f"{text}: has no character that the model knows; name another text with --text")
     edges = np.linspace(0, len(known), min(count, len(known)) + 1).astype(int)
-    chosen = known[np.random.default_rng(0).integers(edges[:-1], edges[1:])]  # one of each stretch
+    chosen: NDArray[np.int64] = known[
+        np.random.default_rng(0).integers(edges[:-1], edges[1:])
+    ]  # one of each stretch
+    return chosen
+
+
+def _read_before(vocabulary: Vocabulary, split: Split, chosen: NDArray[np.int64], lags: int) -> Places:
+    """Returns these places with what is read before each, in its own sequence."""
+    ids = split.ids
     starts = np.cumsum([0, *map(len, cut_sequences(vocabulary, ids, split.parts))])
     first = starts[np.searchsorted(starts, chosen, side="right") - 1]
     L = _WARM_UP_SYMBOLS + lags + 1
@@ -256,14 +344,7 @@ def measure(network: CharacterModel, places: Places, lags: int) -> NetworkGradie
     network.double().requires_grad_(False)
     having = places.have_lag(lags)
     blocks, layers = _blocks(network), range(network.config.num_layers)
-    inputs_factor = _input_factor(network)
-    batches = []
-    numbers = (lags + 1) * sum(network.recurrent.parameter("weight_hh", n).shape[0] for n in layers)
-    size = max(1, min(_BATCH_PLACES, _MAX_NUMBERS // numbers))
-    for start in range(0, len(places.targets), size):
-        part = slice(start, start + size)
-        chosen = Places(places.inputs[:, part], places.begins[part], places.targets[part])
-        batches.append(_measure_batch(network, chosen, lags, inputs_factor))
+    batches = _measure_batches(network, places, lags)
     norms = _present(np.concatenate([batch.norms for batch in batches], axis=1), having)  # (states, P, K + 1)
     moves = _present(np.concatenate([batch.moves for batch in batches]), having)[:, :lags]  # (P, K)
     saturated = sum(batch.saturated for batch in batches) / having.sum()  # (L, G, 2)
@@ -341,6 +422,19 @@ class _Batch(NamedTuple):
     saturated: Floats
 
 
+def _measure_batches(network: CharacterModel, places: Places, lags: int) -> list[_Batch]:
+    """Measures all places, as many at a time as memory allows."""
+    inputs_factor = _input_factor(network)
+    layers = range(network.config.num_layers)
+    numbers = (lags + 1) * sum(network.recurrent.parameter("weight_hh", n).shape[0] for n in layers)
+    size = max(1, min(_BATCH_PLACES, _MAX_NUMBERS // (numbers * thread_count())))
+    batches = [
+        Places(places.inputs[:, part], places.begins[part], places.targets[part])
+        for part in (slice(start, start + size) for start in range(0, len(places.targets), size))
+    ]
+    return list(parallel_map(lambda batch: _measure_batch(network, batch, lags, inputs_factor), batches))
+
+
 def _measure_batch(network: CharacterModel, places: Places, lags: int, inputs_factor: Tensor) -> _Batch:
     ids, begins = torch.from_numpy(places.inputs), torch.from_numpy(places.begins)
     state = network.initial_state(len(begins))
@@ -352,14 +446,14 @@ def _measure_batch(network: CharacterModel, places: Places, lags: int, inputs_fa
         alive = (t >= begins)[:, None]
         seen = t >= len(ids) - 1 - lags
         with torch.set_grad_enabled(seen):
-            x = _input_product(network, ids[t])  # (B, G·H)
+            x = input_product(network, ids[t])  # (B, G·H)
             if seen:
                 products.append(x.requires_grad_())
                 states.append([])
             for layer in range(network.config.num_layers):
                 if layer > 0:
-                    x = F.linear(s, *_weights(network, layer, "ih"))
-                W, b = _weights(network, layer, "hh")
+                    x = F.linear(s, *layer_weights(network, layer, "ih"))
+                W, b = layer_weights(network, layer, "hh")
                 if seen:
                     saturated[layer] += _count_saturated(x, state[layer][0], W, b, alive)
                 after = network.recurrent.cell.step(x, state[layer], W, b)
@@ -389,16 +483,16 @@ def _gradients(
     return norms.transpose(1, 2).numpy(), (moves @ inputs_factor.t()).norm(dim=2).t().numpy()
 
 
-def _input_product(network: CharacterModel, ids: Tensor) -> Tensor:
+def input_product(network: CharacterModel, ids: Tensor) -> Tensor:
     """Returns U x_t + bias_ih of the lowest layer, shape (B, G·H)."""
-    U, b = _weights(network, 0, "ih")
+    U, b = layer_weights(network, 0, "ih")
     if network.embedding is not None:
         return F.linear(network.embedding(ids), U, b)
     x = F.embedding(ids, U.t())
     return x if b is None else x + b
 
 
-def _weights(network: CharacterModel, layer: int, side: str) -> tuple[Tensor, Tensor | None]:
+def layer_weights(network: CharacterModel, layer: int, side: str) -> tuple[Tensor, Tensor | None]:
     """Returns weights and bias of a layer on its input (`ih`) or on its state (`hh`)."""
     return network.recurrent.parameter(f"weight_{side}", layer), network.recurrent.parameter(f"bias_{side}", layer)
 

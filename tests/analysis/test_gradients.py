@@ -14,12 +14,15 @@ from torch.nn import functional as F
 
 from charlm.analysis.gradients import (
     Places,
+    Quartiles,
     compare_with_untrained,
+    connectivity_at,
     find_places,
     fit_decay,
     measure,
 )
 from charlm.errors import InputError
+from charlm.experts.torch_network import copy_for_torch
 from charlm.model.network import CharacterModel
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary
@@ -281,3 +284,54 @@ def test_a_text_too_short_is_refused() -> None:
     lm, encode = untrained_model()
     with pytest.raises(InputError, match=r"text: too short .* 20 characters that have 2 before them"):
         compare_with_untrained(lm, encode("a\n" * 100), "text")
+
+
+# -------------------------------------------------------------------------------- connectivity at single places
+
+
+@pytest.mark.parametrize("framing", ["stream", "lines"])
+def test_single_places_are_those_of_the_aggregated_connectivity(framing: Any) -> None:
+    text = "".join(f"{'ab' * n}é.\n" for n in range(9)) * 4
+    vocabulary = Vocabulary.build("ab.\né", framing=framing)
+    lm = make_language_model(make_mixture(len(vocabulary), hidden_size=H, cell="gru"), vocabulary)
+    split = Split.of(text, vocabulary)
+    single = connectivity_at(lm, split, "text", lags=7, count=40)
+    assert len(single) == 40
+    together = measure(copy_for_torch(lm.mixture)[0], find_places(vocabulary, split, 7, 40, "text"), 7).connectivity
+    moves = np.full((40, 7), np.nan)
+    for row, place in zip(moves, single, strict=True):
+        assert len(place.before) == len(place.moves) <= 7
+        row[: len(place.moves)] = place.moves[::-1]
+        assert place.before[-6:].removeprefix("\n") + place.target in text
+    for name in ("median", "lower", "upper"):
+        expected = getattr(Quartiles.of(moves), name)
+        np.testing.assert_allclose(getattr(together, name), expected, rtol=1e-9)
+    assert any(len(place.before) < 7 for place in single) or framing == "stream"
+
+
+def test_at_byte_level_a_character_moves_as_its_bytes_together() -> None:
+    text = "船a🙂é" * 30
+    vocabulary = Vocabulary.build(text, level="byte")
+    lm = make_language_model(make_mixture(len(vocabulary), hidden_size=H), vocabulary)
+    network = copy_for_torch(lm.mixture)[0].double()
+    split = Split.of(text, vocabulary)
+    places = find_places(vocabulary, split, 20, 50, "text")
+    found = connectivity_at(lm, split, "text", lags=20, count=50)
+    starts = np.flatnonzero(places.targets & 0xC0 != 0x80)
+    assert 10 < len(found) == len(starts) < 50
+    for place, column in zip(found, starts, strict=True):
+        assert place.target in "船a🙂é"
+        alone = places._replace(**{name: getattr(places, name)[..., [column]] for name in places._fields})
+        each = measure(network, alone, 19).connectivity if len(alone.inputs) - alone.begins[0] > 19 else None
+        assert len(place.before) == len(place.moves)
+        assert place.before in "\n" + text
+        if each is None:
+            continue
+        moves, end = each.median[::-1], 19
+        for char, move in zip(reversed(place.before), reversed(place.moves), strict=True):
+            begin = end - len(char.encode())
+            if begin >= 0:
+                assert move == pytest.approx(float(np.linalg.norm(moves[begin:end])), rel=1e-9)
+            end = begin
+    inside = Split(np.full(9, 0x80, np.int32), 9, 9)
+    assert connectivity_at(lm, inside, "text") == []
