@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -13,21 +14,23 @@ from typing import Any
 import numpy as np
 
 from charlm.config import SamplingConfig, change_section
-from charlm.errors import InputError
+from charlm.errors import InputError, RunError
 from charlm.ranking.minimal_pairs import PairsResult, judge
 from charlm.ranking.nbest import Group, NbestFormat, read_groups, reranked, score_groups
 from charlm.ranking.tuning import Tuning, tune
 from charlm.sampling import Sample, normalize_stop, without_stop, write, write_texts
-from charlm.scoring.alternatives import Alternative, alternatives
+from charlm.scoring import html
+from charlm.scoring.alternatives import Alternatives, alternatives
 from charlm.scoring.conditions import Conditions
 from charlm.scoring.evaluation import Evaluation, evaluate, evaluate_baseline
-from charlm.scoring.measures import Ranked, Score, rank
+from charlm.scoring.measures import Ranked, Score, Scores, rank
 from charlm.scoring.sentences import score_batches
 from charlm.scoring.states import StatefulModel
 from charlm.scoring.words import Space, WordScore, find_words, score_words
 from charlm.store.run_folder import RunFolder
 from charlm.store.trained import TrainedModel, load_trained
 from charlm.system.arguments import check_integer, check_number, check_path, check_text, each_of, each_text
+from charlm.system.counts import count_of
 from charlm.system.devices import find_device_name
 from charlm.system.encodings import check_encoding
 from charlm.system.threads import set_threads
@@ -60,7 +63,7 @@ class LanguageModel(StatefulModel):
         self.config = trained.config
         self.folder = trained.folder
 
-    def score(self, sentences: Iterable[str], conditions: Conditions | None = None, **settings: Any) -> list[Score]:
+    def score(self, sentences: Iterable[str], conditions: Conditions | None = None, **settings: Any) -> Scores:
         """Scores sentences; log-probabilities are in nats.
 
         A sentence's score does not depend on the others.
@@ -74,7 +77,7 @@ class LanguageModel(StatefulModel):
         Raises:
             InputError: a bad argument, or unknown characters where the conditions refuse them.
         """
-        return list(self.score_stream(sentences, conditions, **settings))
+        return Scores(self.score_stream(sentences, conditions, **settings))
 
     def score_stream(
         self, sentences: Iterable[str], conditions: Conditions | None = None, **settings: Any
@@ -115,7 +118,7 @@ class LanguageModel(StatefulModel):
 
     def alternatives(
         self, sentence: str, k: int = 5, conditions: Conditions | None = None, **settings: Any
-    ) -> list[tuple[Alternative, ...]]:
+    ) -> Alternatives:
         """Returns, for each of `Score.chars`, the k likeliest other characters there, likeliest first.
 
         Args:
@@ -440,9 +443,44 @@ class LanguageModel(StatefulModel):
         files = [os.fspath(name) for name in names]
         return load_held_out(files, self.vocabulary, field=field, encoding=encoding, strict=strict, note=note)
 
+    def _repr_html_(self) -> str:
+        """What the model is, as a table, for notebooks."""
+        from charlm.training.reports import load_metrics
+
+        c = self.config.corpus
+        weights = sum(value.size for value in self.mixture.network.arrays().values())
+        rows = [
+            ("network", describe_network(self)),
+            ("weights", f"{weights:,}"),
+            ("mixed with", ", ".join(expert.name for expert in self.mixture.others)),
+            ("corpus", c.path if isinstance(c.path, str) else ", ".join(c.path)),
+            ("read as", f"{c.framing}, {c.level} level"),
+        ]
+        with suppress(RunError):  # a model without its curve is a model too
+            metrics = load_metrics(self.folder)
+            for name in ("validation", "train"):
+                if losses := [row[f"{name}_loss"] for row in metrics if row[f"{name}_loss"] is not None]:
+                    best = min(losses)
+                    rows.append(
+                        (f"best {name} loss", f"{best:.4f} nats ({best / math.log(2):.3f} bits) a character")
+                    )
+                    break
+        rows.append(("folder", str(self.folder)))
+        cells = [(name, "".join(map(html.visible, text))) for name, text in rows if text]
+        return html.table(cells, what="properties")
+
     def corpus(self) -> Corpus:
         """Reads the corpus that the model was trained on again; see `TrainedModel.read_corpus`."""
         return self.trained.read_corpus()
+
+
+def describe_network(lm: LanguageModel) -> str:
+    """Returns the cell, the layers and their sizes in a line."""
+    m, v = lm.config.model, len(lm.vocabulary)
+    inputs = f"embedding of {m.embedding_size}" if m.embedding_size else f"one-hot input of {v}"
+    rank = f" of rank {m.output_rank}" if m.output_rank else ""
+    layers = count_of(m.num_layers, "layer")
+    return f"{m.cell.upper()}, {layers}, hidden size {m.hidden_size}, {inputs}, softmax{rank} over {v}"
 
 
 def _conditions(conditions: Conditions | None, settings: dict[str, Any]) -> Conditions:

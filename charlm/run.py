@@ -18,6 +18,7 @@ from charlm.config import Config, load_config, to_yaml
 from charlm.errors import ConfigError, InputError, RunError
 from charlm.language_model import LanguageModel, PathLike, load
 from charlm.model.network import parameter_count
+from charlm.notebook import NotebookProgress, in_notebook
 from charlm.store.lock import hold_lock
 from charlm.store.run_folder import RunFolder
 from charlm.store.trained import TrainedModel, load_run_config
@@ -31,6 +32,7 @@ from charlm.training import job
 from charlm.training.agreement import read_checkpoint
 from charlm.training.budget import read_amounts
 from charlm.training.choice import make_network, measure_training
+from charlm.training.log import check_log, log_evaluations
 from charlm.training.remarks import remarks, unknown_share
 from charlm.training.reports import Metrics, Observer, StepReport
 from charlm.training.room import check_room
@@ -80,12 +82,13 @@ def train(
         device: replaces `training.device`.
         threads: CPU threads; None leaves torch's choice, or with `resume` what the run had.
         overrides: further values by dotted key.
-        observer: hears of steps and evaluations.
+        observer: hears of steps and evaluations; None: in a notebook, the cell shows them.
 
     Raises:
         ConfigError: the configuration is not valid.
         CorpusError: the corpus cannot be read or is too small.
-        InputError: `out` already holds a run and `resume` is not given, or another training writes there.
+        InputError: `out` already holds a run and `resume` is not given, or another training writes there; or the
+            library that `training.log` names is not installed.
         RunError: nothing to resume, or the run is damaged or does not match the configuration or corpus; or
             `from_run` is no run, or of another cell or size.
         TrainingError: the loss is not finite or a file cannot be written; what was saved is whole.
@@ -95,13 +98,14 @@ def train(
         if path is not None and not (name == "config" and isinstance(path, (Mapping, Config))):
             check_path(path, name)
     set_threads(threads)
-    observer = observer or _Silent()
     if resume and from_run is not None:
         raise InputError("--resume goes on with a run and --from begins a new one: give one of the two")
     if from_run is not None and config is None and corpus is None:
         raise InputError(f"--from {from_run}: name the new text with --corpus, or a configuration")
     changes: dict[str, Any] = {"corpus": corpus, "budget": budget, "device": device, "overrides": overrides}
     with ExitStack() as held:
+        if observer is None:
+            observer = held.enter_context(NotebookProgress()) if in_notebook() else _Silent()
         requests = held.enter_context(catch_signals())
         held.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
         keep_freed_memory()
@@ -111,12 +115,14 @@ def train(
         else:
             if from_run is None:
                 settings = resolve_config(config, **changes)
+                check_log(settings.training.log)
                 folder = _new_folder(out, config, settings)
                 chosen = set(overrides or ()) if config is None else None
                 prepared = job.begin(settings, folder, chosen=chosen, note=observer.on_note)
             else:
                 trained = load(from_run, device="cpu").trained
                 settings = resolve_config(trained.config if config is None else config, **changes)
+                check_log(settings.training.log)
                 folder = _new_folder(out, config, settings)
                 prepared = job.begin_with(trained, settings, folder, note=observer.on_note)
             folder.make()
@@ -131,7 +137,9 @@ def train(
         for expert in prepared.mixture.others:
             folder.save_expert(expert)
         requests.begun = True
-        prepared.trainer.run(observer, requests)
+        kind, step = prepared.config.training.log, prepared.trainer.progress.step
+        with log_evaluations(kind, folder, step, observer) as logging:
+            prepared.trainer.run(logging, requests)
         folder.load_model(prepared.mixture)
     return LanguageModel(TrainedModel(prepared.mixture, prepared.corpus.vocabulary, prepared.config, folder.path))
 
@@ -156,6 +164,7 @@ def _resume(
     if threads is None:  # sums round otherwise with another number
         set_threads(min(checkpoint.threads, os.cpu_count() or 1))
     settings = resolve_config(checkpoint.config if config is None else config, **changes)
+    check_log(settings.training.log)
     if config is None:  # then what is read is what the folder says, which someone else may have made
         said = named_paths(checkpoint.config.corpus)
         given = [] if changes["corpus"] is None else settings.corpus.path
@@ -314,6 +323,7 @@ def preflight(config: Config, measure_seconds: float = MEASURE_SECONDS) -> Prefl
         InputError: no such device.
     """
     keep_freed_memory()
+    check_log(config.training.log)
     corpus = load_corpus(config.corpus)
     vocabulary = corpus.vocabulary
     device = find_device(config.training.device)

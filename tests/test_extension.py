@@ -82,9 +82,6 @@ class SkipModel:
     def initial_state(self, batch_size):
         return np.full((batch_size, 1), -1)
 
-    def repeat(self, state, batch_size):
-        return state.repeat(batch_size, 0)
-
     def join(self, states):
         return np.concatenate(states)
 

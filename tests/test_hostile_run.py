@@ -75,33 +75,25 @@ def a_terabyte_that_fits_its_config(run: Path) -> None:
 
 def ngrams_of_holes(count: int) -> Attack:
     """Fits so many single symbols that are all the same to each other."""
-    shapes = {
-        "keys.1": ("I64", [count], 8 * count),
-        "alpha.1": ("F32", [count], 4 * count),
-        "gamma.1": ("F32", [1], 4),
-    }
+    shapes = {"counts.1": ("U8", [count], count)}
     return lambda run: put_holes(run / NGRAM, shapes)
 
 
 def pairs_of_holes(run: Path) -> None:
     """Fits a table of single symbols that is right, and more pairs than there is memory for, all the same."""
-    V, pairs = 20_000, 1 << 25
+    V, each = 20_000, 10_000
     symbols = {"characters": ["<unk>", *map(chr, range(0x20000, 0x20000 + V - 1))], "counts": [0, *[1] * (V - 1)]}
     vocabulary = WHOLE | symbols | {"boundary": symbols["characters"][1]}
     (run / "vocabulary.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    single = [np.arange(V), np.full(V, 1 / V, np.float32), np.zeros(1, np.float32)]
+    pairs = V * each
+    written = np.ones(V, np.uint8).tobytes() + np.full(V, each, np.uint16).tobytes()
     shapes = {
-        "keys.1": ("I64", [V], 8 * V),
-        "alpha.1": ("F32", [V], 4 * V),
-        "gamma.1": ("F32", [1], 4),
-        "gamma.2": ("F32", [V], 4 * V),
-        "alpha.2": ("F32", [pairs], 4 * pairs),
-        "keys.2": ("I64", [pairs], 8 * pairs),
+        "counts.1": ("U8", [V], V),
+        "children.2": ("U16", [V], 2 * V),
+        "symbols.2": ("U16", [pairs], 2 * pairs),
+        "counts.2": ("U8", [pairs], pairs),
     }
-    put_holes(run / NGRAM, shapes, b"".join(part.tobytes() for part in single))
-    with open(run / NGRAM, "r+b") as file:
-        file.seek(-8, os.SEEK_END)
-        file.write(np.array(V * V - 1).tobytes())  # the last pair is one that there is
+    put_holes(run / NGRAM, shapes, written)
 
 
 def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Attack:
@@ -190,36 +182,40 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "n-grams of a terabyte": (in_place(NGRAM, "terabyte"), "ngram.safetensors: .*GB of memory"),
     "n-grams with a header of exabytes": (put(NGRAM, struct.pack("<Q", 1 << 60)), "a header of 1,152,921,"),
     "n-grams in a pickle": (put(NGRAM, pickle.dumps(os.system)), "ngram.safetensors: damaged"),
-    "n-grams that claim terabytes": (claim(NGRAM, "keys.3", [1 << 40]), "ngram.safetensors: damaged"),
-    "n-grams in one place": (claim(NGRAM, "keys.3", [4], offsets=[0, 32]), "ngram.safetensors: damaged"),
+    "n-grams that claim terabytes": (claim(NGRAM, "counts.3", [1 << 40]), "ngram.safetensors: damaged"),
+    "n-grams in one place": (claim(NGRAM, "counts.3", [4], offsets=[0, 4]), "ngram.safetensors: damaged"),
     "n-grams beyond all counting": (ngrams_of_holes((1 << 24) + 1), "16777217 symbols, the vocabulary has"),
     "n-grams beyond all memory": (pairs_of_holes, "the 2-grams are not in order"),
     "more n-grams than there can be": (
-        tables(lambda t: t.update({"keys.2": torch.arange(9999), "alpha.2": torch.ones(9999)})),
-        "2-grams are not in order"),
-    "more n-grams than can be mapped": (ngrams_of_holes(1 << 28), "cannot be mapped into memory"),
+        tables(lambda t: t.update({"symbols.2": torch.arange(9999).byte(), "counts.2": torch.ones(9999).byte()})),
+        "2-grams do not fit"),
+    "more n-grams than can be mapped": (ngrams_of_holes(1 << 32), "cannot be mapped into memory"),
     "more symbols than the vocabulary has": (ngrams_of_holes(1 << 26), "67108864 symbols, the vocabulary has"),
-    "n-grams of no length": (tables(lambda t: t.update({"keys.3": t["keys.3"][:0]})), "3-grams do not fit"),
-    "n-grams in rows": (tables(lambda t: t.update({"keys.3": t["keys.3"][None]})), "3-grams do not fit"),
-    "n-grams without their discounts": (tables(lambda t: t.pop("gamma.2")), "gamma.2 is missing"),
+    "n-grams of no length": (tables(lambda t: t.update({"symbols.3": t["symbols.3"][:0]})), "3-grams do not fit"),
+    "n-grams in rows": (tables(lambda t: t.update({"symbols.3": t["symbols.3"][None]})), "not of these types"),
+    "n-grams without their contexts": (tables(lambda t: t.pop("children.2")), "children.2 is missing"),
     "n-grams too long": (
-        tables(lambda t: t.update({f"{name}.4": t[f"{name}.3"].clone() for name in ("keys", "alpha", "gamma")})),
+        tables(lambda t: t.update({f"{name}.4": t[f"{name}.3"] + 0 for name in ("counts", "symbols", "children")})),
         "no table of 4-grams is expected"),
     "n-grams under a name that leads elsewhere": (
         tables(lambda t: t.update({"../../etc/passwd": torch.ones(1)})), "not whole"),
-    "n-grams with small numbers": (tables(lambda t: t.update({"keys.2": t["keys.2"].int()})), "not of these types"),
-    "n-grams in bfloat16": (tables(lambda t: t.update({"alpha.2": t["alpha.2"].bfloat16()})), "ngram.safetensors"),
-    "n-grams in half precision": (tables(lambda t: t.update({"gamma.2": t["gamma.2"].half()})), "not of these"),
-    "n-grams of unknown characters": (tables(lambda t: t["keys.2"][-1].fill_(10**6)), "2-grams are not in order"),
-    "n-grams before the first": (tables(lambda t: t["keys.3"][0].fill_(-1)), "3-grams are not in order"),
-    "n-grams twice": (tables(lambda t: t["keys.3"][1].copy_(t["keys.3"][0])), "3-grams are not in order"),
+    "n-grams with signs": (tables(lambda t: t.update({"counts.2": t["counts.2"].int()})), "not of these types"),
+    "n-grams in bfloat16": (
+        tables(lambda t: t.update({"counts.2": t["counts.2"].bfloat16()})), "ngram.safetensors"),
+    "n-grams in half precision": (tables(lambda t: t.update({"counts.2": t["counts.2"].half()})), "not of these"),
+    "n-grams of unknown characters": (tables(lambda t: t["symbols.2"][-1].fill_(255)), "2-grams are not in order"),
+    "n-grams twice": (tables(lambda t: t["symbols.3"].fill_(1)), "3-grams are not in order"),
     "n-grams of a vocabulary too large": (
-        tables(lambda t: t.update({"keys.1": torch.arange(99), "alpha.1": torch.ones(99) / 99})), "99 symbols"),
-    "n-grams that are NaN": (tables(lambda t: t["alpha.2"][3].fill_(math.nan)), "2-grams do not add up"),
-    "n-grams that are infinite": (tables(lambda t: t["gamma.3"][0].fill_(math.inf)), "3-grams do not add up"),
-    "n-grams less likely than never": (
-        tables(lambda t: (t["alpha.1"][0].sub_(9), t["alpha.1"][1].add_(9))), "1-grams do not add up"),
-    "n-grams more likely than they can be": (tables(lambda t: t["gamma.3"].mul_(1.001)), "3-grams do not add up"),
+        tables(lambda t: t.update({"counts.1": torch.ones(99).byte()})), "99 symbols"),
+    "n-grams of other contexts": (tables(lambda t: t["children.3"].copy_(t["children.3"].flip(0))), "3-grams"),
+    "more n-grams than contexts have": (tables(lambda t: t["children.2"].add_(1)), "2-grams do not fit"),
+    "n-grams beyond all numbers": (
+        tables(lambda t: t.update({"children.2": torch.full_like(t["children.2"], -1, dtype=torch.uint32)})),
+        "ngram.safetensors"),
+    "n-grams that were never counted": (tables(lambda t: t["counts.3"][2].fill_(0)), "never counted"),
+    "beginnings that were never counted": (tables(lambda t: t["opening_counts.2"].fill_(0)), "never counted"),
+    "more beginnings than there are": (
+        tables(lambda t: t.update({"opening_counts.2": torch.ones(9999).byte()})), "beginnings do not fit"),
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ ROOT = Path(charlm.__file__).parent
 # A module imports from its own group and from those before it.
 ORDER = [
     "errors", "system", "kernels", "config", "text", "cells", "model", "experts", "scoring", "sampling", "ranking",
-    "store", "training", "language_model", "analysis", "decoders", "run", "report", "lm_eval", "cli",
+    "store", "training", "language_model", "analysis", "decoders", "notebook", "run", "report", "lm_eval", "cli",
 ]  # fmt: skip
 MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "analysis", "report", "run", "lm_eval", "cli"}
 # These read a run's configuration and hand it on, section by section.
@@ -33,10 +33,10 @@ HANDS_ON = {"training/evaluator.py": "SamplingConfig"}  # a section that is not 
 NO_SECTION = {"parse_amount"}  # of what charlm.config offers
 # Training computes with torch, and what shares its networks or looks at its gradients; everything else does
 # without, and is there at once.
-MAY_IMPORT_TORCH = {"cells", "training", "analysis", "run"}
+MAY_IMPORT_TORCH = {"cells", "training", "analysis", "run", "report"}
 MODULES_THAT_IMPORT_TORCH = {
-    "model/network.py", "model/exchange.py", "model/transfer.py", "experts/torch_network.py", "experts/ngram.py",
-    "scoring/dynamic.py", "system/devices.py",
+    "model/network.py", "model/exchange.py", "model/transfer.py", "experts/torch_network.py",
+    "experts/ngram_tables.py", "scoring/dynamic.py", "system/devices.py",
 }  # fmt: skip
 EXEMPT = {"__init__.py", "__main__.py"}  # the lazy public API, and `python -m charlm`
 
@@ -136,6 +136,7 @@ PAIRS, NBEST = "the boat\tboat the\n", "0 ||| the boat ||| a= 1 ||| -1\n0 ||| bo
         ("rerank", ["-"], NBEST),
         ("eval", [], ""),
         ("inspect", [], ""),
+        ("inspect", ["--follow"], ""),
     ],
 )
 @pytest.mark.parametrize("run", ["tiny_mixture_run", "tiny_lines_run"])

@@ -21,6 +21,7 @@ from charlm.scoring.conditions import Conditions
 from charlm.scoring.evaluation import evaluate
 from charlm.scoring.measures import rank
 from charlm.scoring.sentences import score_batches
+from charlm.system.run_format import RUN_FORMAT
 from charlm.text.corpus import load_corpus, load_held_out
 from charlm.training.reports import load_metrics
 
@@ -202,8 +203,9 @@ def edit(name: str, *changes: tuple[str, str]) -> Callable[[Path], object]:
      (lambda run: (run / "config.yaml").unlink(), "incomplete run: config.yaml is missing"),
      (lambda run: (run / "vocabulary.json").write_bytes(b"\xff"), "vocabulary.json: cannot be read"),
      (lambda run: (run / "model.safetensors").write_bytes(b""), "model.safetensors: damaged"),
-     (edit("vocabulary.json", ('"format": 3', '"format": 4')), "vocabulary.json: written by a newer charlm"),
-     (edit("vocabulary.json", ('"format": 3', '"format": 2')),
+     (edit("vocabulary.json", (f'"format": {RUN_FORMAT}', '"format": 99')),
+      "vocabulary.json: written by a newer charlm"),
+     (edit("vocabulary.json", (f'"format": {RUN_FORMAT}', '"format": 2')),
       "vocabulary.json: written by an older charlm .*; train the model anew: .* give it to `charlm train`"),
      (edit("vocabulary.json", ('"framing": "stream"', '"framing": "bag"')), "vocabulary.json: not a vocabulary"),
      (edit("vocabulary.json", ('"counts": [0, ', '"counts": [')), "counts do not match"),

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charlm.config import Config, ModelConfig, keys, load_config
-from charlm.errors import ConfigError, InputError, RunError
+from charlm.analysis.gradients import FEWEST_LAGS, LAGS, find_places, held_out, measure
+from charlm.config import MAX_HIDDEN_SIZE, Config, ModelConfig, flatten, list_changes, load_config
+from charlm.errors import ConfigError, CorpusError, InputError, RunError
+from charlm.experts.torch_network import copy_for_torch
 from charlm.language_model import LanguageModel
 from charlm.model.inference import weight_shapes
 from charlm.store.run_folder import RunFolder, write_atomically
@@ -26,8 +28,8 @@ from charlm.text.corpus import load_corpus, named_paths
 from charlm.text.reading import STDIN
 from charlm.training.reports import load_metrics
 
-MAX_HIDDEN_SIZE = 16384  # what the configuration allows
 _MAX_MEMORY_FILE_BYTES = 1000
+_HALF_LIFE_PLACES = 64  # of the validation split
 _WHERE_TEXT_LIES = ("path", "encoding", "strict")  # keys of the corpus that do not say which text it is
 
 
@@ -129,21 +131,16 @@ def check_unchanged(planned: PlannedTraining) -> None:
     folder = planned.folder
     if not folder.config.exists():
         return
-    there, asked = _flatten(load_run_config(folder)), _flatten(planned.config)
+    there, asked = flatten(load_run_config(folder)), flatten(planned.config)
     if asked["corpus.framing"] == "auto":
         there["corpus.framing"] = "auto"  # the run has what was found
     differing = [key for key in asked if asked[key] != there[key]]
     if differing:
-        lines = "".join(f"\n  {key}: {there[key]!r} in the run, {asked[key]!r} now" for key in differing)
+        lines = list_changes(there, asked, differing)
         raise RunError(
             f"{folder.path}: trained with other settings:{lines}\nname another folder by --out, or remove "
             f"{quote_path(folder.path)} to train it anew"
         )
-
-
-def _flatten(config: Config) -> dict[str, Any]:
-    sections = config.model_dump()
-    return {key: sections[key.partition(".")[0]][key.partition(".")[2]] for key, _ in keys()}
 
 
 # ------------------------------------------------------------------------------------------- what became of a run
@@ -204,6 +201,9 @@ class RunResult:
         seconds: of training, evaluations included.
         nats_per_character: the best validation loss; None without a validation split.
         bits_per_character: the same over ln 2.
+        half_life: after so many characters the gradient of the loss by the top layer's state s has halved, see
+            `analysis.gradients`; negative: doubled. None where it keeps its size, or cannot be measured: without a
+            validation split, with too short a one, or where the corpus is gone.
         continuation: what it writes behind the prompt.
         curve: its evaluations.
     """
@@ -220,6 +220,7 @@ class RunResult:
     seconds: float
     nats_per_character: float | None
     bits_per_character: float | None
+    half_life: float | None
     continuation: str
     curve: tuple[CurvePoint, ...]
 
@@ -254,9 +255,23 @@ def measure_run(lm: LanguageModel, *, prompt: str = "", length: int | None = Non
         seconds=rows[-1]["seconds"] if rows else 0.0,
         nats_per_character=nats,
         bits_per_character=None if nats is None else nats / math.log(2),
+        half_life=_half_life(lm),
         continuation=str(text),
         curve=tuple(CurvePoint(*(row[field] for field in CurvePoint.__dataclass_fields__)) for row in rows),
     )
+
+
+def _half_life(lm: LanguageModel) -> float | None:
+    try:
+        places = find_places(lm.vocabulary, held_out(lm), LAGS, _HALF_LIFE_PLACES, "")
+    except (InputError, CorpusError):
+        return None
+    lags = places.longest_lag(LAGS)
+    if lags < FEWEST_LAGS:
+        return None
+    network, _ = copy_for_torch(lm.mixture)
+    top = [each for each in measure(network, places, lags).states if each.state == "s"][-1]
+    return top.half_life if math.isfinite(top.half_life) else None
 
 
 def _mean_speed(rows: Sequence[dict[str, Any]]) -> float:
@@ -286,6 +301,7 @@ class Row:
         nats_per_character: the mean; None if one run has none.
         nats_spread: the standard deviation of the runs (of a sample); None of a single run.
         bits_per_character: the mean.
+        half_life: the mean; None if one run has none.
         runs: the runs themselves.
     """
 
@@ -299,6 +315,7 @@ class Row:
     nats_per_character: float | None
     nats_spread: float | None
     bits_per_character: float | None
+    half_life: float | None
     runs: tuple[RunResult, ...]
 
 
@@ -307,6 +324,7 @@ def summarize(name: str, runs: Sequence[RunResult]) -> Row:
     first = runs[0]
     nats = [run.nats_per_character for run in runs if run.nats_per_character is not None]
     memory = [run.peak_memory_bytes for run in runs if run.peak_memory_bytes is not None]
+    half_lives = [run.half_life for run in runs if run.half_life is not None]
     mean = statistics.fmean(nats) if len(nats) == len(runs) else None
     return Row(
         name=name,
@@ -319,6 +337,7 @@ def summarize(name: str, runs: Sequence[RunResult]) -> Row:
         nats_per_character=mean,
         nats_spread=statistics.stdev(nats) if mean is not None and len(nats) > 1 else None,
         bits_per_character=None if mean is None else mean / math.log(2),
+        half_life=statistics.fmean(half_lives) if len(half_lives) == len(runs) else None,
         runs=tuple(runs),
     )
 

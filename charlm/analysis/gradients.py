@@ -46,7 +46,7 @@ _SINGLE_PLACES = 100  # whose connectivity is given one by one
 _LONGEST_CHARACTER = 4  # symbols: bytes of UTF-8
 _MAX_NUMBERS = 1 << 23  # gates of all lags, layers and places that are read at once, held for the way back
 _FEWEST_PLACES = 20  # that have a lag, for it to be shown
-_FEWEST_LAGS = 2  # through which a line can be fitted
+FEWEST_LAGS = 2  # through which a line can be fitted
 _STILL = 1e-6  # a slope in nats per symbol that is none, but rounding
 
 
@@ -183,6 +183,10 @@ class Places(NamedTuple):
         result: NDArray[np.bool_] = L - 1 - np.arange(lags + 1) >= self.begins[:, None]
         return result
 
+    def longest_lag(self, lags: int) -> int:
+        """Returns the longest lag, at most `lags`, that 20 places have; -1 if there are not as many places."""
+        return int((self.have_lag(lags).sum(0) >= _FEWEST_PLACES).sum()) - 1
+
 
 def compare_with_untrained(
     lm: LanguageModel, split: Split, text: str, *, lags: int = LAGS, count: int = PLACES
@@ -203,12 +207,12 @@ def compare_with_untrained(
     """
     places = find_places(lm.vocabulary, split, lags, count, text)
     having = places.have_lag(lags).sum(0)
-    lags = int((having >= _FEWEST_PLACES).sum()) - 1
+    lags = places.longest_lag(lags)
     unit = "bytes" if lm.vocabulary.level == "byte" else "characters"
-    if lags < _FEWEST_LAGS:
+    if lags < FEWEST_LAGS:
         raise InputError(
             f"{text}: too short to see gradients through time: {_FEWEST_PLACES} {unit} that have "
-            f"{_FEWEST_LAGS} before them are needed; name a longer text with --text"
+            f"{FEWEST_LAGS} before them are needed; name a longer text with --text"
         )
     trained, _ = copy_for_torch(lm.mixture)
     networks = {"trained": trained, "untrained": untrained_network(lm)}
@@ -386,7 +390,7 @@ def _state_gradient(layer: int, state: str, values: Floats) -> StateGradient:
 def fit_decay(medians: Floats) -> float:
     """Returns the factor from each value to the next, by least squares on the logarithms of what is not zero."""
     known = np.flatnonzero((medians > 0) & np.isfinite(medians))
-    if len(known) < _FEWEST_LAGS:
+    if len(known) < FEWEST_LAGS:
         return math.nan
     slope = float(np.polyfit(known, np.log(medians[known]), 1)[0])
     return 1.0 if abs(slope) < _STILL else math.exp(slope)

@@ -96,13 +96,13 @@ def run_layer(
     if kernel == "compiled" and not inputs.is_floating_point():
         table = weight_ih.t().contiguous() if bias_ih is None else weight_ih.t() + bias_ih  # (V, G·H)
         return compiled.sequence(cell.name, table, state, weight_hh, bias_hh, ids=inputs, dtype=dtype)
-    x = _input_product(inputs, weight_ih, bias_ih, dtype)
+    x = input_product(inputs, weight_ih, bias_ih, dtype)
     if kernel == "compiled":
         return compiled.sequence(cell.name, x, state, weight_hh, bias_hh, dtype=dtype)
     return cell.sequence(x, state, weight_hh, bias_hh, dtype=dtype)
 
 
-def _input_product(inputs: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+def input_product(inputs: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
     """Returns U x_t + bias_ih of all steps, shape (T, B, G·H), the product in a dtype of its own."""
     if inputs.is_floating_point():
         x = F.linear(inputs.to(dtype), weight.to(dtype)).to(weight.dtype)

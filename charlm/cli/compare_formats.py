@@ -70,6 +70,7 @@ def _table(rows: Sequence[Row], width: int | None) -> list[str]:
         ("nats", ">", [_or_dash(row.nats_per_character, "{:.4f}".format) for row in rows]),
         ("spread", ">", [_or_dash(row.nats_spread, "{:.4f}".format) for row in rows]),
         ("bits", ">", [_or_dash(row.bits_per_character, "{:.3f}".format) for row in rows]),
+        ("half-life", ">", [_or_dash(row.half_life, "{:.1f}".format) for row in rows]),
     ]
     kept = [column for column in columns if not set(column[2]) <= {"", "-"}]
     table = [[head for head, _, _ in kept], *zip(*(cells for _, _, cells in kept), strict=True)]
@@ -108,9 +109,11 @@ def _difference_lines(difference: Difference, width: int | None) -> list[str]:
 
 def _place(difference: Difference, i: int) -> str:
     """Returns the text around a character, which stands in brackets."""
-    chars = [printable("⏎" if each.char in ("\n", END_OF_SENTENCE) else each.char) for each in difference.chars]
-    before, after = chars[max(0, i - _PLACE_CHARACTERS) : i], chars[i + 1 : i + 1 + _PLACE_CHARACTERS]
-    return f"{''.join(before)}[{chars[i]}]{''.join(after)}"
+    first = max(0, i - _PLACE_CHARACTERS)
+    around = difference.chars[first : i + 1 + _PLACE_CHARACTERS]
+    chars = [printable("⏎" if each.char in ("\n", END_OF_SENTENCE) else each.char) for each in around]
+    chars[i - first] = f"[{chars[i - first]}]"
+    return "".join(chars)
 
 
 def _tsv_rows(rows: Sequence[Row]) -> Iterator[list[Any]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from charlm.cli import options
 from charlm.cli.evaluate import Format
+from charlm.cli.inspect_follow import follow_training
 from charlm.cli.inspect_gradients import show_gradients
 from charlm.cli.layout import fit_table, terminal_width, wrap_lines
 from charlm.cli.render import CURVE_LABEL_CELLS, draw_curve, format_duration, printable
@@ -24,6 +25,12 @@ _MOST_LAGS = 1000
 
 def inspect(
     run: options.RunArgument,
+    follow: Annotated[
+        bool,
+        options.output_option(
+            "--follow", "-f", help="Watch the run while another terminal trains it; Ctrl-C ends watching."
+        ),
+    ] = False,
     gradients: Annotated[
         bool,
         _gradients_option(
@@ -48,7 +55,8 @@ def inspect(
         Format | None, _gradients_option("--format", help="Print tables and curves, or one JSON object.")
     ] = None,
     out: Annotated[
-        Path | None, _gradients_option("--out", metavar="FILE", help="Also draw the plots into this SVG file.")
+        Path | None,
+        _gradients_option("--out", metavar="FILE", help="Also draw the plots into this SVG or PNG file."),
     ] = None,
     encoding: options.EncodingOption = "utf-8",
 ) -> None:
@@ -64,12 +72,18 @@ def inspect(
     best 1.2393 nats, last 1.2393, 41,937 characters/s
 
     \b
+    $ charlm inspect runs/quickstart --follow
     $ charlm inspect runs/quickstart --gradients --out gradients.svg
     """
+    if follow and gradients:
+        raise InputError("--follow and --gradients: give one of the two")
     if not gradients and (text, lags, output, out, encoding) != (None, None, None, None, "utf-8"):
         raise InputError("--text, --lags, --format, --out and --encoding belong to --gradients: give it as well")
     if not text and encoding != "utf-8":
         raise InputError("--encoding belongs to a text that is named with --text; the run knows its own")
+    if follow:
+        follow_training(run)
+        return
     from charlm import load
 
     lm = load(run, device="cpu")
@@ -82,15 +96,12 @@ def inspect(
 
 def _show_run(lm: LanguageModel, run: Path) -> None:
     """Prints what a run is made of, and how it learnt."""
+    from charlm.language_model import describe_network
     from charlm.training.reports import load_metrics
 
     width = terminal_width(sys.stdout)
-    m, c, v = lm.config.model, lm.config.corpus, len(lm.vocabulary)
-    layers = count_of(m.num_layers, "layer")
-    inputs = f"embedding of {m.embedding_size}" if m.embedding_size else f"one-hot input of {v}"
-    rank = f" of rank {m.output_rank}" if m.output_rank else ""
-    shape = f"{m.cell.upper()}, {layers}, hidden size {m.hidden_size}, {inputs}, softmax{rank} over {v}"
-    print(wrap_lines(shape, width))
+    c = lm.config.corpus
+    print(wrap_lines(describe_network(lm), width))
     path = c.path if isinstance(c.path, str) else ", ".join(c.path)
     print(wrap_lines(f"framing {c.framing}, {c.level} level, trained on {printable(path)}", width) + "\n")
     weights = lm.mixture.network.arrays()

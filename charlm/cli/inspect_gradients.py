@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SHOWN = (0, 1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 80, 100, 150, 200, 300, 400, 500)  # lags of the tables
 _CURVE_HEIGHT = 7
 _CURVE_WIDTH = 60
+_PNG_PIXELS = 2  # on a side, for each pixel of the SVG
 _TITLE_CELLS = 90  # that fit above the plots
 
 
@@ -36,10 +37,9 @@ def show_gradients(
         lags: the longest.
         encoding: of the text.
         as_json: print one JSON object.
-        out: an SVG file.
+        out: an SVG file, or a PNG file.
     """
-    if out is not None:
-        _check_out(out)
+    draw = None if out is None else _renderer(out)
     from charlm.analysis.gradients import compare_with_untrained, held_out
     from charlm.text.corpus import load_held_out
 
@@ -51,20 +51,32 @@ def show_gradients(
         note(f"lags up to {longest}: too few places have more {report.unit} before them")
     if len(lm.mixture.experts) > 1:
         note("a mixture: the gradients are those of its network alone")
-    if out is not None:
+    if out is not None and draw is not None:
         with replace_file(out) as file:
-            file.write(_draw(report).encode())
+            file.write(draw(_draw(report)))
     if as_json:
         print(json_line(_as_json(report)))
     else:
         print("\n".join(_as_text(report, terminal_width(sys.stdout))))
 
 
-def _check_out(out: Path) -> None:
-    if out.suffix.lower() != ".svg":
-        raise InputError(f"--out {out}: the plot is written as SVG; give a name that ends in .svg")
+def _renderer(out: Path) -> Callable[[str], bytes]:
+    """Returns what makes a file of a plot in SVG, by the ending of its name.
+
+    Raises:
+        InputError: the file cannot be written, or is of another kind, or what makes PNG is not installed.
+    """
     if not out.parent.is_dir() or out.is_dir():
         raise InputError(f"--out {out}: no such folder" if not out.parent.is_dir() else f"--out {out}: is a folder")
+    if out.suffix.lower() == ".svg":
+        return str.encode
+    if out.suffix.lower() != ".png":
+        raise InputError(f"--out {out}: the plot is written as SVG or PNG; give a name that ends in .svg or .png")
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError:
+        raise InputError("PNG needs resvg-py: pip install 'charlm[png]'; SVG needs nothing") from None
+    return lambda svg: bytes(svg_to_bytes(svg_string=svg, zoom=_PNG_PIXELS))
 
 
 # ----------------------------------------------------------------------------------------------------- JSON

@@ -121,6 +121,23 @@ def _refuse_unquoted(config: Path | None, budget: str | None) -> None:
         raise InputError(f"--budget {budget} {config}: write it as one word, --budget '{budget} {config}'")
 
 
+def evaluation_line(metrics: Metrics, is_best: bool, width: int | None) -> str:
+    """Returns one line on an evaluation, as much of it as fits."""
+    best, loss = "*best", metrics.validation_loss
+    parts = [
+        (8, f"{format_duration(metrics.seconds):>7}"),
+        (3, f"step {metrics.step:,}"),
+        (1, f"epoch {metrics.epoch:.2f}"),
+        (4, f"train {metrics.train_loss:.4f}"),
+        (7, "" if loss is None else f"validation {loss:.4f}"),
+        (5, f"{metrics.bits_per_character:.3f} bits/char"),
+        (2, f"{metrics.characters_per_second:,.0f} char/s"),
+        (6, best),  # kept room for in each line, so that all show the same
+    ]
+    line = keep_most_important(parts, width)
+    return line if is_best else line.removesuffix(best).rstrip()
+
+
 def _describe_loss(metrics: Metrics) -> str:
     name, loss = "validation loss", metrics.validation_loss
     if loss is None:
@@ -200,20 +217,8 @@ class _Display:
             self.best = metrics
         if self._quiet:
             return
-        width, best = self._width, "*best"
-        loss = metrics.validation_loss
-        parts = [
-            (8, f"{format_duration(metrics.seconds):>7}"),
-            (3, f"step {metrics.step:,}"),
-            (1, f"epoch {metrics.epoch:.2f}"),
-            (4, f"train {metrics.train_loss:.4f}"),
-            (7, "" if loss is None else f"validation {loss:.4f}"),
-            (5, f"{metrics.bits_per_character:.3f} bits/char"),
-            (2, f"{metrics.characters_per_second:,.0f} char/s"),
-            (6, best),  # kept room for in each line, so that all show the same
-        ]
-        line = keep_most_important(parts, width)
-        self._print(line if is_best else line.removesuffix(best).rstrip())
+        width = self._width
+        self._print(evaluation_line(metrics, is_best, width))
         head = "         | " if width is None or width >= _NARROW_CELLS else "  | "
         for text in [text for text in sample.splitlines() if text.strip()][:_SAMPLE_LINES]:
             self._print(cut(head + printable(text), width), style="dim")

@@ -58,6 +58,11 @@ def section_problems(error: ValidationError, section: type[BaseModel]) -> Iterat
         yield f"{name.replace('_', '-')} {_format_value(item['input'])}: {what}"
 
 
+def list_changes(before: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """Returns a line for each of these keys: its value in a run, and what is asked for now."""
+    return "".join(f"\n  {key}: {before[key]!r} in the run, {now[key]!r} now" for key in keys)
+
+
 def _format_value(value: Any) -> str:
     try:
         text = repr(value)

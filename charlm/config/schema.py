@@ -34,6 +34,9 @@ def _interval(text: str) -> str:
     return text
 
 
+MAX_HIDDEN_SIZE = 16384  # the bound of the embedding's width and of the output's rank as well
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -98,14 +101,14 @@ class ModelConfig(_Section):
         description="the recurrent cell; gru applies its reset gate after the recurrent product, as PyTorch does, "
         "gru-before applies it to the state before, as Cho et al. do",
     )
-    hidden_size: int = Field(256, ge=1, le=16384, description="units in each layer (H)")
+    hidden_size: int = Field(256, ge=1, le=MAX_HIDDEN_SIZE, description="units in each layer (H)")
     num_layers: int = Field(1, ge=1, le=16, description="recurrent layers on top of each other (L)")
     bias: bool = Field(True, description="biases in the cells and at the output")
     embedding_size: int | None = Field(
-        None, ge=1, le=16384, description="factors the input matrix through this width; null: one-hot"
+        None, ge=1, le=MAX_HIDDEN_SIZE, description="factors the input matrix through this width; null: one-hot"
     )
     output_rank: int | None = Field(
-        None, ge=1, le=16384, description="factors the output matrix through this width; null: one matrix"
+        None, ge=1, le=MAX_HIDDEN_SIZE, description="factors the output matrix through this width; null: one matrix"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropped share between layers and before the output")
     recurrent_dropout: float = Field(
@@ -153,6 +156,9 @@ class TrainingConfig(_Section):
     )
     keep: int = Field(
         1, ge=1, le=1_000_000, description="how many evaluations keep their checkpoints; 1: the newest only"
+    )
+    log: Literal["tensorboard", "trackio"] | None = Field(
+        None, description="also writes losses and samples for this program, into RUN/log; null: for none"
     )
     kernel: Literal["auto", "python", "compiled", "fused"] = Field(
         "auto",
@@ -214,6 +220,12 @@ def keys() -> Iterator[tuple[str, FieldInfo]]:
         assert issubclass(field.annotation, BaseModel)
         for name, inner in field.annotation.model_fields.items():
             yield f"{section}.{name}", inner
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Returns every value of a configuration by its dotted key."""
+    dump = config.model_dump()
+    return {f"{section}.{key}": value for section, values in dump.items() for key, value in values.items()}
 
 
 def json_schema() -> dict[str, Any]:

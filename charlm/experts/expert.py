@@ -50,14 +50,11 @@ class Expert(Protocol):
     def initial_state(self, batch_size: int) -> State:
         """Returns the state before the first symbol of B texts."""
 
-    def repeat(self, state: State, batch_size: int) -> State:
-        """Returns the state of one text as that of B."""
-
     def join(self, states: Sequence[State]) -> State:
         """Returns the states of several batches of texts as that of one batch, in their order."""
 
     def take(self, state: State, rows: NDArray[np.intp]) -> State:
-        """Returns the state of these texts of a batch alone, as a copy."""
+        """Returns the state of these texts of a batch, as a copy; one that is named twice stands there twice."""
 
     def advance(self, ids: Ids, state: State) -> tuple[Reading, State]:
         """Reads symbols, ids (T, B) with T ≥ 1; returns the readings (T, B, ·) and the last state."""

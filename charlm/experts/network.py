@@ -18,16 +18,28 @@ Array = NDArray[Any]
 _DIVIDED_BATCH_WEIGHTS = 1 << 16  # recurrent weights from which a batch to be scored is worth a thread of its own
 
 
-class NetworkExpert:
+class RecurrentExpert:
+    """What recurrent networks have in common as experts, whoever computes them: they tell no contexts apart."""
+
+    name: ClassVar[str] = "network"
+    contexts = 1
+    beginning = 0
+
+    def context_names(self) -> list[str]:
+        """Returns one empty name."""
+        return [""]
+
+    def context(self, reading: Any) -> Contexts:
+        """Returns zeros: (N, R) → (N,)."""
+        return np.zeros(len(reading), np.int64)
+
+
+class NetworkExpert(RecurrentExpert):
     """A recurrent network that is read from, without dropout and without gradients.
 
     Args:
         network: over its weights.
     """
-
-    name: ClassVar[str] = "network"
-    contexts = 1
-    beginning = 0
 
     def __init__(self, network: InferenceNetwork) -> None:
         self._network = network
@@ -63,17 +75,9 @@ class NetworkExpert:
         copies = {name: np.array(value, order="C") for name, value in arrays.items()}
         self._network = InferenceNetwork(self._network.config, copies)
 
-    def context_names(self) -> list[str]:
-        """Returns one empty name: the network tells no contexts apart."""
-        return [""]
-
     def initial_state(self, batch_size: int) -> NetworkState:
         """Returns the zero state."""
         return self.network.initial_state(batch_size)
-
-    def repeat(self, state: NetworkState, batch_size: int) -> NetworkState:
-        """Returns the state of one text, (1, H) each, as that of B, (B, H) each."""
-        return [tuple(part.repeat(batch_size, 0) for part in layer) for layer in state]
 
     def join(self, states: Sequence[NetworkState]) -> NetworkState:
         """Returns states of (B_i, H) in each layer as one of (Σ B_i, H)."""
@@ -93,10 +97,6 @@ class NetworkExpert:
     def log_probs(self, reading: Array) -> LogProbs:
         """Returns the logits after each place: (N, R) → (N, V)."""
         return self.network.logits(reading)
-
-    def context(self, reading: Array) -> Contexts:
-        """Returns zeros: the network tells no contexts apart."""
-        return np.zeros(len(reading), np.int64)
 
     def make_step(self, state: NetworkState) -> ExpertStep:
         """Returns a function for writing, see `InferenceNetwork.make_step`."""

@@ -15,95 +15,28 @@ p(w | h) = p(w | h').
 Where a text begins, and all of it is the context, nothing can stand before g: n-grams that begin with the first
 symbol of a text have a second table, which counts how often they occur. In a stream that symbol is the newline; the
 distinct symbols before a newline are a few marks, and say nothing of how lines begin.
-
-An n-gram is stored as one integer: the place of its first n-1 symbols in the sorted table of (n-1)-grams, times V,
-plus its last symbol. So nothing overflows at any order or vocabulary, a table is a sorted array, and all places of
-a text are looked up together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.config import ModelConfig
 from charlm.experts.expert import ExpertStep
+from charlm.experts.ngram_kernel import NgramKernel, compile_ngrams
+from charlm.experts.ngram_tables import Floats, Ints, Unsigned, count_tables, lay_out, read_tables, table_arrays
 from charlm.text.vocabulary import Ids
 
 ORDER = 7  # within 0.004 nats of the best order on English prose and plays, Chinese sentences and verse, and names
 
-_Floats = NDArray[np.float64]
-_Ints = NDArray[np.int64]
-_Small = NDArray[np.int32]  # one for each symbol of a text; more than 2^31 are beyond what counting has memory for
 _PIECE_SYMBOLS = 1 << 18  # predicted together
 _BEGINNING_SYMBOLS = 16  # of a text, whose contexts are kinds of their own
-_FEW_TEXTS = 4  # for more, it is faster to look all of them up together
 _SMALLEST = np.finfo(np.float32).tiny  # in place of a probability that float32 rounds to nothing
-
-
-class _Opening(NamedTuple):
-    """The n-grams of one order that begin with `first_id`, by how often they occur.
-
-    Attributes:
-        key: which row of the table is the first of them.
-        context: which (n-1)-gram is the first that begins with `first_id`.
-        alpha: as in `_Table`.
-        gamma: as in `_Table`.
-    """
-
-    key: int
-    context: int
-    alpha: NDArray[np.float32]
-    gamma: NDArray[np.float32]
-
-
-class _Table(NamedTuple):
-    """All n-grams of one order n that the training text has.
-
-    Attributes:
-        keys: sorted; see the module.
-        alpha: (a(h w) - D) / a(h ·) of each.
-        gamma: γ(h) of each (n-1)-gram h; 1 where nothing follows it.
-        first: where the n-grams that begin with each h stand: from first[h] to first[h + 1].
-        opening: those where a text begins; None: they are no others.
-    """
-
-    keys: _Ints
-    alpha: NDArray[np.float32]
-    gamma: NDArray[np.float32]
-    first: _Ints
-    opening: _Opening | None = None
-
-    @classmethod
-    def of(
-        cls, keys: _Ints, alpha: NDArray[np.float32], gamma: NDArray[np.float32], vocabulary_size: int
-    ) -> _Table:
-        numbers = np.bincount(keys // vocabulary_size, minlength=len(gamma))
-        return cls(keys, alpha, gamma, np.concatenate(([0], numbers.cumsum())))
-
-    def adds_up(self) -> bool:
-        """Says whether all are probabilities, and those after each context add up to one."""
-        pairs = [(self.alpha, self.gamma, self.first)]
-        if (opening := self.opening) is not None:
-            first = self.first[opening.context : opening.context + len(opening.gamma) + 1] - opening.key
-            pairs.append((opening.alpha, opening.gamma, first))
-        return all(_adds_up(*pair) for pair in pairs)
-
-    def opens(self, contexts: _Ints) -> NDArray[np.bool_]:
-        """Says which contexts begin with `first_id`, and have entries in `opening`."""
-        if self.opening is None:
-            return np.zeros(len(contexts), np.bool_)
-        return (contexts >= self.opening.context) & (contexts < self.opening.context + len(self.opening.gamma))
-
-    def find(self, contexts: _Ints | _Small, symbols: _Ints | _Small, vocabulary_size: int) -> _Ints:
-        """Returns which rows the n-grams of these contexts and last symbols are; -1 where there is none."""
-        packed = contexts.astype(np.int64) * vocabulary_size + symbols
-        found = np.minimum(np.searchsorted(self.keys, packed), len(self.keys) - 1)
-        there: _Ints = np.where((contexts >= 0) & (self.keys[found] == packed), found, -1)
-        return there
 
 
 class NgramModel:
@@ -115,7 +48,7 @@ class NgramModel:
     contexts of its first 16 symbols are kinds of their own, and so are those that are short because the text
     is.
 
-    Counting takes about 0.6 seconds for each million symbols, and 85 bytes for each symbol.
+    Counting takes about 0.6 seconds for each million symbols, and 25 bytes for each symbol.
 
     Args:
         sequences: the training text: its lines, or all of it as one, ids of shape (n_i,).
@@ -127,35 +60,10 @@ class NgramModel:
     name: ClassVar[str] = "ngram"
 
     def __init__(self, sequences: Sequence[Ids], vocabulary_size: int, first_id: int, order: int = ORDER) -> None:
-        V = vocabulary_size
-        self.vocabulary_size = V
+        self.vocabulary_size = vocabulary_size
         self.first_id = first_id
         self.order = order
-        symbols, depth = _lay_out(sequences, first_id)
-        self._tables: list[_Table] = []
-        keys, n_contexts = np.arange(V), 1  # begin with the single symbols; their one context is the empty one
-        opening = np.array([first_id, first_id + 1])  # from where to where n-grams begin with `first_id`
-        ranks = symbols  # which row of `keys` is the n-gram that ends at each place
-        ending = symbols[depth >= 1]  # the same, only of those places where one ends
-        for n in range(1, order):
-            longer = np.flatnonzero(depth >= n)  # where each (n+1)-gram ends
-            if not len(longer):
-                break
-            next_keys, first, ending = _distinct(ranks[longer - 1].astype(np.int64) * V + symbols[longer])
-            counts = np.bincount(ranks[longer[first]], minlength=len(keys))  # distinct symbols before each n-gram
-            if n == 1:
-                self._tables.append(_table(keys, counts, V, n_contexts))
-            else:
-                counts += np.bincount(ranks[depth == n - 1], minlength=len(keys))  # beginnings
-                contexts, opening = opening, np.searchsorted(keys, opening * V)
-                occurrences = np.bincount(ranks[depth >= n - 1], minlength=len(keys))
-                table = _table(keys, counts, V, n_contexts)
-                self._tables.append(_with_opening(table, occurrences, counts, contexts, opening, V))
-            keys, n_contexts = next_keys, len(keys)
-            ranks = np.full(len(symbols), -1, np.int32)
-            ranks[longer] = ending
-        counts = np.bincount(ending, minlength=len(keys))
-        self._tables.append(_table(keys, counts, V, n_contexts))
+        self.tables = count_tables(sequences, vocabulary_size, first_id, order)
 
     @classmethod
     def is_wanted(cls, config: ModelConfig) -> bool:
@@ -172,7 +80,7 @@ class NgramModel:
     @property
     def contexts(self) -> int:
         """How many kinds of context there are."""
-        return len(self.context_names())
+        return 3 * self.order - 1
 
     @property
     def beginning(self) -> int:
@@ -184,29 +92,34 @@ class NgramModel:
         known = [str(k) for k in range(self.order)]
         return [*known, *(f"{k} early" for k in known), *(f"{k} in all" for k in known[: self.order - 1])]
 
-    @property
+    @cached_property
+    def _kernel(self) -> NgramKernel | None:
+        return compile_ngrams(self.tables, self._lowest)
+
+    @cached_property
     def _lowest(self) -> NDArray[np.float32]:
         """The probability of every symbol where no context is known, (V,)."""
-        single = self._tables[0]
-        lowest: NDArray[np.float32] = single.alpha + single.gamma[0] / np.float32(self.vocabulary_size)
+        single = self.tables[0]
+        alpha, gamma = single.probabilities.alpha, single.probabilities.gamma
+        lowest: NDArray[np.float32] = alpha + gamma[0] / np.float32(self.vocabulary_size)
         return lowest
 
     @property
     def context_length(self) -> int:
         """K: how many symbols before the one to be predicted are looked at, at most."""
-        return len(self._tables) - 1
+        return len(self.tables) - 1
 
-    def sequence_log_probs(self, sequences: Sequence[Ids]) -> list[_Floats]:
+    def sequence_log_probs(self, sequences: Sequence[Ids]) -> list[Floats]:
         """Returns the log-probability (nats) of each symbol of each sequence, shapes (n_i,)."""
         return self.predict(sequences)[0]
 
-    def predict(self, sequences: Sequence[Ids], piece: int = _PIECE_SYMBOLS) -> tuple[list[_Floats], list[_Ints]]:
+    def predict(self, sequences: Sequence[Ids], piece: int = _PIECE_SYMBOLS) -> tuple[list[Floats], list[Ints]]:
         """Returns of each symbol of each sequence the log-probability (nats), and how long a context was known.
 
         Both have shapes (n_i,). So many symbols as a `piece` has are predicted together.
         """
-        log_probs: list[list[_Floats]] = [[np.zeros(0)] for _ in sequences]
-        known: list[list[_Ints]] = [[np.zeros(0, np.int64)] for _ in sequences]
+        log_probs: list[list[Floats]] = [[np.zeros(0)] for _ in sequences]
+        known: list[list[Ints]] = [[np.zeros(0, np.int64)] for _ in sequences]
         for group in _pieces(sequences, piece):
             # What a piece begins with is there for its context: before it stands nothing that a symbol could see.
             begins = [max(0, begin - self.context_length) for _, begin in group]
@@ -216,23 +129,23 @@ class NgramModel:
                 known[i].append(k[begin - a :])
         return [np.concatenate(parts) for parts in log_probs], [np.concatenate(parts) for parts in known]
 
-    def _predict(self, sequences: Sequence[Ids]) -> tuple[list[_Floats], list[_Ints]]:
+    def _predict(self, sequences: Sequence[Ids]) -> tuple[list[Floats], list[Ints]]:
         """Does the work of `predict`, with some hundred bytes for each symbol."""
-        symbols, depth = _lay_out(sequences, self.first_id)
-        ranks = symbols
-        single = self._tables[0]
+        symbols, depth = lay_out(sequences, self.first_id, self.order, self.vocabulary_size)
+        ranks: Unsigned | Ints = symbols
+        single = self.tables[0].probabilities
         p = single.alpha[symbols] + single.gamma[0].astype(np.float64) / self.vocabulary_size
         known = np.zeros(len(symbols), np.int64)
-        for n, table in enumerate(self._tables[1:], 2):
+        for n, table in enumerate(self.tables[1:], 2):
             places = np.flatnonzero(depth >= n - 1)
             places = places[ranks[places - 1] >= 0]  # elsewhere p(w | h) = p(w | h')
             contexts = ranks[places - 1]
-            found = table.find(contexts, symbols[places], self.vocabulary_size)
-            alpha, gamma = table.alpha[found], table.gamma[contexts]
-            if table.opening is not None:
+            found = table.find(contexts, symbols[places])
+            alpha, gamma = table.probabilities.alpha[found], table.probabilities.gamma[contexts]
+            if (opening := table.opening) is not None:
                 whole = depth[places] == n - 1  # all of the text is the context
-                alpha[whole] = table.opening.alpha.take(found[whole] - table.opening.key, mode="clip")
-                gamma[whole] = table.opening.gamma[contexts[whole] - table.opening.context]
+                alpha[whole] = opening.probabilities.alpha.take(found[whole] - opening.row, mode="clip")
+                gamma[whole] = opening.probabilities.gamma[contexts[whole] - opening.context]
             p[places] = np.where(found >= 0, alpha, 0) + gamma * p[places]
             known[places] = n - 1
             ranks = np.full(len(symbols), -1)
@@ -242,25 +155,21 @@ class NgramModel:
         # Nothing is behind the last end.
         return np.split(np.log(p[inside]), ends)[:-1], np.split(known[inside], ends)[:-1]
 
-    def initial_state(self, batch_size: int) -> _Ints:
+    def initial_state(self, batch_size: int) -> Ints:
         """Returns the state before the first symbol: no n-gram has ended, and no symbol has come, (B, K + 1)."""
         state = np.full((batch_size, self.context_length + 1), -1)
         state[:, -1] = 0
         return state
 
-    def repeat(self, state: _Ints, batch_size: int) -> _Ints:
-        """Returns the state of one text, (1, K + 1), as that of B, (B, K + 1)."""
-        return state.repeat(batch_size, 0)
-
-    def join(self, states: Sequence[_Ints]) -> _Ints:
+    def join(self, states: Sequence[Ints]) -> Ints:
         """Returns states of (B_i, K + 1) as one of (Σ B_i, K + 1)."""
         return np.concatenate(states)
 
-    def take(self, state: _Ints, rows: NDArray[np.intp]) -> _Ints:
+    def take(self, state: Ints, rows: NDArray[np.intp]) -> Ints:
         """Returns these rows of a state, (N, K + 1)."""
         return state.take(rows, 0)
 
-    def advance(self, ids: Ids, state: _Ints) -> tuple[_Ints, _Ints]:
+    def advance(self, ids: Ids, state: Ints) -> tuple[Ints, Ints]:
         """Finds which n-grams end at each symbol.
 
         Args:
@@ -272,9 +181,12 @@ class NgramModel:
             as long yet; and last how many symbols there are since the beginning, up to 17. Shape (T, B, K + 1);
             the state is the last of these, (B, K + 1).
         """
+        symbols = ids.astype(np.int64)
+        if self._kernel is not None:
+            readings = self._kernel.advance(symbols, state, _BEGINNING_SYMBOLS + 1)
+            return readings, readings[-1]
         T, B = ids.shape
         K = self.context_length
-        symbols = ids.astype(np.int64)
         result = np.full((T, B, K + 1), -1)
         for k in range(1, K + 1):
             if k == 1:
@@ -282,86 +194,45 @@ class NgramModel:
                 continue
             before = np.empty((T, B), np.int64)
             before[0], before[1:] = state[:, k - 2], result[:-1, :, k - 2]
-            result[:, :, k - 1] = self._tables[k - 1].find(before, symbols, self.vocabulary_size)
+            result[:, :, k - 1] = self.tables[k - 1].find(before, symbols)
         result[:, :, K] = np.minimum(state[:, K] + np.arange(1, T + 1)[:, None], _BEGINNING_SYMBOLS + 1)
         return result, result[-1]
 
-    def context(self, reading: _Ints) -> _Ints:
+    def context(self, reading: Ints) -> Ints:
         """Returns the kind of context at each place: (N, K + 1) → (N,)."""
-        return self._kinds(_known(reading[:, :-1]), reading[:, -1])
+        return self._kinds[_known(reading[:, :-1]), reading[:, -1]]
 
-    def _kinds(self, known: _Ints, read: _Ints) -> _Ints:
-        """Returns the kind of context by how many symbols of it are known, and how many were read, (N,) each."""
+    @cached_property
+    def _kinds(self) -> Ints:
+        """The kind of context by how many symbols of it are known, and how many were read, up to 17."""
+        known, read = np.ogrid[: self.order, : _BEGINNING_SYMBOLS + 2]
         early = np.where((known == read) & (known < self.order - 1), 2 * self.order, self.order)
-        return known + np.where(read <= _BEGINNING_SYMBOLS, early, 0)
+        kinds: Ints = known + np.where(read <= _BEGINNING_SYMBOLS, early, 0)
+        return kinds
 
-    def log_probs(self, reading: _Ints) -> NDArray[np.float32]:
+    def log_probs(self, reading: Ints) -> NDArray[np.float32]:
         """Returns the log-probability of every symbol after each place: (N, K + 1) → (N, V)."""
         return _log(self.distributions(reading))
 
-    def make_step(self, state: _Ints) -> ExpertStep:
+    def make_step(self, state: Ints) -> ExpertStep:
         """Returns a function that reads one symbol of each text and predicts the next."""
-        if len(state) <= _FEW_TEXTS:
-            return self._make_step_by_text(state)
+        if self._kernel is not None:
+            read = self._kernel.make_step(state, _BEGINNING_SYMBOLS + 1)
 
-        def step(ids: NDArray[np.intp]) -> tuple[NDArray[np.float32], _Ints]:
+            def predict(ids: NDArray[np.intp]) -> tuple[NDArray[np.float32], Ints]:
+                p, known, after = read(ids)
+                return _log(p), self._kinds[known, after[:, -1]]
+
+            return predict
+
+        def step(ids: NDArray[np.intp]) -> tuple[NDArray[np.float32], Ints]:
             nonlocal state
             _, state = self.advance(ids[None], state)
             return self.log_probs(state), self.context(state)
 
         return step
 
-    def _make_step_by_text(self, state: _Ints) -> ExpertStep:
-        """Does the same for a few texts, each by itself, where looking up only what is known is faster."""
-        ends = [row[:known].tolist() for row, known in zip(state, _known(state[:, :-1]), strict=True)]
-        read = state[:, -1]
-        p = np.empty((len(state), self.vocabulary_size), np.float32)
-
-        def step(ids: NDArray[np.intp]) -> tuple[NDArray[np.float32], _Ints]:
-            nonlocal read
-            for text, symbol in enumerate(ids.tolist()):
-                ends[text] = self._follow(ends[text], symbol)
-                self._fill_distribution(ends[text], int(read[text]) + 1 == len(ends[text]), p[text])
-            read = np.minimum(read + 1, _BEGINNING_SYMBOLS + 1)
-            return _log(p), self._kinds(np.array([len(known) for known in ends]), read)
-
-        return step
-
-    def _follow(self, ends: list[int], symbol: int) -> list[int]:
-        """Returns which n-grams end at a symbol, of those that ended before it: one of each length, while known."""
-        new = [symbol][: self.context_length]
-        for table, context in zip(self._tables[1 : self.context_length], ends, strict=False):
-            begin, end = int(table.first[context]), int(table.first[context + 1])
-            key = context * self.vocabulary_size + symbol
-            found = begin + int(table.keys[begin:end].searchsorted(key))
-            if found == end or table.keys[found] != key:
-                break
-            new.append(found)
-        return new
-
-    def _fill_distribution(self, ends: list[int], whole: bool, p: NDArray[np.float32]) -> None:
-        """Writes the probability of every symbol after one context, (V,), as `distributions` does.
-
-        Args:
-            ends: which n-grams end there, of each length.
-            whole: whether the longest of them is all of the text.
-            p: is filled.
-        """
-        weight = np.float32(1)
-        parts: list[tuple[_Ints, NDArray[np.float32], np.float32]] = []
-        for table, context in zip(self._tables[len(ends) : 0 : -1], reversed(ends), strict=True):
-            begin, end = int(table.first[context]), int(table.first[context + 1])
-            alpha, gamma = table.alpha[begin:end], table.gamma[context]
-            if whole and not parts and table.opening is not None and table.opens(np.array([context]))[0]:
-                alpha = table.opening.alpha[begin - table.opening.key : end - table.opening.key]
-                gamma = table.opening.gamma[context - table.opening.context]
-            parts.append((table.keys[begin:end] - context * self.vocabulary_size, alpha, weight))
-            weight = weight * gamma
-        np.multiply(self._lowest, weight, out=p)
-        for symbols, alpha, weight in parts:
-            p[symbols] += alpha * weight
-
-    def distributions(self, reading: _Ints) -> NDArray[np.float32]:
+    def distributions(self, reading: Ints) -> NDArray[np.float32]:
         """Returns the probability of every symbol after each context.
 
         Multiplied out, p is Σ_n alpha_n Π_{m>n} gamma_m, so all V symbols are touched once, and beyond that only
@@ -373,39 +244,36 @@ class NgramModel:
         Returns:
             Probabilities, shape (N, V).
         """
-        V = self.vocabulary_size
+        if self._kernel is not None:
+            return self._kernel.distributions(reading)
         places, read = reading[:, :-1], reading[:, -1]
         known = _known(places)
         weight = np.ones(len(places), np.float32)  # Π_{m>n} gamma_m
         parts = []
         for n in range(int(known.max(initial=0)) + 1, 1, -1):
-            table, rows = self._tables[n - 1], np.flatnonzero(known >= n - 1)
+            table, rows = self.tables[n - 1], np.flatnonzero(known >= n - 1)
             if table.opening is not None:  # all of the text is the context
                 whole = (known[rows] == n - 1) & (read[rows] == n - 1) & table.opens(places[rows, n - 2])
                 begun, rows = rows[whole], rows[~whole]
                 contexts = places[begun, n - 2]
-                parts.append((table, table.opening.alpha, table.opening.key, begun, contexts, weight[begun]))
-                weight[begun] *= table.opening.gamma[contexts - table.opening.context]
+                found = table.opening.probabilities
+                parts.append((table, found.alpha, table.opening.row, begun, contexts, weight[begun]))
+                weight[begun] *= found.gamma[contexts - table.opening.context]
             contexts = places[rows, n - 2]
-            parts.append((table, table.alpha, 0, rows, contexts, weight[rows]))
-            weight[rows] *= table.gamma[contexts]
+            parts.append((table, table.probabilities.alpha, 0, rows, contexts, weight[rows]))
+            weight[rows] *= table.probabilities.gamma[contexts]
         p: NDArray[np.float32] = np.multiply.outer(weight, self._lowest)
-        for table, alphas, key, rows, contexts, weights in parts:  # one at a time: V entries for a row there may be
-            starts = table.first[contexts]
+        for table, alphas, row, rows, contexts, weights in parts:  # one at a time: V entries for a row there may be
+            starts = table.first[contexts].astype(np.int64)
             counts = table.first[contexts + 1] - starts
             entries = np.repeat(starts - (counts.cumsum() - counts), counts) + np.arange(counts.sum())
-            alpha = alphas[entries - key] * np.repeat(weights, counts)
-            p[np.repeat(rows, counts), table.keys[entries] % V] += alpha
+            alpha = alphas[entries - row] * np.repeat(weights, counts)
+            p[np.repeat(rows, counts), table.symbols[entries]] += alpha
         return p
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Returns the tables, for a file."""
-        arrays: dict[str, NDArray[Any]] = {}
-        for n, table in enumerate(self._tables, 1):
-            arrays |= {f"{name}.{n}": getattr(table, name) for name in ("keys", "alpha", "gamma")}
-            if table.opening is not None:
-                arrays |= {f"opening_{name}.{n}": getattr(table.opening, name) for name in ("alpha", "gamma")}
-        return arrays
+        return table_arrays(self.tables)
 
     @classmethod
     def from_arrays(
@@ -418,56 +286,8 @@ class NgramModel:
         """
         order = config.ngram or ORDER
         model = cls([], vocabulary_size, first_id, order)
-        tables: list[_Table] = []
-        n_contexts, used, opening = 1, 0, np.array([first_id, first_id + 1])
-        for n in range(1, sum(name.startswith("keys.") for name in arrays) + 1):
-            try:
-                keys, alpha, gamma = (arrays[f"{name}.{n}"] for name in ("keys", "alpha", "gamma"))
-            except KeyError as error:
-                raise ValueError(f"{error.args[0]} is missing") from None
-            if n > order or [str(a.dtype) for a in (keys, alpha, gamma)] != ["int64", "float32", "float32"]:
-                raise ValueError(f"no table of {n}-grams is expected, or not of these types")
-            if keys.ndim != 1 or alpha.shape != keys.shape or gamma.shape != (n_contexts,) or not len(keys):
-                raise ValueError(f"the tables of {n}-grams do not fit each other")
-            if n == 1 and len(keys) != vocabulary_size:
-                raise ValueError(f"{len(keys)} symbols, the vocabulary has {vocabulary_size}")
-            # They are copied, since what is mapped from a file changes, or is gone, with the file. They are checked
-            # before as well: a file with holes claims any length, and a copy of a hole takes memory.
-            for copy in (False, True):
-                if copy:
-                    keys, alpha, gamma = keys.copy(), alpha.copy(), gamma.copy()
-                if keys[0] < 0 or keys[-1] >= n_contexts * vocabulary_size or not _is_ascending(keys):
-                    raise ValueError(f"the {n}-grams are not in order")
-            table = _Table.of(keys, alpha, gamma, vocabulary_size)
-            used += 3
-            if n > 1:
-                contexts, opening = opening, np.searchsorted(keys, opening * vocabulary_size)
-                if f"opening_alpha.{n}" in arrays and f"opening_gamma.{n}" in arrays:
-                    pair = [arrays[f"opening_{name}.{n}"] for name in ("alpha", "gamma")]
-                    sizes = [(int(stop - start),) for start, stop in (opening, contexts)]
-                    if [a.shape for a in pair] != sizes or {str(a.dtype) for a in pair} != {"float32"}:
-                        raise ValueError(f"the {n}-grams of beginnings do not fit the others")
-                    alpha, gamma = (a.copy() for a in pair)
-                    table = table._replace(opening=_Opening(int(opening[0]), int(contexts[0]), alpha, gamma))
-                    used += 2
-            if not table.adds_up():
-                raise ValueError(f"the probabilities of {n}-grams do not add up to one")
-            tables.append(table)
-            n_contexts = len(keys)
-        if not tables or used != len(arrays):
-            raise ValueError("the tables are not whole")
-        model._tables = tables
+        model.tables = read_tables(arrays, vocabulary_size, first_id, order)
         return model
-
-
-def _adds_up(alpha: NDArray[np.float32], gamma: NDArray[np.float32], first: _Ints) -> bool:
-    """Says whether all are probabilities, and those after each context add up to one; see `_Table`."""
-    if min(alpha.min(initial=0), gamma.min(initial=0)) < 0:
-        return False
-    sums = gamma.astype(np.float64)
-    filled = np.flatnonzero(first[:-1] < first[1:])
-    sums[filled] += np.add.reduceat(alpha, first[:-1][filled], dtype=np.float64) if len(filled) else 0
-    return bool(np.abs(sums - 1).max(initial=0) <= 1e-6)
 
 
 def _log(p: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -476,9 +296,9 @@ def _log(p: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.log(p, out=p)
 
 
-def _known(places: _Ints) -> _Ints:
+def _known(places: Ints) -> Ints:
     """Returns the length of the longest known context at each place: (N, K) → (N,)."""
-    known: _Ints = (places >= 0).cumprod(1).sum(1)  # a context is known only where the shorter ones are
+    known: Ints = (places >= 0).cumprod(1).sum(1)  # a context is known only where the shorter ones are
     return known
 
 
@@ -494,86 +314,3 @@ def _pieces(sequences: Sequence[Ids], length: int) -> Iterator[list[tuple[int, i
                 group, size = [], 0
     if group:
         yield group
-
-
-def _is_ascending(keys: _Ints) -> bool:
-    """Says whether each key is larger than the one before; stops at the first piece where one is not."""
-    pieces = (keys[first : first + _PIECE_SYMBOLS + 1] for first in range(0, len(keys), _PIECE_SYMBOLS))
-    return all((piece[1:] > piece[:-1]).all() for piece in pieces)
-
-
-def _lay_out(sequences: Sequence[Ids], first_id: int) -> tuple[_Small, _Small]:
-    """Lays sequences behind each other, `first_id` before each.
-
-    Returns:
-        The symbols, and how many symbols of its own sequence stand before each.
-    """
-    lengths = np.array([len(sequence) + 1 for sequence in sequences], np.int64)
-    starts = np.cumsum(lengths) - lengths
-    depth = np.arange(lengths.sum(), dtype=np.int32)
-    depth -= np.repeat(starts.astype(np.int32), lengths)
-    symbols = np.full(len(depth), first_id, np.int32)
-    symbols[depth > 0] = np.concatenate([symbols[:0], *sequences])
-    return symbols, depth
-
-
-def _distinct(keys: _Ints) -> tuple[_Ints, _Ints, _Small]:
-    """Returns the distinct ones in order, where one of each stands, and which of them each is.
-
-    As `np.unique` does, in half of the time: PyTorch sorts on all cores, and any one of the equal will do.
-    """
-    import torch  # for counting alone: what was counted is used without it
-
-    ordered, order = (part.numpy() for part in torch.from_numpy(keys).sort())
-    begins = np.concatenate(([True], ordered[1:] != ordered[:-1]))
-    distinct, first = ordered[begins], order[begins]
-    del keys, ordered
-    which = np.empty(len(order), np.int32)
-    which[order] = begins.cumsum(dtype=np.int32) - 1
-    return distinct, first, which
-
-
-def _table(keys: _Ints, counts: _Ints, vocabulary_size: int, n_contexts: int) -> _Table:
-    contexts = keys // vocabulary_size
-    discounts = _discounts(counts)[np.minimum(counts, 3)]
-    total = np.bincount(contexts, counts, n_contexts)
-    taken = np.bincount(contexts, discounts, n_contexts)
-    gamma = np.divide(taken, total, out=np.ones(n_contexts), where=total > 0)
-    alpha = np.divide(counts - discounts, total[contexts], out=np.zeros(len(keys)), where=total[contexts] > 0)
-    return _Table.of(keys, alpha.astype(np.float32), gamma.astype(np.float32), vocabulary_size)
-
-
-def _with_opening(
-    table: _Table, occurrences: _Ints, counts: _Ints, contexts: _Ints, rows: _Ints, vocabulary_size: int
-) -> _Table:
-    """Adds the n-grams that begin with `first_id`, if they occur more often than they are counted.
-
-    Args:
-        table: of all n-grams.
-        occurrences: how often each occurs.
-        counts: what each is counted for.
-        contexts: from which (n-1)-gram on to which they begin with `first_id`.
-        rows: the same of the n-grams.
-        vocabulary_size: V.
-    """
-    (first_context, end), chosen = contexts.tolist(), slice(*rows.tolist())
-    if (occurrences[chosen] == counts[chosen]).all():
-        return table
-    keys = table.keys[chosen] - first_context * vocabulary_size
-    own = _table(keys, occurrences[chosen], vocabulary_size, end - first_context)
-    return table._replace(opening=_Opening(chosen.start, first_context, own.alpha, own.gamma))
-
-
-def _discounts(counts: _Ints) -> _Floats:
-    """Returns what is taken from a count of 0, 1, 2, and 3 or more, shape (4,), by Chen and Goodman's estimate.
-
-    It needs counts of 1, 2, 3 and 4; where one is lacking, KenLM's fallback is taken, as where a discount would not
-    be positive: a context that gives nothing away leaves symbols that were not seen after it without probability.
-    """
-    n = np.bincount(np.minimum(counts, 5), minlength=6).astype(np.float64)
-    if n[1:5].all():
-        y = n[1] / (n[1] + 2 * n[2])
-        d = np.array([0, 1 - 2 * y * n[2] / n[1], 2 - 3 * y * n[3] / n[2], 3 - 4 * y * n[4] / n[3]])
-        if (d[1:] > 0).all():
-            return d
-    return np.array([0, 0.5, 1, 1.5])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from charlm.config import ModelConfig
 from charlm.experts.expert import Contexts, ExpertStep, LogProbs
 from charlm.experts.mixture import Mixture
-from charlm.experts.network import NetworkExpert
+from charlm.experts.network import NetworkExpert, RecurrentExpert
 from charlm.model.exchange import as_arrays, copy_as_tensors
 from charlm.model.inference import InferenceNetwork, has_cell
 from charlm.model.network import CharacterModel, NetworkState, plan_layers
@@ -68,16 +68,13 @@ class SharedNetworkExpert(NetworkExpert):
             np.copyto(array, arrays[name])
 
 
-class TorchNetworkExpert:
+class TorchNetworkExpert(RecurrentExpert):
     """A network that torch computes.
 
     Args:
         trained: on its device.
     """
 
-    name: ClassVar[str] = "network"
-    contexts = 1
-    beginning = 0
     divides_batches = False  # torch divides each operation
 
     def __init__(self, trained: CharacterModel) -> None:
@@ -108,17 +105,9 @@ class TorchNetworkExpert:
         self.trained.load_state_dict(copy_as_tensors(arrays), assign=self.trained.device.type == "meta")
         self.trained.to(self._device)
 
-    def context_names(self) -> list[str]:
-        """Returns one empty name: the network tells no contexts apart."""
-        return [""]
-
     def initial_state(self, batch_size: int) -> NetworkState:
         """Returns the zero state."""
         return self.trained.initial_state(batch_size)
-
-    def repeat(self, state: NetworkState, batch_size: int) -> NetworkState:
-        """Returns the state of one text, (1, H) each, as that of B, (B, H) each."""
-        return [tuple(part.expand(batch_size, -1).contiguous() for part in layer) for layer in state]
 
     def join(self, states: Sequence[NetworkState]) -> NetworkState:
         """Returns states of (B_i, H) in each layer as one of (Σ B_i, H)."""
@@ -141,10 +130,6 @@ class TorchNetworkExpert:
         with torch.inference_mode():
             logits: LogProbs = self.trained.logits(reading).cpu().numpy()
         return logits
-
-    def context(self, reading: Tensor) -> Contexts:
-        """Returns zeros: the network tells no contexts apart."""
-        return np.zeros(len(reading), np.int64)
 
     def make_step(self, state: NetworkState) -> ExpertStep:
         """Returns a function for writing: it reads one symbol of each text and gives the logits of the next."""

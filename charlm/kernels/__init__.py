@@ -1,9 +1,10 @@
-"""The recurrences as machine code: `kernels.c`, compiled once for this machine where it has a C compiler.
+"""Recurrences (`kernels.c`) and n-grams (`ngrams.c`) as machine code, compiled once where there is a C compiler.
 
 A window is one call, without Python's lock, where the same in PyTorch or NumPy is some ten calls a step: for small
 layers those cost more than their arithmetic. Where there is no compiler, nothing is lost but speed.
 
-Training calls it with tensors (`cells.compiled`), scoring with arrays (`model.inference`).
+Training calls the recurrences with tensors (`cells.compiled`), scoring with arrays (`model.inference`); the n-grams
+are called by `experts.ngram_kernel`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from charlm.system.files import cache_folder, replace_file
 
-_SOURCE = Path(__file__).with_name("kernels.c")
+_SOURCES = [Path(__file__).with_name(name) for name in ("kernels.c", "ngrams.c")]
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 # Of each cell that kernels.c knows: its name there, and how many numbers it saves for each unit and step.
 _KERNELS = {"rnn": ("rnn", 0), "lstm": ("lstm", 6), "gru": ("gru_after", 4), "gru-before": ("gru_before", 4)}
@@ -38,7 +39,8 @@ def library() -> ctypes.CDLL | None:
     if (compiler := _compiler()) is None:
         return None
     try:
-        key = hashlib.sha256(_SOURCE.read_bytes() + repr((_FLAGS, _machine(), compiler)).encode()).hexdigest()[:16]
+        source = b"".join(path.read_bytes() for path in _SOURCES)
+        key = hashlib.sha256(source + repr((_FLAGS, _machine(), compiler)).encode()).hexdigest()[:16]
         folder = cache_folder() / "kernels"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         owner = folder.stat()
@@ -47,7 +49,7 @@ def library() -> ctypes.CDLL | None:
         if not (target := folder / f"{key}.so").exists():
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 made = Path(scratch) / target.name
-                command = [compiler, *_FLAGS, "-o", str(made), str(_SOURCE)]
+                command = [compiler, *_FLAGS, "-o", str(made), *map(str, _SOURCES)]
                 subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
                 with replace_file(target, shared=True) as file:
                     file.write(made.read_bytes())

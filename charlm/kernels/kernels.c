@@ -1,7 +1,7 @@
 /* The recurrent layers as machine code: all steps in one call, forward and backward, by the equations of rnn.py,
  * lstm.py and gru.py.
  *
- * compiled.py compiles this file for the machine it runs on and calls it; tests/cells/kernels_driver.c tests it.
+ * compiled.py compiles this file for the machine it runs on and calls it; tests/kernels/kernels_driver.c tests it.
  * Three things make it fast for the few rows of a batch that a thread has. The recurrent weights are packed once a
  * window, into panels as wide as two vectors. A tile of a few rows by one panel stays in registers while it is
  * summed. The gates follow their product while it is in the cache, without a call for each operation.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import InputError
 from charlm.experts.mixture import Mixture
+from charlm.scoring import html
 from charlm.scoring.conditions import Conditions
 from charlm.scoring.sentences import begin
 from charlm.text.vocabulary import Ids, Vocabulary, to_bytes
@@ -31,6 +33,27 @@ class Alternative:
     logprob: float
 
 
+class Alternatives(list[tuple[Alternative, ...]]):
+    """The alternatives at each place of a sentence, a list, which a notebook shows as a table.
+
+    Args:
+        found: the alternatives at each place.
+        chars: what stands there.
+    """
+
+    def __init__(self, found: Iterable[tuple[Alternative, ...]] = (), chars: Iterable[str] = ()) -> None:
+        super().__init__(found)
+        self.chars = tuple(chars)
+
+    def _repr_html_(self) -> str:
+        most = max(map(len, self), default=0)
+        rows = [["place", "stands", *(["likeliest"] * (most > 0)), *map(str, range(2, most + 1))]]
+        for place, (char, others) in enumerate(zip(self.chars, self, strict=False), 1):
+            cells = [f"{html.visible_alone(other.char)} {math.exp(other.logprob):.1%}" for other in others]
+            rows.append([f"{place:,}", html.visible_alone(char), *cells])
+        return html.table(rows, header=True, what="places")
+
+
 def alternatives(
     mixture: Mixture,
     vocabulary: Vocabulary,
@@ -39,7 +62,7 @@ def alternatives(
     conditions: Conditions,
     *,
     max_numbers: int = MAX_NUMBERS,
-) -> list[tuple[Alternative, ...]]:
+) -> Alternatives:
     """Returns, for each character of a sentence and its end, the k likeliest others, likeliest first.
 
     `<unk>` is none. At byte level they stand for the first byte of each character.
@@ -53,7 +76,7 @@ def alternatives(
     end = [vocabulary.boundary_id] if conditions.eos and vocabulary.ends_sentences else []
     ids = np.append(vocabulary.encode_sentence(text), np.array(end, np.int32))  # (N,)
     if not len(ids):
-        return []
+        return Alternatives()
     log_probs = _log_probs(mixture, vocabulary, ids, conditions, max_numbers)
     places = np.arange(len(ids))
     if vocabulary.level == "byte":
@@ -64,7 +87,7 @@ def alternatives(
     for first, part in log_probs:
         here = places[(places >= first) & (places < first + len(part))]
         found += _likeliest_others(vocabulary, part[here - first], ids[here], k)
-    return found
+    return Alternatives(found, [*text, *(vocabulary.name_of(i) for i in end)])
 
 
 def _log_probs(

@@ -18,8 +18,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from charlm.errors import InputError
+from charlm.scoring import html
+from charlm.system.counts import count_of
 
 _TIE_TOLERANCE = 1e-5  # relative and absolute; the last digits of a score may depend on the rest of its batch
+
+_FULL_SHADE_NATS = 6.0, 14.0  # at least and at most, where a notebook's shades are full
+_DEAREST = 5  # characters that are named in a notebook
 
 
 class Measure(StrEnum):
@@ -124,6 +129,42 @@ class Score:
             raise InputError(f"measure {name!r}: must be one of {', '.join(Measure)}") from None
         value: float = getattr(self, "mean_logprob" if measure is Measure.MEAN else measure.value)
         return value
+
+    def _repr_html_(self, max_bytes: int = html.MAX_BYTES) -> str:
+        """The characters shaded by surprisal, and the figures, for notebooks."""
+        # Among thousands of characters each is surprising: shades are full at twice what frequencies alone give.
+        low, high = _FULL_SHADE_NATS
+        full = min(high, max(low, 2 * (self.slor - self.mean_logprob)))
+        spans = (
+            f'<span style="{html.shade(-c.logprob, full)}{";text-decoration:underline dotted" * c.unknown}" '
+            f'title="{-c.logprob:.2f} nats{", unknown" * c.unknown}">{html.visible(c.char)}</span>'
+            for c in self.chars
+        )
+        text, shown = html.fit(spans, max_bytes)
+        text += html.left_out(len(self.chars) - shown, "characters")
+        figures = [
+            f"log-probability {self.logprob:.2f} nats",
+            f"{self.bits_per_character:.3f} bits per character",
+            count_of(self.characters, "character"),
+            *([f"{self.unknown:,} unknown"] if self.unknown else []),
+        ]
+        dearest = sorted(self.chars, key=lambda c: c.logprob)[:_DEAREST]
+        named = ", ".join(f"{html.visible_alone(c.char)} {-c.logprob:.2f}" for c in dearest)
+        return (
+            '<div style="line-height:1.7"><div style="font-family:ui-monospace,monospace;font-size:15px;'
+            f'white-space:pre-wrap;overflow-wrap:anywhere">{text}</div>'
+            f"<div>{' · '.join(figures)}</div>"
+            f"<div>most surprising, in nats: {named} · shaded from 0 to {full:.1f}</div></div>"
+        )
+
+
+class Scores(list[Score]):
+    """The scores of sentences, a list, which a notebook shows."""
+
+    def _repr_html_(self) -> str:
+        each = (score._repr_html_(html.MAX_BYTES // 2) + "<hr>" for score in self)
+        text, shown = html.fit(each)
+        return text + html.left_out(len(self) - shown, "sentences")
 
 
 Scorer = Callable[[Sequence[str]], Iterable[Score]]  # ranking takes a scorer, not a model

@@ -80,10 +80,8 @@ def find_words(text: str, separator: str | None = None) -> tuple[str, Spans]:
         return text, _trim(text, 0)
     kept: list[str] = []
     spans: list[tuple[int, int]] = []
-    length, edge = (
-        0,
-        not parts[0].strip(),
-    )  # whether the next part comes after white space, or nothing, and a separator
+    length = 0
+    edge = not parts[0].strip()  # whether the next part comes after white space, or nothing, and a separator
     for part in filter(str.strip, parts):
         part = part.lstrip() if edge else part
         spans += _trim(part, length)

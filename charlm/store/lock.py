@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from charlm.errors import InputError
-from charlm.system.untrusted import open_regular_for_writing
+from charlm.system.untrusted import open_regular, open_regular_for_writing
 
 
 @contextmanager
@@ -51,24 +51,58 @@ def hold_lock(path: Path) -> Iterator[bool]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):  # over NFS the second means the same
-            holder = re.match(
-                r"process \d+ on [\w.-]{1,100}", os.pread(descriptor, 200, 0).decode(errors="replace")
-            )
+            holder = _read_holder(descriptor)
             who = f" ({holder[0]})" if holder else ""
             raise InputError(
                 f"{path.parent.parent}: another training{who} writes into this run folder; wait for it or stop it, "
                 "or name another folder by --out"
             ) from None
         except OSError:
-            yield False
-            return
-        with contextlib.suppress(OSError):  # only for the message above: a full disk does not matter
+            locked = False
+        else:
+            locked = True
+        with contextlib.suppress(OSError):  # only for messages and those who watch: a full disk does not matter
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         try:
-            yield True
+            yield locked
         finally:
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def find_holder(path: Path) -> str | None:
+    """Looks who trains into a run folder, without keeping anybody from it.
+
+    Returns:
+        Such as `process 123 on host`; None if nobody does, as far as this machine can tell.
+    """
+    try:
+        with open_regular(path) as file:
+            holder = _read_holder(file.fileno())
+            if holder is None or (holder[2] == socket.gethostname() and not _is_running(int(holder[1]))):
+                return None
+            try:
+                # Asked only where a holder stands there, so that a training that is about to begin never meets it.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:  # held; or there are no locks here, and what is written must be believed
+                return holder[0]
+            return None  # its process was killed, and another one has its number now, or is on another machine
+    except OSError:
+        return None
+
+
+def _read_holder(descriptor: int) -> re.Match[str] | None:
+    return re.match(r"process (\d{1,9}) on ([\w.-]{1,100})", os.pread(descriptor, 200, 0).decode(errors="replace"))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

@@ -10,6 +10,7 @@
                              the configuration, and checksums of metrics.jsonl and samples.txt
     RUN/last/step-N.safetensors       the same of earlier evaluations, where `training.keep` asks for them
     RUN/last/lock            held by the training that writes here
+    RUN/log/KIND/            the same evaluations for other programs, see `training.log`; nothing here is read
 
 Each file is written beside its place, synced and renamed. Weights are safetensors with a checksum of their own, the
 rest YAML and JSON: data, never code.
@@ -280,6 +281,19 @@ class RunFolder:
             self._check_log(path, *logs.get(path.name, (0, "")))
         return tensors, info
 
+    def read_last_info(self) -> dict[str, Any] | None:
+        """Reads what the last checkpoint says beside its tensors, which are not looked at; None if there is none.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        if not self.last.exists():
+            return None
+        try:
+            return dict(parse_json(read_tensors(self.last)[1]["info"]))
+        except (KeyError, ValueError, TypeError):
+            raise RunError(f"{self.last}: not a checkpoint of charlm") from None
+
     def _check_log(self, path: Path, length: int, checksum: str) -> None:
         self._logs[path.name] = length, checksum
         if not path.exists():
@@ -306,6 +320,19 @@ class RunFolder:
             except (ValueError, TypeError):
                 raise RunError(f"{self.metrics}, line {number}: not a JSON object") from None
         return rows
+
+    def read_samples(self) -> str:
+        """Reads samples.txt, empty if there is no such file yet; bytes that are no text are replaced.
+
+        Raises:
+            RunError: it cannot be read.
+        """
+        try:
+            return read_regular(self.samples, _MAX_BYTES[self.samples.name]).decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.samples}: cannot be read: {error}") from None
 
     def append(self, path: Path, text: str) -> None:
         """Adds text to metrics.jsonl or samples.txt, behind what the last checkpoint knows of.

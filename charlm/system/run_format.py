@@ -6,7 +6,7 @@ from pathlib import Path
 
 from charlm.errors import RunError
 
-RUN_FORMAT = 3
+RUN_FORMAT = 4
 
 
 class FormatError(RunError):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from charlm.errors import CorpusError
+from charlm.system.shell import quote_path
 from charlm.system.untrusted import parse_json
 
 MISSING = object()
@@ -59,7 +59,7 @@ def is_document(lines: Sequence[str]) -> bool:
 
 def document_advice(name: str) -> str:
     """Returns what to do with a file that is one JSON document."""
-    return f"`jq -c '.[]' {shlex.quote(name)}` writes one object a line"
+    return f"`jq -c '.[]' {quote_path(name)}` writes one object a line"
 
 
 def take(values: dict[str, Any], path: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from charlm.config import Config, load_config
+from charlm.config import Config, flatten, list_changes, load_config
 from charlm.errors import ConfigError, RunError
 from charlm.model.exchange import as_arrays
 from charlm.model.network import CharacterModel, plan_layers
@@ -96,6 +96,7 @@ _MAY_CHANGE = (
     "training.evaluate_every",
     "training.early_stopping",
     "training.keep",
+    "training.log",
     "training.device",
     "sampling.",
 )
@@ -118,14 +119,8 @@ def check_settings(folder: RunFolder, old: Config, new: Config) -> None:
     before, now = flatten(old), flatten(new)
     differing = [key for key in now if now[key] != before[key] and not _may_change(key, before[key], now[key])]
     if differing:
-        lines = "".join(f"\n  {key}: {before[key]!r} in the run, {now[key]!r} now" for key in differing)
+        lines = list_changes(before, now, differing)
         raise RunError(f"{folder.path}: cannot go on with another configuration:{lines}")
-
-
-def flatten(config: Config) -> dict[str, Any]:
-    """Returns every value of a configuration by its dotted key."""
-    dump = config.model_dump()
-    return {f"{section}.{key}": value for section, keys in dump.items() for key, value in keys.items()}
 
 
 def check_corpus(folder: RunFolder, key: str, corpus: Corpus) -> None:
@@ -168,7 +163,7 @@ def check_transfer(trained: TrainedModel, config: Config) -> None:
         differing.append("corpus.level")
     if differing:
         before, now = flatten(trained.config), flatten(config)
-        lines = "".join(f"\n  {key}: {before[key]!r} in the run, {now[key]!r} now" for key in differing)
+        lines = list_changes(before, now, differing)
         options = " ".join(f"--set {key}={json.dumps(before[key]).strip(chr(34))}" for key in differing)
         raise RunError(
             f"{trained.folder}: its weights do not fit another model:{lines}\ntake the run's by {options}"

@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 
-from charlm.config import Config, load_config, parse_amount
+from charlm.config import Config, flatten, load_config, parse_amount
 from charlm.config.recipe import Recipe, TextProperties, choose, validation_share
 from charlm.experts import EXPERTS
 from charlm.experts.expert import CountedExpert
 from charlm.model.network import CharacterModel, plan_layers
 from charlm.scoring.log_probs import cut_sequences
 from charlm.text.corpus import Corpus, load_corpus
-from charlm.training.agreement import flatten, settle_framing
+from charlm.training.agreement import settle_framing
 from charlm.training.remarks import remarks
 from charlm.training.step import TrainingStep, make_batches, measure_speed
 
-MOST_COUNTED_SYMBOLS = 12_000_000  # of a text, its end, by experts; counting and saving n-grams take 135 bytes each
+MOST_COUNTED_SYMBOLS = 100_000_000  # of a text, its end, by experts; counting n-grams takes 25 bytes each
 COUNTED_SYMBOLS_PER_SECOND = 150_000  # of the budget: counting n-grams takes about a tenth of it
 MEASURE_SECONDS = 0.7  # for each size that the recipe looks at
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,6 +93,19 @@ def load_metrics(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
             if not _is_number(row.get(field.name, ""), or_null=field.name == "validation_loss"):
                 raise RunError(f"{folder.metrics}, line {number}: {field.name} is missing or not a number")
     return rows
+
+
+def read_samples(run: str | os.PathLike[str]) -> list[tuple[int, str]]:
+    """Reads what a run wrote at its evaluations: the step, and the text.
+
+    Raises:
+        RunError: the run is missing, or what it wrote cannot be read.
+    """
+    steps = {row["step"] for row in load_metrics(run)}
+    text = RunFolder(Path(run)).read_samples()
+    marks = [mark for mark in re.finditer(r"(?:\A|\n\n)--- step (\d{1,18})\n", text) if int(mark[1]) in steps]
+    ends = [mark.start() for mark in marks[1:]] + [len(text.removesuffix("\n\n"))]
+    return [(int(mark[1]), text[mark.end() : end]) for mark, end in zip(marks, ends, strict=False)]
 
 
 def _is_number(value: Any, or_null: bool) -> bool:

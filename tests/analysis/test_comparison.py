@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 import charlm
 import runs
 from charlm.analysis.comparison import (
-    MAX_HIDDEN_SIZE,
     check_unchanged,
     find_unlike,
     match_hidden_size,
@@ -25,7 +24,8 @@ from charlm.analysis.comparison import (
     summarize,
 )
 from charlm.analysis.differences import subtract_surprisal
-from charlm.config import ModelConfig, load_config
+from charlm.analysis.gradients import compare_with_untrained, held_out
+from charlm.config import MAX_HIDDEN_SIZE, ModelConfig, load_config
 from charlm.errors import ConfigError, InputError, RunError
 from charlm.store.run_folder import RunFolder
 from charlm.training.reports import load_metrics
@@ -131,6 +131,20 @@ def test_a_run_is_told_by_its_metrics_its_model_and_what_it_writes(tiny_run: Pat
     assert min(speeds) <= result.characters_per_second <= max(speeds)
 
 
+def test_the_half_life_is_that_of_the_top_layers_state_and_unknown_without_held_out_text(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    lm = charlm.load(tiny_run, device="cpu")
+    found = measure_run(lm).half_life
+    report = compare_with_untrained(lm, held_out(lm), "", count=64)
+    (expected,) = [each.half_life for each in report.networks["trained"].states if each.state == "s"]
+    assert found == pytest.approx(expected)
+    folder = RunFolder(shutil.copytree(tiny_run, tmp_path / "run"))
+    gone = folder.config.read_text().replace("path:", "path: /nowhere/corpus.txt #")
+    folder.config.write_text(gone)
+    assert measure_run(charlm.load(folder.path, device="cpu")).half_life is None
+
+
 def test_memory_is_known_where_it_was_recorded_and_a_damaged_file_is_named(tiny_run: Path, tmp_path: Path) -> None:
     folder = RunFolder(shutil.copytree(tiny_run, tmp_path / "run"))
     assert read_memory(folder) is None
@@ -152,6 +166,9 @@ def test_several_seeds_give_their_mean_and_spread(tiny_run: Path) -> None:
     ]
     row = summarize("lstm", some)
     assert (row.nats_per_character, row.seconds, row.peak_memory_bytes) == (2.0, 2.0, 35)
+    assert row.half_life == pytest.approx(result.half_life)
+    lacking = [*some, dataclasses.replace(result, half_life=None)]
+    assert summarize("lstm", lacking).half_life is None
     assert row.nats_spread == pytest.approx(math.sqrt((1 + 0.25 + 2.25) / 2))
     assert row.bits_per_character == pytest.approx(2 / math.log(2))
     assert summarize("lstm", some[:1]).nats_spread is None

@@ -1,6 +1,10 @@
 """`charlm inspect --gradients`: tables, JSON and a plot of the same numbers, for every kind of run."""
 
 import json
+import struct
+import sys
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -94,6 +98,34 @@ def test_lags_that_the_text_does_not_have_are_left_out_and_that_is_said(tiny_lin
     assert "too few places have more characters before them" in result.stderr
 
 
+def test_a_plot_as_png_has_two_pixels_for_each_of_the_svg(tiny_run: Path, tmp_path: Path) -> None:
+    for name in ("plot.svg", "plot.png"):
+        gradients(tiny_run, "--format", "json", "--lags", 5, "--out", tmp_path / name)
+    root = ElementTree.parse(tmp_path / "plot.svg").getroot()
+    picture = (tmp_path / "plot.png").read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", picture[16:24])
+    assert (width, height) == (2 * int(root.attrib["width"]), 2 * int(root.attrib["height"]))
+    pixels = zlib.decompress(b"".join(chunk for name, chunk in png_chunks(picture) if name == b"IDAT"))
+    assert len(set(pixels)) > 50  # lines, bands and letters, not an empty page
+
+
+def png_chunks(picture: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place = 8
+    while place < len(picture):
+        (length,) = struct.unpack(">I", picture[place : place + 4])
+        yield picture[place + 4 : place + 8], picture[place + 8 : place + 8 + length]
+        place += length + 12
+
+
+def test_a_plot_as_png_without_resvg_says_how_to_install_it(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    message = refused("inspect", tiny_run, "--gradients", "--out", tmp_path / "plot.png")
+    assert "pip install 'charlm[png]'" in message
+
+
 def test_what_cannot_be_measured_is_refused_with_one_message(
     tiny_run: Path, tiny_corpus: Path, tmp_path: Path
 ) -> None:
@@ -104,7 +136,7 @@ def test_what_cannot_be_measured_is_refused_with_one_message(
     assert "no such file" in refused("inspect", tiny_run, "--gradients", "--text", tmp_path / "none.txt")
     assert "belong to --gradients" in refused("inspect", tiny_run, "--out", "plot.svg")
     assert "belongs to a text" in refused("inspect", tiny_run, "--gradients", "--encoding", "gb18030")
-    assert ".svg" in refused("inspect", tiny_run, "--gradients", "--out", tmp_path / "plot.png")
+    assert ".svg or .png" in refused("inspect", tiny_run, "--gradients", "--out", tmp_path / "plot.pdf")
     assert "no such folder" in refused("inspect", tiny_run, "--gradients", "--out", tmp_path / "a/plot.svg")
     config = {
         "corpus": {"path": str(tiny_corpus), "validation": 0.0},

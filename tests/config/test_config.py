@@ -50,8 +50,8 @@ def test_all_but_the_corpus_has_a_default(write: Write) -> None:
                 dropout: 0.0, recurrent_dropout: 0.0, ngram: null}
         training: {budget: 3m, batch_size: 16, sequence_length: 64, optimizer: adamw, learning_rate: 0.004,
                    momentum: 0.0, beta2: 0.99, weight_decay: 0.01, schedule: linear, warmup: 0.05, clip_norm: 1.0,
-                   evaluate_every: 10%, early_stopping: null, keep: 1, kernel: auto, precision: auto, seed: 1,
-                   device: auto}
+                   evaluate_every: 10%, early_stopping: null, keep: 1, log: null, kernel: auto, precision: auto,
+                   seed: 1, device: auto}
         sampling: {length: 200, temperature: 0.8, top_k: null, top_p: null, min_p: null}"""
     assert load("corpus.path", "/x").model_dump() == yaml.safe_load(expected)
     for source in (None, {}, write(""), write("# nothing but a comment\n")):

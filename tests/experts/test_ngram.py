@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from charlm.config import ModelConfig
 from charlm.experts.ngram import NgramModel
+from charlm.experts.ngram_tables import count_tables, table_arrays
 
 V, FIRST = 5, 1
 Sequences = list[list[int]]
@@ -211,7 +212,7 @@ def test_the_state_of_one_text_is_repeated_for_many() -> None:
     model = NgramModel(arrays(random_sequences(6, 60)), V, FIRST, 4)
     _, state = model.advance(np.array([[1], [2], [3]]), model.initial_state(1))
     expected, _ = model.advance(np.array([[1, 1], [2, 2], [3, 3], [0, 4]]), model.initial_state(2))
-    found, _ = model.advance(np.array([[0, 4]]), model.repeat(state, 2))
+    found, _ = model.advance(np.array([[0, 4]]), model.take(state, np.zeros(2, np.intp)))
     np.testing.assert_array_equal(found[0], expected[-1])
 
 
@@ -225,13 +226,44 @@ def test_states_of_texts_are_joined_and_taken_apart() -> None:
 
 
 def test_a_probability_that_vanishes_in_float32_has_a_finite_logarithm() -> None:
-    model = NgramModel(arrays([[0] * 9]), V, FIRST, 2)
-    tables = {name: table.copy() for name, table in model.arrays().items()}
-    tables["alpha.1"][:] = [1, 0, 0, 0, 0]
-    tables["gamma.1"][:] = 0
-    log_probs = NgramModel.from_arrays(config(2), tables, V, FIRST).log_probs(np.array([[-1, 0]]))
+    tables = NgramModel(arrays([[0] * 9]), V, FIRST, 6).arrays()
+    for n in range(2, 7):  # each order leaves 10^-10 of the probability to the one below
+        tables[f"counts.{n}"] = np.full(len(tables[f"counts.{n}"]), 2**32 - 1, np.uint32)
+    model = NgramModel.from_arrays(config(6), tables, V, FIRST)
+    reading = model.advance(np.zeros((9, 1), np.int64), model.initial_state(1))[1]
+    assert (model.distributions(reading) == 0).sum() == V - 1
+    log_probs = model.log_probs(reading)
     assert np.isfinite(log_probs).all()
     assert log_probs.argmax() == 0
+
+
+@few
+@given(train=some_sequences, test=some_sequences, order=st.integers(1, 6))
+def test_without_a_compiler_it_predicts_the_same(train: Sequences, test: Sequences, order: int) -> None:
+    model = NgramModel(arrays(train), V, FIRST, order)
+    slow = NgramModel(arrays(train), V, FIRST, order)
+    vars(slow)["_kernel"] = None
+    for sequence in arrays(test):
+        if len(sequence):
+            ids = sequence[:, None].astype(np.int64)
+            (found, state), (expected, _) = (each.advance(ids, each.initial_state(1)) for each in (model, slow))
+            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_allclose(
+                model.log_probs(found[:, 0]), slow.log_probs(expected[:, 0]), rtol=1e-6, atol=1e-6
+            )
+            for one, other in zip(model.make_step(state)(ids[0]), slow.make_step(state)(ids[0]), strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [3, 256, 257, 70_000])
+def test_a_text_is_counted_in_parts_as_it_is_at_once(size: int) -> None:
+    rng = np.random.default_rng(0)
+    text = (rng.zipf(1.5, 4000) % size).astype(np.int32)
+    whole = NgramModel([text[:2500], text[2500:]], size, FIRST, 5).arrays()
+    parts = count_tables([text[:2500], text[2500:]], size, FIRST, 5, part_symbols=300)
+    for name, array in table_arrays(parts).items():
+        np.testing.assert_array_equal(array, whole[name])
+        assert array.dtype == whole[name].dtype
 
 
 def test_its_tables_go_to_a_file_and_back() -> None:
@@ -244,22 +276,30 @@ def test_its_tables_go_to_a_file_and_back() -> None:
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("keys.2", lambda a: a[::-1].copy()),
-        ("keys.3", lambda a: a + 10**9),
-        ("keys.3", lambda a: a - 10**9),
-        ("keys.2", lambda a: a[:-1]),
-        ("keys.1", lambda a: a.astype(np.int32)),
-        ("alpha.4", lambda a: np.full_like(a, np.nan)),
-        ("alpha.2", lambda a: a * 2),
-        ("gamma.3", lambda a: -a),
-        ("gamma.2", lambda a: a[:0]),
-        ("alpha.1", lambda a: a.reshape(1, -1)),
-        ("gamma.4", None),
-        ("opening_alpha.2", None),
-        ("opening_alpha.2", lambda a: a * 2),
-        ("opening_gamma.3", lambda a: -a),
-        ("opening_gamma.2", lambda a: a[:0]),
-        ("opening_alpha.3", lambda a: a.astype(np.float64)),
+        ("symbols.2", lambda a: a[::-1].copy()),
+        ("symbols.3", lambda a: np.full_like(a, V)),
+        ("symbols.3", lambda a: np.zeros_like(a)),
+        ("symbols.2", lambda a: a[:-1]),
+        ("symbols.2", lambda a: a.astype(np.uint16)),
+        ("symbols.4", lambda a: a.reshape(1, -1)),
+        ("symbols.4", None),
+        ("counts.1", lambda a: a[:-1]),
+        ("counts.1", lambda a: a.astype(np.int8)),
+        ("counts.4", lambda a: a.astype(np.float32)),
+        ("counts.2", lambda a: np.append(a, a[0])),
+        ("counts.3", lambda a: np.where(np.arange(len(a)) == 5, 0, a).astype(a.dtype)),
+        ("counts.2", None),
+        ("children.3", lambda a: a + np.uint8(1)),
+        ("children.3", lambda a: np.full(len(a), 2**32 - 1, np.uint32)),
+        ("children.2", lambda a: np.append(a, a[0])),
+        ("children.2", lambda a: a[::-1].copy()),
+        ("children.3", lambda a: a.astype(np.int64)),
+        ("children.4", None),
+        ("opening_counts.2", lambda a: np.append(a, a[0])),
+        ("opening_counts.2", lambda a: np.zeros_like(a)),
+        ("opening_counts.3", lambda a: a[:0]),
+        ("opening_counts.2", lambda a: a.astype(np.float64)),
+        ("opening_counts.2", lambda a: a.reshape(1, -1)),
     ],
 )
 def test_tables_that_are_no_model_are_refused(name: str, change: Callable[[np.ndarray], np.ndarray] | None) -> None:

@@ -1,7 +1,7 @@
-"""`kernels.c`, tested as C is: built in every way it may be built, under sanitizers, against a scalar reference.
+"""`kernels.c` and `ngrams.c`, tested as C is: built in every way, under sanitizers, against a scalar reference.
 
-`kernels_driver.c` makes the comparisons. Here it is compiled: by each compiler that is installed, for this
-processor, for one with AVX2 and for any x86-64, with the flags that charlm compiles with and with each sanitizer.
+A driver makes the comparisons. Here it is compiled: by each compiler that is installed, for this processor, for one
+with AVX2 and for any x86-64, with the flags that charlm compiles with and with each sanitizer.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pytest
 from charlm import kernels
 
 DRIVER = Path(__file__).with_name("kernels_driver.c")
+NGRAMS_DRIVER = Path(__file__).with_name("ngrams_driver.c")
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
 SANITIZED = ("-std=gnu11", "-O1", "-g", "-fno-sanitize-recover=all")
 LINKED = ("-lm", "-lpthread")
@@ -58,8 +59,10 @@ def lacks(compiler: str, sanitizer: str) -> str | None:
     return None if tried.returncode == 0 else lines[-1] if lines else f"exit status {tried.returncode}"
 
 
-def build(folder: Path, compiler: str, processor: str, flags: tuple[str, ...], sanitizer: str = "") -> Path:
-    """Compiles the driver, and with it the kernels, without a warning; skips the test where that cannot be."""
+def build(
+    folder: Path, compiler: str, processor: str, flags: tuple[str, ...], sanitizer: str = "", driver: Path = DRIVER
+) -> Path:
+    """Compiles a driver, and with it the kernels, without a warning; skips the test where that cannot be."""
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
     if processor != "native" and platform.machine() not in ("x86_64", "AMD64"):
@@ -68,7 +71,7 @@ def build(folder: Path, compiler: str, processor: str, flags: tuple[str, ...], s
         pytest.skip(f"{compiler} has no {sanitizer} sanitizer here: {reason}")
     program = folder / "driver"
     sanitize = (f"-fsanitize={sanitizer}",) if sanitizer else ()
-    made = run(compiler, *flags, f"-march={processor}", *sanitize, *WARNINGS, DRIVER, "-o", program, *LINKED)
+    made = run(compiler, *flags, f"-march={processor}", *sanitize, *WARNINGS, driver, "-o", program, *LINKED)
     assert made.returncode == 0, made.stderr
     return program
 
@@ -105,6 +108,21 @@ def test_it_touches_no_memory_but_its_own_and_does_nothing_undefined(
 ) -> None:
     program = build(tmp_path, compiler, processor, SANITIZED, "address,undefined")
     drive(program, processor, "values", "100")
+
+
+@every_processor
+@every_compiler
+def test_ngrams_as_shipped_and_under_sanitizers_are_what_their_tables_say(
+    compiler: str, processor: str, tmp_path: Path
+) -> None:
+    shipped = tuple(flag for flag in kernels._FLAGS if flag not in ("-march=native", "-shared", "-fPIC"))
+    drive(build(tmp_path, compiler, processor, shipped, driver=NGRAMS_DRIVER), processor, "5000")
+    sanitized = build(tmp_path, compiler, processor, SANITIZED, "address,undefined", NGRAMS_DRIVER)
+    drive(sanitized, processor, "2000")
+
+
+def test_ngrams_read_nothing_that_was_never_written(tmp_path: Path) -> None:
+    drive(build(tmp_path, "clang", "native", SANITIZED, "memory", NGRAMS_DRIVER), "native", "2000")
 
 
 def test_it_reads_nothing_that_was_never_written(tmp_path: Path) -> None:

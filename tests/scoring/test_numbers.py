@@ -100,7 +100,7 @@ def test_the_next_characters_probabilities_sum_to_one_from_any_state(
     for ngram in others:
         powers = data.draw(st.lists(st.floats(-1, 2), min_size=mixture.powers.size, max_size=mixture.powers.size))
         mixture.powers[:] = np.reshape(powers, mixture.powers.shape)
-        tables = [ngram.arrays()[f"keys.{n}"] for n in range(1, order)]
+        tables = [ngram.arrays()[f"counts.{n}"] for n in range(1, order)]
         places = [data.draw(st.integers(-1, len(table) - 1)) for table in tables]
         states = [np.array([[*places, data.draw(st.integers(0, 17))]])]
     before = data.draw(st.integers(0, size - 1))

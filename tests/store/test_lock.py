@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 import charlm
 from charlm.errors import InputError
-from charlm.store.lock import hold_lock
+from charlm.store.lock import find_holder, hold_lock
 from charlm.training.reports import Metrics, StepReport
 
 HOLD = """
@@ -120,3 +121,36 @@ def test_a_folder_in_use_is_refused_before_anything_in_it_changes(tmp_path: Path
         with pytest.raises(InputError, match="another training"):
             charlm.train(resume=True, out=run, budget="4 steps")
         assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+def test_who_watches_sees_the_holder_and_keeps_nobody_out(lock: Path):
+    assert find_holder(lock) is None  # no such file
+    with hold_lock(lock):
+        assert str(find_holder(lock)).startswith(f"process {os.getpid()} on ")
+    assert find_holder(lock) is None
+    with hold_lock(lock):
+        pass
+
+
+@pytest.mark.parametrize(
+    "content", ["", "rubbish", "process 999999999 on {host}", "process {pid} on {host}", "process 1 on elsewhere"]
+)
+def test_a_lock_file_that_nobody_holds_names_no_holder(content: str, lock: Path):
+    lock.write_text(content.format(pid=os.getpid(), host=socket.gethostname()))
+    assert find_holder(lock) is None
+
+
+def test_a_lock_file_that_is_no_file_names_no_holder(lock: Path):
+    os.mkfifo(lock)
+    assert find_holder(lock) is None
+
+
+def test_where_there_are_no_locks_the_holder_is_believed(lock: Path, monkeypatch: pytest.MonkeyPatch):
+    def flock(*_: Any) -> None:
+        raise OSError(errno.ENOTSUP, "not here")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with hold_lock(lock) as locked:
+        assert not locked
+        assert str(find_holder(lock)).startswith(f"process {os.getpid()} on ")
+    assert find_holder(lock) is None

@@ -26,7 +26,7 @@ def test_of_a_long_text_as_much_is_counted_as_there_is_time_for(budget: str, cou
     )
     (ngram,) = count_experts(config, load_corpus(config.corpus), most=100, symbols_per_second=30)
     assert isinstance(ngram, NgramModel)
-    assert len(ngram.arrays()["keys.2"]) == counted  # each character stands once, so each pair too
+    assert len(ngram.arrays()["counts.2"]) == counted  # each character stands once, so each pair too
     (last,) = ngram.sequence_log_probs([np.array([990, 991, 992], np.int32)])
     (first,) = ngram.sequence_log_probs([np.array([0, 1, 2], np.int32)])
     assert (last[1] > first[1]) == (counted > 10)  # the end of the text
