@@ -18,6 +18,7 @@ from charlm.config import Config, load_config, to_yaml
 from charlm.errors import ConfigError, InputError, RunError
 from charlm.language_model import LanguageModel, PathLike, load
 from charlm.model.network import parameter_count
+from charlm.scoring.memory import fit_memory
 from charlm.store.lock import hold_lock
 from charlm.store.run_folder import RunFolder
 from charlm.store.trained import TrainedModel, load_run_config
@@ -133,6 +134,9 @@ def train(
         requests.begun = True
         prepared.trainer.run(observer, requests)
         folder.load_model(prepared.mixture)
+        if prepared.corpus.validation.characters:
+            fit_memory(prepared.mixture, prepared.corpus.vocabulary, prepared.corpus.validation)
+            folder.save_model(prepared.mixture)
     return LanguageModel(TrainedModel(prepared.mixture, prepared.corpus.vocabulary, prepared.config, folder.path))
 
 
