@@ -188,6 +188,8 @@ def score(
     from charlm.scoring.conditions import Conditions
 
     source = _source(sentences, file)
+    if source == "-" and str(document) == "-":
+        raise InputError("sentences and --document come from standard input: only one of them can")
     _check_words(per_word, {"--space": space, "--separator": separator})
     given = {"--rank": rank, "--measure": measure, "--alternatives": alternatives}
     if output in (Format.KENLM, Format.SRILM, Format.KALDI):
