@@ -178,7 +178,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "powers of more contexts": (weights(lambda w: w.update({POWERS: torch.ones(5, 2)})), r"\(5, 2\), the conf"),
     "powers in half precision": (weights(lambda w: w.update({POWERS: w[POWERS].half()})), "powers is float16"),
     "memory trusted beyond all use": (weights(lambda w: w[MEMORY_POWERS][3, 1].fill_(101)), "memory_powers holds"),
-    "memory trusted less than nothing": (weights(lambda w: w[MEMORY_POWERS][3, 1].fill_(-1)), "memory_powers holds"),
+    "memory trusted less than never": (weights(lambda w: w[MEMORY_POWERS][3, 1].fill_(-1)), "memory_powers holds"),
     "memory trusted by NaN": (weights(lambda w: w[MEMORY_POWERS][3, 1].fill_(math.nan)), "memory_powers holds"),
     "memory of more contexts": (weights(lambda w: w.update({MEMORY_POWERS: torch.ones(9, 2)})), r"\(9, 2\), the"),
     "no powers": (weights(lambda w: w.pop(POWERS)), "the tensor mixture.powers is missing"),

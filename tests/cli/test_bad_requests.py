@@ -105,7 +105,7 @@ def test_a_prompt_file_that_cannot_be_used_is_named(
     assert str(path) in message or "U+" in message
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "no such file"), (b"\xff", "not UTF-8")])
+@pytest.mark.parametrize(("content", "said"), [(None, "no such file"), (b"", "empty"), (b"\xff", "not UTF-8")])
 def test_a_document_that_cannot_be_used_is_named(
     content: bytes | None, said: str, tiny_run: Path, tmp_path: Path
 ) -> None:

@@ -185,12 +185,11 @@ def test_a_text_that_repeats_itself_is_remembered_and_learnt(
 ) -> None:
     text = tmp_path / "text.txt"
     text.write_text("a lamp has the heron.\nboat! boat!\nthe book likes a boat.\n" * 30)
-    found = json.loads(answer("eval", request.getfixturevalue(framing), text, "--dynamic", "--format", "json"))
+    run, rates = request.getfixturevalue(framing), ["--learning-rate", "0.002", "--decay", "0.01"]
+    found = json.loads(answer("eval", run, text, "--dynamic", *rates, "--format", "json"))
     static, memory = found["nats_per_character"], found["memory_nats_per_character"]
     dynamic, both = found["dynamic_nats_per_character"], found["dynamic_memory_nats_per_character"]
-    assert memory < static - 0.3
-    assert both < dynamic < static
-    assert both < memory + 0.05
+    assert both < memory < dynamic < static - 0.3
 
 
 def test_rates_belong_to_dynamic_evaluation_and_have_bounds(tiny_run: Path) -> None:
@@ -234,6 +233,7 @@ def test_every_tensor_is_listed_with_its_shape_and_count(framing: str, request: 
     run = request.getfixturevalue(framing)
     printed = answer("inspect", run)
     tensors = safetensors.torch.load_file(run / "model.safetensors")
+    del tensors["mixture.memory_powers"]  # no weight of the network
     for name, tensor in tensors.items():
         shape = re.escape(str(tuple(tensor.shape)))
         assert re.search(rf"^{re.escape(name)} +{shape} +{tensor.numel():,}$", printed, re.MULTILINE), name

@@ -218,8 +218,6 @@ def test_a_document_is_read_first_and_its_names_are_no_longer_odd(
     expected = charlm.load(folder).score(sentences, document=document.read_text(encoding="utf-8"))
     assert [row["logprob"] for row in found] == pytest.approx([score.logprob for score in expected])
     assert "U+2603" in commands.refused(*arguments, "--unknown", "error")
-    document.write_text("")
-    assert commands.scores(folder, *sentences, "--document", document) == plain
 
 
 @pytest.mark.parametrize("run", ["tiny_run", "tiny_lines_run"])
