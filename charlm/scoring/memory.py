@@ -7,6 +7,7 @@ at each: it is one text that is read, as `dynamic` reads it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from charlm.text.vocabulary import Ids, Vocabulary
 
 FITTED_SYMBOLS = 1 << 16  # of the validation split, its beginning, read for the powers
 
+_PRIOR = 30.0  # strength of the pull of a pair of kinds towards what suits each of the two
 _FITTED_NUMBERS = 1 << 24  # probabilities of each factor in memory
 _SHORT_SYMBOLS = 512  # sequences up to here are laid side by side
 _MOST_SHORT = 64  # at once
@@ -100,8 +102,14 @@ class PowersOfMemory:
         """Returns the powers, (kinds · CONTEXTS, 2); None: nothing was added."""
         if not sum(len(symbols) for *_, symbols in self._parts):
             return None
-        logits, remembered, kinds, symbols = (np.concatenate(each) for each in zip(*self._parts, strict=True))
-        powers = find_powers([logits, remembered], kinds, symbols, self._kinds * CONTEXTS)
+        logits, remembered, pairs, symbols = (np.concatenate(each) for each in zip(*self._parts, strict=True))
+        find = partial(find_powers, [logits, remembered])
+        # There are hundreds of pairs of kinds, many of them rare: these stay between what suits the one kind and
+        # what suits the other, in whatever pair.
+        of_mixture = find(pairs // CONTEXTS, symbols, self._kinds)  # (kinds, 2)
+        of_memory = find(pairs % CONTEXTS, symbols, CONTEXTS)  # (CONTEXTS, 2)
+        trust = ((of_mixture[:, None] + of_memory) / 2).reshape(-1, 2)
+        powers = find(pairs, symbols, self._kinds * CONTEXTS, trust=trust, prior=_PRIOR)
         powers[::CONTEXTS] = 1, 0  # where memory knows nothing, all is as it is without it
         return np.minimum(powers, LARGEST_POWER).astype(np.float32)
 
