@@ -25,6 +25,8 @@ from charlm.text.vocabulary import Ids, Vocabulary
 
 FITTED_SYMBOLS = 1 << 16  # of the validation split, its beginning, read for the powers
 
+_BEGINNING_SYMBOLS = 128  # of a text that begins anew
+_MOST_BEGINNINGS = 64
 _PRIOR = 30.0  # strength of the pull of a pair of kinds towards what suits each of the two
 _FITTED_NUMBERS = 1 << 24  # probabilities of each factor in memory
 _SHORT_SYMBOLS = 512  # sequences up to here are laid side by side
@@ -105,9 +107,12 @@ class PowersOfMemory:
         logits, remembered, pairs, symbols = (np.concatenate(each) for each in zip(*self._parts, strict=True))
         find = partial(find_powers, [logits, remembered])
         # There are hundreds of pairs of kinds, many of them rare: these stay between what suits the one kind and
-        # what suits the other, in whatever pair.
-        of_mixture = find(pairs // CONTEXTS, symbols, self._kinds)  # (kinds, 2)
-        of_memory = find(pairs % CONTEXTS, symbols, CONTEXTS)  # (CONTEXTS, 2)
+        # what suits the other, in whatever pair; and a rare kind stays at what suits all of the text.
+        everywhere = find(np.zeros(len(pairs), np.int64), symbols, 1)  # (1, 2)
+        of_mixture, of_memory = (
+            find(kinds, symbols, count, trust=everywhere.repeat(count, 0))  # (count, 2)
+            for kinds, count in ((pairs // CONTEXTS, self._kinds), (pairs % CONTEXTS, CONTEXTS))
+        )
         trust = ((of_mixture[:, None] + of_memory) / 2).reshape(-1, 2)
         powers = find(pairs, symbols, self._kinds * CONTEXTS, trust=trust, prior=_PRIOR)
         powers[::CONTEXTS] = 1, 0  # where memory knows nothing, all is as it is without it
@@ -121,7 +126,8 @@ def fit_memory(mixture: Mixture, vocabulary: Vocabulary, validation: Split, *, m
         mixture: all of it but `memory_powers` stays as it is; these do so as well if the text is empty.
         vocabulary: the mixture's.
         validation: the text.
-        most: so many symbols are read; of large vocabularies not every one of them counts.
+        most: so many symbols are read; of large vocabularies not every one of them counts. In stream framing so
+            are short texts that begin inside them, from the zero state, as a document or a sample begins.
     """
     first_id, V = vocabulary.boundary_id, len(vocabulary)
     sequences, left = [], most
@@ -131,15 +137,28 @@ def fit_memory(mixture: Mixture, vocabulary: Vocabulary, validation: Split, *, m
         if left <= 0:
             break
     stride = -(-sum(map(len, sequences)) * V // _FITTED_NUMBERS) or 1
-    text, powers = Remembering(V, first_id), PowersOfMemory(len(mixture.powers), vocabulary.unknown_id)
-    for piece in read_in_order(mixture, sequences, first_id):
-        remembered, known = text.read(piece.symbols, piece.begins)
-        readings = [reading[::stride] for reading in piece.readings]
-        recalled = remembered[::stride].copy(), known[::stride]
-        powers.add(mixture.logits(readings), kinds_of(mixture, readings), recalled, piece.symbols[::stride])
+    powers = PowersOfMemory(len(mixture.powers), vocabulary.unknown_id)
+    beginnings = [] if vocabulary.framing == "lines" else _beginnings(sequences, first_id)
+    for text in (sequences, *([beginning] for beginning in beginnings)):
+        remembering = Remembering(V, first_id)
+        for piece in read_in_order(mixture, text, first_id):
+            remembered, known = remembering.read(piece.symbols, piece.begins)
+            readings = [reading[::stride] for reading in piece.readings]
+            recalled = remembered[::stride].copy(), known[::stride]
+            powers.add(mixture.logits(readings), kinds_of(mixture, readings), recalled, piece.symbols[::stride])
     found = powers.find()
     if found is not None:
         mixture.memory_powers = found
+
+
+def _beginnings(sequences: Sequence[Ids], boundary_id: int) -> list[Ids]:
+    """Returns what follows the boundary here and there: short texts, of which there is nothing to remember yet."""
+    found = []
+    for sequence in sequences:
+        places = np.flatnonzero(sequence == boundary_id) + 1
+        found += [sequence[place : place + _BEGINNING_SYMBOLS] for place in places.tolist()]
+    chosen = np.unique(np.linspace(0, len(found) - 1, min(len(found), _MOST_BEGINNINGS)).astype(int))
+    return [found[i] for i in chosen.tolist() if len(found[i])]
 
 
 def evaluate_memory(mixture: Mixture, vocabulary: Vocabulary, split: Split) -> float:
