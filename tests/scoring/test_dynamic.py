@@ -20,8 +20,8 @@ from charlm.scoring.dynamic import (
     gradient_rms,
     tune,
 )
-from charlm.scoring.log_probs import Beginning, sequence_log_probs
-from charlm.scoring.memory import evaluate_memory, fit_memory
+from charlm.scoring.log_probs import Beginning, cut_sequences, sequence_log_probs
+from charlm.scoring.memory import PowersOfMemory, Remembering, joint_log_probs, kinds_of, read_in_order
 from charlm.text.batches import IGNORE, LineBatches, StreamBatches
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary
@@ -182,8 +182,20 @@ def test_a_text_that_repeats_itself_is_learnt_and_the_model_is_left_alone(framin
     assert tuned.memory_nats < tuned.nats
     rates = tuned.rates
     assert nats(learning_rate=rates.learning_rate, decay=rates.decay) == tuned
-    fit_memory(mixture, vocabulary, split)
-    assert static.memory_nats == pytest.approx(evaluate_memory(mixture, vocabulary, split), abs=1e-5)
+    # Without steps it is memory beside the mixture as it is.
+    pieces = list(read_in_order(mixture, cut_sequences(vocabulary, split.ids), vocabulary.boundary_id))
+    text, fit = Remembering(len(vocabulary), vocabulary.boundary_id), PowersOfMemory(1, vocabulary.unknown_id)
+    read = [
+        (mixture.logits(piece.readings), kinds_of(mixture, piece.readings), text.read(piece.symbols, piece.begins))
+        for piece in pieces
+    ]
+    for each, piece in zip(read, pieces, strict=True):
+        fit.add(*each, piece.symbols)
+    powers = fit.find()
+    total = sum(
+        joint_log_probs(powers, *each, piece.symbols).sum() for each, piece in zip(read, pieces, strict=True)
+    )
+    assert static.memory_nats == pytest.approx(-total / split.characters, abs=1e-4)
     assert mixture.network.trained is network
     assert network.training
     assert all(torch.equal(weight, before[name]) for name, weight in network.state_dict().items())
