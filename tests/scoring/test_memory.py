@@ -10,7 +10,7 @@ from charlm.experts.mixture import Mixture
 from charlm.language_model import LanguageModel
 from charlm.scoring.evaluation import evaluate
 from charlm.scoring.log_probs import cut_sequences, window_log_probs
-from charlm.scoring.memory import evaluate_memory, fit_memory, kinds_of, read_in_order
+from charlm.scoring.memory import _beginnings, evaluate_memory, fit_memory, kinds_of, read_in_order
 from charlm.text.batches import pad_lines
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary
@@ -207,3 +207,13 @@ def test_a_run_without_powers_finds_them_in_its_corpus_or_says_what_is_missing(t
     assert (found.memory_nats_per_character, found.dynamic_memory_nats_per_character) == (None, None)
     assert found.dynamic_nats_per_character is not None
     assert any("memory has no figures" in note for note in notes)
+
+
+def test_beginnings_are_what_follows_the_boundary_from_all_over_a_text() -> None:
+    ids = np.tile(np.array([0, 2, 3, 4], np.int32), 500)
+    found = _beginnings([ids, np.array([2, 0], np.int32)], 0)
+    assert 32 < len(found) <= 64
+    assert all(text[:3].tolist() == [2, 3, 4] for text in found)
+    assert [len(text) for text in found[:50]] == [128] * 50
+    assert _beginnings([np.array([2, 3], np.int32)], 0) == []
+    assert _beginnings([], 0) == []
