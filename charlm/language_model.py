@@ -300,8 +300,8 @@ class LanguageModel(StatefulModel):
             seed: of the random numbers.
             stop: end a text as soon as it ends with this.
             only_new: leave the prompt and the stop text out of the texts.
-            memory: let each text remember what it has said, the prompt included, so that its names stay the same;
-                see `with_memory`.
+            memory: let each text remember what it has said, the prompt included, so that its names come again; see
+                `with_memory`.
             **settings: values of the `sampling` section of a configuration, in place of the run's own: `length`
                 (characters; in lines framing a text also ends with its line), `temperature` (divides the logits; 0
                 takes the likeliest character always), `top_k`, `top_p`, `min_p`.

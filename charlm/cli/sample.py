@@ -47,7 +47,7 @@ def sample(
     count: Annotated[int, _text_option(min=1, help="Write this many samples.")] = 1,
     memory: Annotated[
         bool,
-        _text_option("--memory", help="Let each text remember what it has said, so that its names stay the same."),
+        _text_option("--memory", help="Let each text remember what it has said, so that its names come again."),
     ] = False,
     temperature: Annotated[
         float | None,
