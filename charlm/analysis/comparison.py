@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charlm.analysis.gradients import FEWEST_LAGS, LAGS, find_places, held_out, measure
+from charlm.analysis.gradients import FEWEST_LAGS, LAGS, PLACES, find_places, held_out, measure
 from charlm.config import MAX_HIDDEN_SIZE, Config, ModelConfig, flatten, list_changes, load_config
 from charlm.errors import ConfigError, CorpusError, InputError, RunError
 from charlm.experts.torch_network import copy_for_torch
@@ -29,7 +29,6 @@ from charlm.text.reading import STDIN
 from charlm.training.reports import load_metrics
 
 _MAX_MEMORY_FILE_BYTES = 1000
-_HALF_LIFE_PLACES = 64  # of the validation split
 _WHERE_TEXT_LIES = ("path", "encoding", "strict")  # keys of the corpus that do not say which text it is
 
 
@@ -263,7 +262,7 @@ def measure_run(lm: LanguageModel, *, prompt: str = "", length: int | None = Non
 
 def _half_life(lm: LanguageModel) -> float | None:
     try:
-        places = find_places(lm.vocabulary, held_out(lm), LAGS, _HALF_LIFE_PLACES, "")
+        places = find_places(lm.vocabulary, held_out(lm), LAGS, PLACES, "")
     except (InputError, CorpusError):
         return None
     lags = places.longest_lag(LAGS)

@@ -136,7 +136,7 @@ def test_the_half_life_is_that_of_the_top_layers_state_and_unknown_without_held_
 ) -> None:
     lm = charlm.load(tiny_run, device="cpu")
     found = measure_run(lm).half_life
-    report = compare_with_untrained(lm, held_out(lm), "", count=64)
+    report = compare_with_untrained(lm, held_out(lm), "")
     (expected,) = [each.half_life for each in report.networks["trained"].states if each.state == "s"]
     assert found == pytest.approx(expected)
     folder = RunFolder(shutil.copytree(tiny_run, tmp_path / "run"))
