@@ -18,6 +18,7 @@ from charlm.config import SamplingConfig
 from charlm.errors import InputError
 from charlm.experts.mixture import Mixture, Step
 from charlm.scoring.log_probs import CONTEXT_SYMBOLS, read_context
+from charlm.system.threads import parallel_map
 from charlm.text.characters import name_characters
 from charlm.text.vocabulary import Ids, Vocabulary
 
@@ -302,6 +303,21 @@ def write_texts(
                 yield Sample(written.removesuffix(ending) if ended == "stop" else written, prompt, ended)
             else:
                 yield Sample(prompt + written, prompt, ended)
+
+
+def write_at_once(
+    mixture: Mixture, vocabulary: Vocabulary, count: int, rule: SamplingConfig, *, seed: int = 0
+) -> list[str]:
+    """Returns `count` samples without a prompt; on a CPU batches of them are written beside each other."""
+
+    def write_some(samples: range) -> list[str]:
+        steps = list(write(mixture, vocabulary, samples, rule, seed=seed))
+        return ["".join(pieces) for pieces in zip(*steps, strict=True)]
+
+    batches = [range(start, min(start + _MAX_BATCH, count)) for start in range(0, count, _MAX_BATCH)]
+    divides = mixture.network.divides_batches
+    written = parallel_map(write_some, batches) if divides else map(write_some, batches)
+    return [text for texts in written for text in texts]
 
 
 def without_stop(pieces: Iterable[str], stop: str) -> Iterator[str]:
