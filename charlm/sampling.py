@@ -77,17 +77,20 @@ class Sample(str):
     """A written text: a string that also knows where it came from.
 
     Attributes:
+        number: k, see the module.
         prompt: the text that it goes on from.
         ended: why it ended: `length`, it has all characters asked for; `stop`, it ended with the stop text; or
             `line`, the model ended its line (in lines framing).
     """
 
+    number: int
     prompt: str
     ended: Ended
 
-    def __new__(cls, text: str, prompt: str = "", ended: Ended = "length") -> Sample:
+    def __new__(cls, text: str, prompt: str = "", ended: Ended = "length", number: int = 0) -> Sample:
         """Makes a sample of its text."""
         sample = super().__new__(cls, text)
+        sample.number = number
         sample.prompt = prompt
         sample.ended = ended
         return sample
@@ -277,32 +280,33 @@ def write_texts(
     seed: int = 0,
     stop: str | None = None,
     only_new: bool = False,
+    first: int = 0,
     batch: int = _MAX_BATCH,
     block: int = _BLOCK_CHARACTERS,
 ) -> Iterator[Sample]:
-    """Yields `count` whole samples, a batch at a time.
+    """Yields `count` whole samples from number `first` on, a batch at a time.
 
     Each begins with the prompt and may end with the stop text, unless it is to have `only_new` text. Other
     arguments as in `write`.
     """
     ending = normalize_stop(vocabulary, stop)
-    for start in range(0, count, batch):
-        samples = range(start, min(start + batch, count))
+    for start in range(first, first + count, batch):
+        samples = range(start, min(start + batch, first + count))
         steps = write(mixture, vocabulary, samples, rule, prompt=prompt, seed=seed, stop=stop, block=block)
         texts: list[list[str]] = [[] for _ in samples]
         # As strings, which take a tenth of the memory of their pieces.
         while some := list(islice(steps, block)):
             for k, text in enumerate(texts):
                 text.append("".join(pieces[k] for pieces in some))
-        for pieces in texts:
+        for number, pieces in zip(samples, texts, strict=True):
             written = "".join(pieces)
             ended: Ended = "length" if len(written) == rule.length else "line"
             if ending and written.endswith(ending):
                 ended = "stop"
             if only_new:
-                yield Sample(written.removesuffix(ending) if ended == "stop" else written, prompt, ended)
+                yield Sample(written.removesuffix(ending) if ended == "stop" else written, prompt, ended, number)
             else:
-                yield Sample(prompt + written, prompt, ended)
+                yield Sample(prompt + written, prompt, ended, number)
 
 
 def write_at_once(

@@ -12,8 +12,14 @@ _WORD = re.compile(rf"[^\s{UNREADABLE}]+")
 _WITHOUT_PUNCTUATION = re.compile(r"[^\W_](?:.*[^\W_])?", re.DOTALL)
 
 
+def list_words(text: str) -> list[str]:
+    """Returns what white space separates, without the punctuation around it, in order."""
+    words = (_WITHOUT_PUNCTUATION.search(found[0]) for found in _WORD.finditer(text))
+    return [word[0] for word in words if word]
+
+
 def count_words(texts: Sequence[str]) -> Counter[str]:
-    """Counts what white space separates, without the punctuation around it."""
+    """Counts the words of texts, as `list_words` gives them."""
     result: Counter[str] = Counter()
     for word, count in Counter(found[0] for text in texts for found in _WORD.finditer(text)).items():
         if core := _WITHOUT_PUNCTUATION.search(word):
