@@ -12,6 +12,7 @@ from charlm.config import SamplingConfig
 from charlm.errors import CharlmError
 from charlm.experts.mixture import Mixture
 from charlm.sampling import Sample, normalize_stop, write_texts
+from charlm.system.counts import count_of
 from charlm.text.corpus import Corpus, Split
 from charlm.text.plain import read_parts
 from charlm.text.vocabulary import Vocabulary
@@ -99,7 +100,7 @@ def write_new_texts(
             in_a_row += 1
             if in_a_row == most_refused:
                 raise CharlmError(
-                    f"hardly anything new: the corpus has the last {in_a_row:,} samples, and {found:,} new ones "
-                    "came before them; raise the temperature, or write longer texts"
+                    f"hardly anything new: the corpus has the last {count_of(in_a_row, 'sample')}, after "
+                    f"{count_of(found, 'new one')}; raise the temperature, or write longer texts"
                 )
         first += size
