@@ -1,4 +1,4 @@
-"""`charlm eval`: measure how well a model predicts held-out text."""
+"""`charlm eval`: measure how well a model predicts held-out text, or what it writes."""
 
 from __future__ import annotations
 
@@ -92,28 +92,31 @@ def evaluate(
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
 ) -> None:
-    """Measure how well a model predicts text that it has not seen, or writes.
+    """Measure how well a model predicts unseen text, or how it writes.
 
-        \b
-        $ charlm eval runs/quickstart corpus:english
-        characters                    158,837
-        bytes                         158,837
-        unknown                             0
-        nats_per_character             0.9535
-        bits_per_character             1.3756
-        bits_per_byte                  1.3756
-        perplexity                     2.5948
-        perplexity_excluding_unknown   2.5948
+    \b
+    $ charlm eval runs/quickstart corpus:english
+    characters                    158,837
+    bytes                         158,837
+    unknown                             0
+    nats_per_character             0.9535
+    bits_per_character             1.3756
+    bits_per_byte                  1.3756
+    perplexity                     2.5948
+    perplexity_excluding_unknown   2.5948
 
-        \b
-        $ charlm eval runs/mine --dynamic --baseline | grep nats
-        nats_per_character             1.5107
-        dynamic_nats_per_character     1.3650
-        baseline_nats_per_character    1.5165
+    \b
+    $ charlm eval runs/mine --dynamic --baseline | grep nats
+    nats_per_character             1.5107
+    dynamic_nats_per_character     1.3650
+    baseline_nats_per_character    1.5165
 
-        \b
-        $ charlm eval runs/quickstart --samples 100 --temperature 0.9
-    EXAMPLE
+    \b
+    $ charlm eval runs/quickstart --samples 100 --temperature 0.9 | head -4
+                       written  held_out
+    texts                  100        64
+    characters          20,000    12,800
+    words_known         91.09%    93.81%
     """
     from charlm import load
     from charlm.errors import InputError
