@@ -39,25 +39,24 @@ def write_arpa(model: NgramModel, vocabulary: Vocabulary, path: Path, *, space: 
     """
     V, boundary = len(vocabulary), vocabulary.boundary_id
     names = [space if symbol == " " else symbol for symbol in vocabulary.symbols]
-    arrays = model.arrays()
-    order = len(arrays) // 3
-    keys = [arrays[f"keys.{n}"] for n in range(1, order + 1)]
+    tables, order = model.tables, len(model.tables)
+    found = [table.probabilities for table in tables]
     grams = [np.arange(V)[:, None]]  # of each order, (N, n)
-    p = [arrays["alpha.1"].astype(np.float64) + float(arrays["gamma.1"][0]) / V]
+    p = [found[0].alpha.astype(np.float64) + float(found[0].gamma[0]) / V]
     for n in range(2, order + 1):
-        contexts, last = np.divmod(keys[n - 1], V)
-        gram = np.column_stack([grams[-1][contexts], last])
+        contexts = tables[n - 1].keys >> 32
+        gram = np.column_stack([grams[-1][contexts], tables[n - 1].symbols])
         shorter = gram[:, 1]  # the place of the n-gram without its first symbol, found symbol by symbol
         for k in range(2, n):
-            shorter = np.searchsorted(keys[k - 1], shorter * V + gram[:, k])
-        p.append(arrays[f"alpha.{n}"] + arrays[f"gamma.{n}"].astype(np.float64)[contexts] * p[-1][shorter])
+            shorter = tables[k - 1].find(shorter, gram[:, k])
+        p.append(found[n - 1].alpha + found[n - 1].gamma.astype(np.float64)[contexts] * p[-1][shorter])
         grams.append(gram)
     with path.open("w", encoding="utf-8") as file:
         file.write("\\data\\\n")
         file.writelines(f"ngram {n}={len(gram) + (n == 1)}\n" for n, gram in enumerate(grams, 1))
         for n, gram in enumerate(grams, 1):
             file.write(f"\n\\{n}-grams:\n")
-            left = arrays[f"gamma.{n + 1}"] if n < order else np.ones(len(gram))
+            left = found[n].gamma if n < order else np.ones(len(gram))
             columns = zip(gram.tolist(), np.log10(p[n - 1]).tolist(), np.log10(left).tolist(), strict=True)
             for symbols, log_p, backoff in columns:
                 tokens = [names[symbol] for symbol in symbols]

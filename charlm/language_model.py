@@ -16,6 +16,8 @@ import numpy as np
 
 from charlm.config import SamplingConfig, change_section
 from charlm.errors import InputError, RunError
+from charlm.experts.memory import remember
+from charlm.experts.mixture import Mixture
 from charlm.ranking.minimal_pairs import PairsResult, judge
 from charlm.ranking.nbest import Group, NbestFormat, read_groups, reranked, score_groups
 from charlm.ranking.tuning import Tuning, tune
@@ -25,6 +27,7 @@ from charlm.scoring.alternatives import Alternatives, alternatives
 from charlm.scoring.conditions import Conditions
 from charlm.scoring.evaluation import Evaluation, evaluate, evaluate_baseline
 from charlm.scoring.measures import Ranked, Score, Scores, rank
+from charlm.scoring.memory import evaluate_memory, fit_memory
 from charlm.scoring.sentences import score_batches
 from charlm.scoring.states import StatefulModel
 from charlm.scoring.words import Space, WordScore, find_words, score_words
@@ -77,10 +80,11 @@ class LanguageModel(StatefulModel):
             sentences: one string each.
             conditions: what stands before each sentence, what of it counts, what unknown characters count for.
             **settings: the attributes of `Conditions`, instead of or on top of these: `context`, `bos`, `eos`,
-                `unknown`.
+                `unknown`, `document`.
 
         Raises:
             InputError: a bad argument, or unknown characters where the conditions refuse them.
+            CorpusError: a document is given, and the run has no powers for a memory yet, see `with_memory`.
         """
         return Scores(self.score_stream(sentences, conditions, **settings))
 
@@ -99,7 +103,8 @@ class LanguageModel(StatefulModel):
     ) -> Iterator[list[Score]]:
         """Scores batches of sentences as they come, for callers that batch by themselves; as in `score`."""
         texts = (list(each_text(batch, "sentences")) for batch in each_of(batches, "batches"))
-        return score_batches(self.mixture, self.vocabulary, texts, _conditions(conditions, settings))
+        given = _conditions(conditions, settings)
+        return score_batches(self._reader(given), self.vocabulary, texts, given)
 
     def rank(
         self,
@@ -137,7 +142,8 @@ class LanguageModel(StatefulModel):
         """
         check_text(sentence, "sentence")
         check_integer(k, "k")
-        return alternatives(self.mixture, self.vocabulary, sentence, k, _conditions(conditions, settings))
+        given = _conditions(conditions, settings)
+        return alternatives(self._reader(given), self.vocabulary, sentence, k, given)
 
     def word_scores(
         self,
@@ -289,6 +295,7 @@ class LanguageModel(StatefulModel):
         stop: str | None = None,
         only_new: bool = False,
         novel: bool = False,
+        memory: bool = False,
         **settings: Any,
     ) -> Iterator[Sample]:
         """Writes `count` texts, each beginning with the prompt.
@@ -304,13 +311,16 @@ class LanguageModel(StatefulModel):
             only_new: leave the prompt and the stop text out of the texts.
             novel: pass over samples that the run's own corpus has: as a line in lines framing, else anywhere. The
                 numbers of the others stay.
+            memory: let each text remember what it has said, the prompt included, so that its names come again; see
+                `with_memory`.
             **settings: values of the `sampling` section of a configuration, in place of the run's own: `length`
                 (characters; in lines framing a text also ends with its line), `temperature` (divides the logits; 0
                 takes the likeliest character always), `top_k`, `top_p`, `min_p`.
 
         Raises:
             InputError: the prompt or the stop text has characters that the model cannot write, or in lines framing
-                several lines; or a setting is out of range.
+                several lines; or a setting is out of range; or memory is asked for in lines framing, where every
+                text is one line.
             CorpusError: `novel` texts are wanted, and the corpus is gone or has changed.
             CharlmError: hardly any sample is novel.
         """
@@ -319,7 +329,7 @@ class LanguageModel(StatefulModel):
         rule = self._sampling(settings)
         if novel:
             return write_new_texts(
-                self.mixture,
+                self._writer(memory),
                 self.vocabulary,
                 count,
                 rule,
@@ -330,7 +340,14 @@ class LanguageModel(StatefulModel):
                 only_new=only_new,
             )
         return write_texts(
-            self.mixture, self.vocabulary, count, rule, prompt=prompt, seed=seed, stop=stop, only_new=only_new
+            self._writer(memory),
+            self.vocabulary,
+            count,
+            rule,
+            prompt=prompt,
+            seed=seed,
+            stop=stop,
+            only_new=only_new,
         )
 
     def stream(
@@ -340,6 +357,7 @@ class LanguageModel(StatefulModel):
         seed: int = 0,
         stop: str | None = None,
         only_new: bool = False,
+        memory: bool = False,
         **settings: Any,
     ) -> Iterator[str]:
         """Writes one text piece by piece: the prompt, then each character as it is drawn.
@@ -349,7 +367,7 @@ class LanguageModel(StatefulModel):
         """
         _check_writing(prompt, seed, stop)
         rule = self._sampling(settings)
-        steps = write(self.mixture, self.vocabulary, [0], rule, prompt=prompt, seed=seed, stop=stop)
+        steps = write(self._writer(memory), self.vocabulary, [0], rule, prompt=prompt, seed=seed, stop=stop)
         first = next(steps, [""])  # a bad prompt speaks up before anything is written
         pieces = chain(first, (piece for (piece,) in steps))
         if only_new:
@@ -357,6 +375,40 @@ class LanguageModel(StatefulModel):
         else:
             yield prompt + next(pieces)
             yield from pieces
+
+    def with_memory(self) -> Mixture:
+        """Returns the mixture with a memory of each text beside it; see `charlm.experts.memory`.
+
+        How far memory is trusted was found at the end of the training, on the validation split. A run that was
+        stopped before its end, or made by a charlm without memory, finds it now, from its own corpus, once for each
+        time it is loaded.
+
+        Raises:
+            CorpusError: the run's own corpus is needed, and is gone or changed.
+            InputError: the run has no validation split.
+        """
+        if self.mixture.memory_powers is None:
+            self._fit_memory(self.corpus())
+        if self.mixture.memory_powers is None:
+            raise InputError(
+                f"{self.folder}: trained without a validation split, on which it is found how far to trust a "
+                "memory; train with corpus.validation above 0 to use one"
+            )
+        return remember(self.mixture)
+
+    def _fit_memory(self, corpus: Corpus) -> None:
+        """Finds the powers of a memory on the validation split, if there is one and nobody has."""
+        if self.mixture.memory_powers is None and corpus.validation.characters:
+            fit_memory(self.mixture, self.vocabulary, corpus.validation)
+
+    def _reader(self, conditions: Conditions) -> Mixture:
+        """Returns what scores under these conditions: with memory only where there is a document to remember."""
+        return self.with_memory() if conditions.document else self.mixture
+
+    def _writer(self, memory: bool) -> Mixture:
+        if memory and self.vocabulary.framing == "lines":
+            raise InputError("this model writes single lines, and nothing is remembered from one to the next")
+        return self.with_memory() if memory else self.mixture
 
     def _sampling(self, settings: dict[str, Any]) -> SamplingConfig:
         """Returns the run's own way of sampling with other settings; None stands for what the run has."""
@@ -389,7 +441,8 @@ class LanguageModel(StatefulModel):
         Args:
             paths: files, folders, globs, packed files or `-`, read with the run's own framing and normalisation;
                 None: the validation split of the run's own corpus.
-            dynamic: also measure a copy of the model that goes on learning from the text as it reads it; see
+            dynamic: also measure a copy of the model that goes on learning from the text as it reads it, by a
+                memory of the text, by gradient steps, and by both; see `charlm.experts.memory` and
                 `charlm.scoring.dynamic`.
             learning_rate: of the dynamic evaluation; None: tuned on the beginning of the run's validation split.
             decay: of the dynamic evaluation, back to the trained weights; None: tuned as well.
@@ -418,7 +471,13 @@ class LanguageModel(StatefulModel):
             from charlm.scoring.dynamic import evaluate_dynamic  # gradients need torch, which takes seconds to load
             from charlm.training.step import make_batches
 
-            nats, rates = evaluate_dynamic(
+            self._fit_memory(corpus)
+            remembering = None
+            if self.mixture.memory_powers is None:
+                note(f"{self.folder}: trained without a validation split, so memory has no figures")
+            else:
+                remembering = evaluate_memory(self.mixture, self.vocabulary, split)
+            found = evaluate_dynamic(
                 self.mixture,
                 self.vocabulary,
                 split,
@@ -429,9 +488,11 @@ class LanguageModel(StatefulModel):
             )
             result = replace(
                 result,
-                dynamic_nats_per_character=nats,
-                dynamic_learning_rate=rates.learning_rate,
-                dynamic_decay=rates.decay,
+                memory_nats_per_character=remembering,
+                dynamic_nats_per_character=found.nats,
+                dynamic_memory_nats_per_character=found.memory_nats,
+                dynamic_learning_rate=found.rates.learning_rate,
+                dynamic_decay=found.rates.decay,
             )
         if corpus and baseline:
             nats = evaluate_baseline(self.vocabulary, corpus.train, split)
@@ -565,6 +626,7 @@ def describe_network(lm: LanguageModel) -> str:
 def _conditions(conditions: Conditions | None, settings: dict[str, Any]) -> Conditions:
     given = Conditions.given(conditions, settings)
     check_text(given.context, "context")
+    check_text(given.document, "document")
     return given
 
 

@@ -19,6 +19,7 @@ from charlm.errors import ConfigError, InputError, RunError
 from charlm.language_model import LanguageModel, PathLike, load
 from charlm.model.network import parameter_count
 from charlm.notebook import NotebookProgress, in_notebook
+from charlm.scoring.memory import fit_memory
 from charlm.store.lock import hold_lock
 from charlm.store.run_folder import RunFolder
 from charlm.store.trained import TrainedModel, load_run_config
@@ -141,6 +142,9 @@ def train(
         with log_evaluations(kind, folder, step, observer) as logging:
             prepared.trainer.run(logging, requests)
         folder.load_model(prepared.mixture)
+        if prepared.corpus.validation.characters:
+            fit_memory(prepared.mixture, prepared.corpus.vocabulary, prepared.corpus.validation)
+            folder.save_model(prepared.mixture)
     return LanguageModel(TrainedModel(prepared.mixture, prepared.corpus.vocabulary, prepared.config, folder.path))
 
 

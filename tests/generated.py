@@ -133,10 +133,10 @@ COMMANDS = [
 ]  # fmt: skip
 OPTIONS = {
     "train": ["--corpus", "--budget", "--set", "--out", "--resume", "--from", "-q", "--device", "--threads"],
-    "sample": ["--prompt", "--prompt-file", "--prompts", "--stop", "--only-new", "--count", "--temperature", "--top-k",
+    "sample": ["--prompt", "--prompt-file", "--prompts", "--stop", "--only-new", "--memory", "--count", "--temperature", "--top-k",
                "--top-p", "--min-p", "--seed", "--format", "--encoding"],
     "score": ["--file", "-f", "--field", "--encoding", "--format", "--per-char", "--alternatives", "--rank",
-              "--measure", "--log-base", "--context", "--no-bos", "--no-eos", "--unknown"],
+              "--measure", "--log-base", "--context", "--document", "--no-bos", "--no-eos", "--unknown"],
     "rerank": ["--weight", "--input-format", "--encoding", "--length-bonus", "--measure", "--tune", "--metric"],
     "pairs": ["--measure", "--against", "--by", "--good", "--bad", "--no-header", "--encoding", "--format"],
     "eval": ["--baseline", "--dynamic", "--field", "--encoding", "--strict", "--format", "--learning-rate", "--decay"],

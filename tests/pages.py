@@ -88,10 +88,10 @@ def make_text(lines: int, seed: int = 0) -> str:
     return "\n".join(result) + "\n"
 
 
-def train(corpus: Path, out: Path, *, framing: str = "stream", steps: int = 30, **model: Any) -> Path:
+def train(path: Path, out: Path, *, steps: int = 30, corpus: dict[str, Any] | None = None, **model: Any) -> Path:
     """Trains a small run, with evaluations."""
     config = {
-        "corpus": {"path": str(corpus), "framing": framing},
+        "corpus": {"path": str(path), **(corpus or {"framing": "stream"})},
         "model": {"hidden_size": 12, "cell": "lstm", **model},
         "training": {
             "budget": f"{steps} steps",

@@ -20,7 +20,8 @@ import charlm
 from charlm.cli import app
 from charlm.config import ModelConfig
 from charlm.errors import RunError
-from charlm.experts.mixture import POWERS, Mixture
+from charlm.experts.memory import CONTEXTS, LARGEST_POWER
+from charlm.experts.mixture import MEMORY_POWERS, POWERS, Mixture
 from charlm.experts.ngram import NgramModel
 from charlm.experts.torch_network import TorchNetworkExpert
 from charlm.model.network import CharacterModel
@@ -168,6 +169,10 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "powers of another expert": (weights(lambda w: w.update({POWERS: torch.ones(3, 3)})), r"\(3, 3\), the conf"),
     "powers of more contexts": (weights(lambda w: w.update({POWERS: torch.ones(5, 2)})), r"\(5, 2\), the conf"),
     "powers in half precision": (weights(lambda w: w.update({POWERS: w[POWERS].half()})), "powers is float16"),
+    "memory trusted beyond all use": (weights(lambda w: w[MEMORY_POWERS][3, 1].fill_(101)), "memory_powers holds"),
+    "memory trusted less than never": (weights(lambda w: w[MEMORY_POWERS][3, 1].fill_(-1)), "memory_powers holds"),
+    "memory trusted by NaN": (weights(lambda w: w[MEMORY_POWERS][3, 1].fill_(math.nan)), "memory_powers holds"),
+    "memory of more contexts": (weights(lambda w: w.update({MEMORY_POWERS: torch.ones(9, 2)})), r"\(9, 2\), the"),
     "no powers": (weights(lambda w: w.pop(POWERS)), "the tensor mixture.powers is missing"),
     "half precision": (weights(lambda w: w.update({"output.bias": w["output.bias"].half()})), "is float16"),
     "complex numbers": (
@@ -304,12 +309,16 @@ def test_the_largest_weights_that_are_accepted_never_give_nan(
     shutil.copytree(request.getfixturevalue(framing), run)
 
     def enlarge(values: dict[str, torch.Tensor]) -> None:
-        for weight in values.values():
+        for name, weight in values.items():
             weight.copy_((sign or weight.sign()) * LARGEST_WEIGHT)
+            if name == MEMORY_POWERS:
+                weight.fill_(LARGEST_POWER)
+                weight[::CONTEXTS, 1] = 0
 
     weights(enlarge)(run)
     lm = charlm.load(run)
-    scores = lm.score(["the boat has bread.", "xyz!", "", "the " * 50])
+    texts = ["the boat has bread.", "xyz!", "", "the " * 50]
+    scores = [*lm.score(texts), *lm.score(texts, document="the boat\nthe boat\n")]
     assert np.isfinite([[s.logprob, s.mean_logprob, s.bits_per_character, s.slor] for s in scores]).all()
     text = next(lm.sample(length=20, temperature=1.0))
     assert len(text) == 20 or framing == "tiny_lines_run"  # where a line may end at once

@@ -42,7 +42,9 @@ def evaluate(
     dynamic: Annotated[
         bool,
         _comparison_option(
-            "--dynamic", help="Also evaluate a copy of the model that keeps learning from the text."
+            "--dynamic",
+            help="Also evaluate a copy of the model that keeps learning from the text: by a memory of it, by "
+            "gradient steps, and by both.",
         ),
     ] = False,
     learning_rate: Annotated[
@@ -107,9 +109,11 @@ def evaluate(
 
     \b
     $ charlm eval runs/mine --dynamic --baseline | grep nats
-    nats_per_character             1.5107
-    dynamic_nats_per_character     1.3650
-    baseline_nats_per_character    1.5165
+    nats_per_character                  1.4197
+    memory_nats_per_character           1.3202
+    dynamic_nats_per_character          1.3176
+    dynamic_memory_nats_per_character   1.2892
+    baseline_nats_per_character         1.5165
 
     \b
     $ charlm eval runs/quickstart --samples 100 --temperature 0.9 | head -4

@@ -40,7 +40,7 @@ def report(
     ] = False,
     threads: options.ThreadsOption = None,
 ) -> None:
-    """Make a page that carries the model: to try it, and to see how it learnt and what it knows.
+    """Make a page that carries the model and shows what it knows.
 
     The page is one file, which any browser opens from the disk, without a network. Several runs get a chooser.
 

@@ -14,8 +14,6 @@ from charlm.cli.render import for_terminal, json_line, note
 if TYPE_CHECKING:
     from charlm.text.vocabulary import Vocabulary
 
-_MAX_PROMPT_CHARACTERS = 1 << 22
-
 _text_option = options.option_group("Text")
 
 
@@ -52,6 +50,10 @@ def sample(
             "--novel", help="Write only lines, or texts of a stream, that the run's corpus does not have."
         ),
     ] = False,
+    memory: Annotated[
+        bool,
+        _text_option("--memory", help="Let each text remember what it has said, so that its names come again."),
+    ] = False,
     temperature: options.TemperatureOption = None,
     top_k: options.TopKOption = None,
     top_p: options.TopPOption = None,
@@ -83,6 +85,7 @@ def sample(
     $ charlm sample runs/quickstart --count 20 --length 60 --novel
     """
     from charlm import load
+    from charlm.cli.score_input import read_text
     from charlm.errors import InputError
     from charlm.system.counts import count_of
 
@@ -91,7 +94,7 @@ def sample(
     if field is not None and prompts is None:
         raise InputError("--field chooses a column of --prompts, which is missing")
     if prompt_file is not None:
-        prompt = _read_prompt(str(prompt_file), encoding)
+        prompt = read_text(prompt_file, encoding, what="the prompt")
     model = load(run, device=device or "auto", threads=threads)
     if prompt_file is not None and model.vocabulary.framing == "lines":
         prompt = (prompt or "").removesuffix("\n")  # editors end a file with a newline
@@ -99,6 +102,7 @@ def sample(
         "seed": seed,
         "stop": stop,
         "only_new": only_new,
+        "memory": memory,
         "length": length,
         "temperature": temperature,
         "top_k": top_k,
@@ -157,19 +161,3 @@ def _read_prompts(file: Path, vocabulary: Vocabulary, encoding: str, field: str 
             vocabulary, vocabulary.normalize(prompt.text or ""), f"{name}, line {prompt.line}: the prompt"
         )
     return [prompt.text or "" for prompt in prompts]
-
-
-def _read_prompt(path: str, encoding: str) -> str:
-    from charlm.errors import InputError
-    from charlm.text.decoding import OPTION
-    from charlm.text.reading import read_pieces
-
-    prompt = ""
-    for piece in read_pieces([path], encoding=encoding, remedy=OPTION, note=note):
-        prompt += piece
-        if len(prompt) > _MAX_PROMPT_CHARACTERS:
-            raise InputError(
-                f"{path}: the prompt has more than {_MAX_PROMPT_CHARACTERS:,} characters; keep its end, "
-                "for example with `tail`"
-            )
-    return prompt

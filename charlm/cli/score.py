@@ -21,6 +21,7 @@ from charlm.cli.score_input import (
     number_lines,
     read_field,
     read_kaldi,
+    read_text,
     take_out_separators,
 )
 from charlm.cli.score_table import TablePrinter
@@ -133,6 +134,14 @@ def score(
         str,
         options.scoring_option(metavar="TEXT", help="Read this text before each sentence, without scoring it."),
     ] = "",
+    document: Annotated[
+        Path | None,
+        options.scoring_option(
+            metavar="FILE",
+            help="Read this file before each sentence, such as the chapter so far, and remember what it says: its "
+            "names are no longer odd.",
+        ),
+    ] = None,
     no_bos: Annotated[
         bool,
         options.scoring_option(
@@ -179,6 +188,8 @@ def score(
     from charlm.scoring.conditions import Conditions
 
     source = _source(sentences, file)
+    if source == "-" and str(document) == "-":
+        raise InputError("sentences and --document come from standard input: only one of them can")
     _check_words(per_word, {"--space": space, "--separator": separator})
     given = {"--rank": rank, "--measure": measure, "--alternatives": alternatives}
     if output in (Format.KENLM, Format.SRILM, Format.KALDI):
@@ -190,11 +201,12 @@ def score(
     if field is not None and (sentences or output is Format.KALDI):
         what = "sentences of the command line have" if sentences else "--format kaldi reads KEY words and has"
         raise InputError(f"{what} no columns; leave out --field")
+    read_document = "" if document is None else read_text(document, encoding, what="the document")
     model = load(run, device=device or "auto", threads=threads)
     treatment = unknown or (Unknown.SKIP if output is Format.SRILM else Unknown.SPREAD)
     printer = printer_class(
         vocabulary=model.vocabulary,
-        conditions=Conditions(context, not no_bos, not no_eos, treatment),
+        conditions=Conditions(context, not no_bos, not no_eos, treatment, read_document),
         source=source,
         log_base=log_base or LogBase.E,
         measure=measure or (Measure.MEAN if rank else None),
@@ -242,11 +254,16 @@ def _source(sentences: list[str] | None, file: Path | None) -> str | None:
 
 
 def _note_unknown_context(printer: Printer) -> None:
-    """Names the unknown characters of the context on standard error."""
+    """Names the unknown characters of the context and of the document on standard error."""
     from charlm.text.characters import name_characters
 
-    if chars := printer.vocabulary.unknown_in(printer.context):
-        note(f"the model has never seen {name_characters(chars)}, in the context; read as <unk>, not scored")
+    vocabulary = printer.vocabulary
+    document = vocabulary.normalize(printer.conditions.document)
+    if vocabulary.framing == "lines":
+        document = document.replace("\n", "")
+    for text, what in ((document, "document"), (printer.context, "context")):
+        if chars := vocabulary.unknown_in(text):
+            note(f"the model has never seen {name_characters(chars)}, in the {what}; read as <unk>, not scored")
 
 
 def _refuse_unsupported_options(

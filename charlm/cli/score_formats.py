@@ -106,7 +106,11 @@ class Printer(ABC):
     @cached_property
     def history_length(self) -> int:
         """The number of symbols that the model reads before the first character of a sentence."""
-        return len(self.context) + self.conditions.bos
+        document = self.vocabulary.normalize(self.conditions.document)
+        if self.vocabulary.framing == "lines":
+            document = ""  # is remembered, and does not stand before the sentence
+        ended = not document or document.endswith(self.vocabulary.boundary)
+        return len(document) + (not ended) + len(self.context) + self.conditions.bos
 
     @property
     def fields(self) -> tuple[str, ...]:

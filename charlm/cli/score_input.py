@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 
 from charlm.cli.render import note
 from charlm.cli.score_toolkits import KALDI_KEY
@@ -12,6 +13,8 @@ from charlm.errors import InputError
 from charlm.scoring.words import find_words
 from charlm.text.column_formats import describe_columns, raw_note, split_kaldi
 from charlm.text.columns import Field, Record, join_lines, joined_note, read_record_batches
+
+_MAX_TEXT_CHARACTERS = 1 << 22
 
 
 class Waiting:
@@ -114,3 +117,29 @@ def read_kaldi(batches: Iterable[Sequence[str]], name: str) -> Iterator[list[Rec
                 raise InputError(f"{name}, line {number}: no key; a line is KEY words")
             records.append(Record(words, {KALDI_KEY: key}, number))
         yield records
+
+
+def read_text(file: Path, encoding: str, *, what: str) -> str:
+    """Reads a text that is read before others: a prompt or a document.
+
+    Args:
+        file: its file; `-` is standard input.
+        encoding: its encoding.
+        what: what messages call it.
+
+    Raises:
+        CorpusError: it cannot be read, or is not text.
+        InputError: it is too long.
+    """
+    from charlm.text.decoding import OPTION
+    from charlm.text.reading import read_pieces
+
+    text = ""
+    for piece in read_pieces([str(file)], encoding=encoding, remedy=OPTION, note=note):
+        text += piece
+        if len(text) > _MAX_TEXT_CHARACTERS:
+            raise InputError(
+                f"{file}: {what} has more than {_MAX_TEXT_CHARACTERS:,} characters; keep its end, "
+                "for example with `tail`"
+            )
+    return text

@@ -24,6 +24,7 @@ MixtureState = list[Any]  # one of each expert
 Step = Callable[[NDArray[np.intp]], LogProbs]
 
 POWERS = "mixture.powers"  # the name of the powers in a file, beside the network's weights
+MEMORY_POWERS = "mixture.memory_powers"
 _CACHED_NUMBERS = 1 << 16  # logits that are exponentiated together, so that they stay in the cache
 _SAFE_LOGIT = 60.0  # the exponentials of smaller ones, and their sums, neither overflow nor vanish in float32
 
@@ -34,22 +35,28 @@ class Mixture:
     Args:
         network: the expert that is trained.
         others: the experts beside it.
+        memory: one more, which neither training nor a run folder knows of.
 
     Attributes:
         network: as given.
         experts: all of them, the network first.
-        others: those beside the network.
+        others: those beside the network, but for memory.
         powers: how far each expert is trusted in each kind of context, shape (contexts, experts).
+        memory_powers: how far all of them, and a memory beside them, are trusted in each pair of kinds (see
+            `experts.memory`), shape (contexts · kinds of the memory, 2); None: nobody has found that out.
     """
 
-    def __init__(self, network: TrainedExpert, others: Sequence[CountedExpert] = ()) -> None:
+    def __init__(
+        self, network: TrainedExpert, others: Sequence[CountedExpert] = (), memory: Expert | None = None
+    ) -> None:
         self.network = network
         self.others = tuple(others)
-        self.experts: tuple[Expert, ...] = (network, *others)
+        self.experts: tuple[Expert, ...] = (network, *others, *([] if memory is None else [memory]))
         self.powers = np.zeros(
             (math.prod(expert.contexts for expert in self.experts), len(self.experts)), np.float32
         )
         self.powers[:, 0] = 1
+        self.memory_powers: NDArray[np.float32] | None = None
 
     def initial_state(self, batch_size: int) -> MixtureState:
         """Returns the state before the first symbol of B texts."""
@@ -182,14 +189,20 @@ class Mixture:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Returns what training changes, for a file: the network's weights, and the powers if there are any."""
-        weights = dict(self.network.arrays())
-        return weights if len(self.experts) == 1 else {**weights, POWERS: self.powers}
+        arrays = dict(self.network.arrays())
+        if len(self.experts) > 1:
+            arrays[POWERS] = self.powers
+        if self.memory_powers is not None:
+            arrays[MEMORY_POWERS] = self.memory_powers
+        return arrays
 
     def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Takes over copies of what `arrays` gave, of the same names and shapes."""
         weights = dict(arrays)
         if POWERS in weights:
             self.powers[:] = weights.pop(POWERS)
+        found = weights.pop(MEMORY_POWERS, None)
+        self.memory_powers = None if found is None else np.array(found)
         self.network.load(weights)
 
 

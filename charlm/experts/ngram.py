@@ -63,7 +63,7 @@ class NgramModel:
         self.vocabulary_size = vocabulary_size
         self.first_id = first_id
         self.order = order
-        self._tables = count_tables(sequences, vocabulary_size, first_id, order)
+        self.tables = count_tables(sequences, vocabulary_size, first_id, order)
 
     @classmethod
     def is_wanted(cls, config: ModelConfig) -> bool:
@@ -94,12 +94,12 @@ class NgramModel:
 
     @cached_property
     def _kernel(self) -> NgramKernel | None:
-        return compile_ngrams(self._tables, self._lowest)
+        return compile_ngrams(self.tables, self._lowest)
 
     @cached_property
     def _lowest(self) -> NDArray[np.float32]:
         """The probability of every symbol where no context is known, (V,)."""
-        single = self._tables[0]
+        single = self.tables[0]
         alpha, gamma = single.probabilities.alpha, single.probabilities.gamma
         lowest: NDArray[np.float32] = alpha + gamma[0] / np.float32(self.vocabulary_size)
         return lowest
@@ -107,7 +107,7 @@ class NgramModel:
     @property
     def context_length(self) -> int:
         """K: how many symbols before the one to be predicted are looked at, at most."""
-        return len(self._tables) - 1
+        return len(self.tables) - 1
 
     def sequence_log_probs(self, sequences: Sequence[Ids]) -> list[Floats]:
         """Returns the log-probability (nats) of each symbol of each sequence, shapes (n_i,)."""
@@ -133,10 +133,10 @@ class NgramModel:
         """Does the work of `predict`, with some hundred bytes for each symbol."""
         symbols, depth = lay_out(sequences, self.first_id, self.order, self.vocabulary_size)
         ranks: Unsigned | Ints = symbols
-        single = self._tables[0].probabilities
+        single = self.tables[0].probabilities
         p = single.alpha[symbols] + single.gamma[0].astype(np.float64) / self.vocabulary_size
         known = np.zeros(len(symbols), np.int64)
-        for n, table in enumerate(self._tables[1:], 2):
+        for n, table in enumerate(self.tables[1:], 2):
             places = np.flatnonzero(depth >= n - 1)
             places = places[ranks[places - 1] >= 0]  # elsewhere p(w | h) = p(w | h')
             contexts = ranks[places - 1]
@@ -194,7 +194,7 @@ class NgramModel:
                 continue
             before = np.empty((T, B), np.int64)
             before[0], before[1:] = state[:, k - 2], result[:-1, :, k - 2]
-            result[:, :, k - 1] = self._tables[k - 1].find(before, symbols)
+            result[:, :, k - 1] = self.tables[k - 1].find(before, symbols)
         result[:, :, K] = np.minimum(state[:, K] + np.arange(1, T + 1)[:, None], _BEGINNING_SYMBOLS + 1)
         return result, result[-1]
 
@@ -251,7 +251,7 @@ class NgramModel:
         weight = np.ones(len(places), np.float32)  # Π_{m>n} gamma_m
         parts = []
         for n in range(int(known.max(initial=0)) + 1, 1, -1):
-            table, rows = self._tables[n - 1], np.flatnonzero(known >= n - 1)
+            table, rows = self.tables[n - 1], np.flatnonzero(known >= n - 1)
             if table.opening is not None:  # all of the text is the context
                 whole = (known[rows] == n - 1) & (read[rows] == n - 1) & table.opens(places[rows, n - 2])
                 begun, rows = rows[whole], rows[~whole]
@@ -273,7 +273,7 @@ class NgramModel:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Returns the tables, for a file."""
-        return table_arrays(self._tables)
+        return table_arrays(self.tables)
 
     @classmethod
     def from_arrays(
@@ -286,7 +286,7 @@ class NgramModel:
         """
         order = config.ngram or ORDER
         model = cls([], vocabulary_size, first_id, order)
-        model._tables = read_tables(arrays, vocabulary_size, first_id, order)
+        model.tables = read_tables(arrays, vocabulary_size, first_id, order)
         return model
 
 

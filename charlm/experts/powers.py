@@ -114,7 +114,15 @@ def _sample_beginnings(vocabulary: Vocabulary, ids: Ids, length: int, most: int)
     return [ids[place : place + length] for place in places[chosen].tolist()]
 
 
-def find_powers(features: Sequence[LogProbs], kinds: Contexts, y: Ids, n_kinds: int) -> _Floats:
+def find_powers(
+    features: Sequence[LogProbs],
+    kinds: Contexts,
+    y: Ids,
+    n_kinds: int,
+    *,
+    trust: _Floats | None = None,
+    prior: float = PRIOR,
+) -> _Floats:
     """Minimises the cross-entropy, the prior included, in each kind of context, by powers that are not negative.
 
     Args:
@@ -122,12 +130,14 @@ def find_powers(features: Sequence[LogProbs], kinds: Contexts, y: Ids, n_kinds: 
         kinds: the kind of context at each place, shape (N,).
         y: the symbols that came, shape (N,).
         n_kinds: how many kinds there are.
+        trust: the powers that the prior pulls to, (n_kinds, E); None: equal ones.
+        prior: strength of that pull.
 
     Returns:
         The powers, shape (n_kinds, E).
     """
-    powers = np.full((n_kinds, len(features)), 1 / len(features))
-    derive = partial(derivatives, features=features, kinds=kinds, y=y)
+    powers = np.full((n_kinds, len(features)), 1 / len(features)) if trust is None else trust
+    derive = partial(derivatives, features=features, kinds=kinds, y=y, trust=trust, prior=prior)
     least, gradient, hessian = derive(powers)
     for _ in range(_MOST_STEPS):
         # What is less likely the more an expert says so is chance, or a held-out text unlike any other: a power
@@ -156,24 +166,32 @@ def _newton_step(gradient: _Floats, hessian: _Floats, fixed: NDArray[np.bool_]) 
 
 
 def derivatives(
-    powers: _Floats, features: Sequence[LogProbs], kinds: Contexts, y: Ids
+    powers: _Floats,
+    features: Sequence[LogProbs],
+    kinds: Contexts,
+    y: Ids,
+    *,
+    trust: _Floats | None = None,
+    prior: float = PRIOR,
 ) -> tuple[_Floats, _Floats, _Floats]:
-    """Derives the cross-entropy by the powers; in each kind of context a prior adds `PRIOR`/2 · |a - 1/E|² to it.
+    """Derives the cross-entropy by the powers; in each kind of context `prior`/2 · |a - trust|² is added to it.
 
     Args:
         powers: a, shape (kinds, E).
         features: as in `find_powers`, and so are `kinds` and `y`.
         kinds: shape (N,).
         y: shape (N,).
+        trust: shape (kinds, E); None: 1/E each.
+        prior: see `find_powers`.
 
     Returns:
         Nats, shape (kinds,), their gradient, (kinds, E), and their Hessian, (kinds, E, E).
     """
     n_kinds, E = powers.shape
-    off = powers - 1 / E
-    nats = PRIOR / 2 * (off * off).sum(1)
-    gradient = PRIOR * off
-    hessian = np.tile(PRIOR * np.eye(E), (n_kinds, 1, 1))
+    off = powers - (1 / E if trust is None else trust)
+    nats = prior / 2 * (off * off).sum(1)
+    gradient = prior * off
+    hessian = np.tile(prior * np.eye(E), (n_kinds, 1, 1))
 
     def sums(first: int) -> tuple[_Floats, Contexts]:
         rows = slice(first, first + _CACHED_ROWS)

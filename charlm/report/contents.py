@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import platform
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -439,10 +439,7 @@ def _list_facts(lm: LanguageModel, contents: Contents) -> list[tuple[str, str]]:
 
 
 def _versions() -> str:
-    import numpy
-    import torch
-
-    return f"Python {sys.version.split()[0]}, torch {torch.__version__}, NumPy {numpy.__version__}"
+    return f"Python {platform.python_version()}, torch {version('torch')}, NumPy {version('numpy')}"
 
 
 def configuration_text(contents: Contents) -> str:

@@ -72,6 +72,7 @@ class RunView:
     shades: Sequence[tuple[str, str]]
     layers: int
     hidden_size: int
+    has_memory: bool
     temperature: str
     top_p: str
     curves: Sequence[Chart]
@@ -95,6 +96,7 @@ class RunView:
     units_found: Units | None
     overlap: OverlapReport | None
     overlap_sentence: str
+    quotations: Sequence[tuple[int, str, str, str]]
     overlap_chart: Chart | None
     overlap_head: Sequence[str]
     overlap_rows: Rows
@@ -197,6 +199,7 @@ def _environment() -> Environment:
     environment.filters["bits"] = views.bits
     environment.filters["percent"] = views.percent
     environment.filters["visible"] = make_visible
+    environment.filters["key"] = lambda text: "␣" if text == " " else make_visible(text)
     environment.filters["code"] = views.with_code
     environment.filters["sentence"] = views.sentence
     environment.filters["above_chance"] = views.above_chance
@@ -225,6 +228,7 @@ def _view(contents: Contents, identifier: str) -> RunView:
         shades=views.shade_names(shades),
         layers=model.num_layers,
         hidden_size=model.hidden_size,
+        has_memory=model.cell == "lstm",
         temperature=f"{min(2.0, sampling.temperature):.2f}",
         top_p=f"{sampling.top_p or 1.0:.2f}",
         curves=views.learning_charts(evaluations, references),
@@ -248,11 +252,12 @@ def _view(contents: Contents, identifier: str) -> RunView:
         units_found=contents.units,
         overlap=overlap,
         overlap_sentence=views.overlap_sentence(overlap) if overlap else "",
+        quotations=views.quotations(overlap) if overlap else [],
         overlap_chart=views.overlap_chart(overlap) if overlap else None,
         overlap_head=views.OVERLAP_HEAD,
         overlap_rows=views.overlap_rows(overlap) if overlap else [],
         facts=contents.facts,
-        command="charlm train config.yaml --out runs/again   # config.yaml: the configuration below",
+        command="charlm train config.yaml --out runs/again",
         symbols=contents.symbols,
         symbols_left_out=contents.vocabulary_size - len(contents.symbols),
         vocabulary_size=contents.vocabulary_size,

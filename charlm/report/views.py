@@ -31,7 +31,8 @@ _ALPHABET_BITS = 4.3  # of such a text by the frequencies of its characters alon
 _SECONDS_IN_MINUTES = 180  # of training, from which on its time is given in minutes
 _LAGS = (1, 2, 5, 10, 20, 30, 40, 60, 100)  # of the tables
 _STYLES = {"validation": 0, "training": 2, "unigram": 3, "n-grams": 1, "network": 4, "mixture": 0}  # of lines
-_LONG_RUNS = (10, 20, 30, 40, 50)  # characters: rows of the table of overlaps
+_LONG_RUNS = (3, 5, 10, 15, 20, 30, 50, 80, 120)  # characters: rows of the table of overlaps
+_RUNS_SHOWN = 6
 _LARGEST_DOT, _SMALLEST_DOT = 9.0, 2.0  # radii in pixels
 _BEFORE_MATCH, _AFTER_MATCH = 24, 20  # characters shown around a place in the training text
 _BIT = math.log(2)  # in nats
@@ -137,8 +138,13 @@ def network_note(contents: Contents) -> Markup:
         ).format(bits(held_out.expert_nats[0]), bits(held_out.nats))
     elif contents.config.model.ngram:
         note += Markup("The model is a mixture; the page computes with its network alone. ")
-    if json.loads(network.json)["copied"] is None:
+    copied = json.loads(network.json)["copied"]
+    if copied is None:
         note += Markup("The page does not know the training text, so it cannot mark what is copied from it. ")
+    elif copied["falseAlarms"] > 0:
+        note += Markup("What it marks as copied is a false alarm at about one place in {}. ").format(
+            f"{round(1 / copied['falseAlarms'], -2):,.0f}"
+        )
     return note
 
 
@@ -428,20 +434,24 @@ def _share_from(lengths: Any, least: int) -> float:
 
 def overlap_rows(report: OverlapReport) -> list[list[str]]:
     """Returns which share of lines has a run of at least so many characters."""
+    longest = _longest_run(report)
     return [
         [
             f"{least} or more",
             f"{_share_from(report.lengths, least):.1%}",
             f"{_share_from(report.held_out_lengths, least):.1%}",
         ]
-        for least in _LONG_RUNS
+        for least in [least for least in _LONG_RUNS if least <= longest][-_RUNS_SHOWN:]
     ]
+
+
+def _longest_run(report: OverlapReport) -> int:
+    return int(max([1, *report.lengths, *report.held_out_lengths]))
 
 
 def overlap_chart(report: OverlapReport) -> Chart:
     """Draws the share of lines whose longest run is at least so long, for written and for held-out ones."""
-    longest = int(max([1, *report.lengths, *report.held_out_lengths]))
-    x = range(longest + 2)
+    x = range(_longest_run(report) + 2)
     series = [
         Series(name, x, [100 * _share_from(lengths, least) for least in x], style)
         for style, (name, lengths) in enumerate(
@@ -462,18 +472,27 @@ def overlap_chart(report: OverlapReport) -> Chart:
     )
 
 
+def quotations(report: OverlapReport) -> list[tuple[int, str, str, str]]:
+    """Returns for each long run its length, what stands before it in the training text, itself, and what comes."""
+    found = []
+    for text, length, where in report.longest:
+        before, there, after = where.partition(text)
+        found.append((length, before, text, after) if there else (length, "", text, ""))
+    return found
+
+
 def overlap_sentence(report: OverlapReport) -> str:
     """Says what was searched, and how to read it."""
     ours = float(np.median(report.lengths)) if len(report.lengths) else 0.0
     sentence = (
         f"The model wrote {report.sampled_lines:,} lines; of each, the longest piece was found that stands letter "
-        f"by letter in the training text. It has {ours:.0f} characters in the middle line"
+        f"by letter in the training text. In the median line it has {ours:.0f} characters"
     )
     if len(report.held_out_lengths):
         theirs = float(np.median(report.held_out_lengths))
         sentence += (
-            f", where lines of the same lengths that people wrote, the held-out ones, have {theirs:.0f}. A model "
-            "that quotes has far longer ones than they have; one that writes has about the same"
+            f"; in held-out lines of the same lengths, which people wrote, {theirs:.0f}. A model that quotes has "
+            "far longer pieces than they have; one that writes has about the same"
         )
     sentence += "."
     if report.words_known is not None:

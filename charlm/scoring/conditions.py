@@ -30,6 +30,9 @@ class Conditions:
         unknown: `spread`: an unknown character has an equal share of the probability of `<unk>`, which is divided
             among all characters of Unicode that the model does not know; `skip`: it is read, but counts nothing, as
             SRILM has it; `error`: it is refused. Byte models know every character.
+        document: text that was read before, such as the chapter so far: whole lines, the last of which is ended if
+            it is not. A memory of what it says goes on into the sentence; see `charlm.experts.memory`. In lines
+            framing the memory is all that is left of it. Without a document there is no memory either.
 
     Raises:
         InputError: there is no such treatment of unknown characters.
@@ -39,6 +42,7 @@ class Conditions:
     bos: bool = True
     eos: bool = True
     unknown: str = Unknown.SPREAD
+    document: str = ""
 
     @classmethod
     def given(cls, conditions: Conditions | None, settings: Mapping[str, Any]) -> Conditions:

@@ -16,16 +16,21 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from charlm.experts.expert import Contexts
+from charlm.experts.expert import LogProbs as Logits
 from charlm.experts.mixture import Mixture, MixtureState
 from charlm.experts.torch_network import TorchNetworkExpert, copy_for_torch
 from charlm.model.network import CharacterModel, NetworkState
 from charlm.scoring.log_probs import LogProbs, cut_sequences
+from charlm.scoring.memory import PowersOfMemory, Remembering, joint_log_probs, kinds_of
 from charlm.text.batches import IGNORE, Window
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Ids, Vocabulary
@@ -50,6 +55,27 @@ class Rates:
     decay: float = 3e-3
 
 
+class DynamicEvaluation(NamedTuple):
+    """What dynamic evaluation found.
+
+    Attributes:
+        nats: per character.
+        rates: with which the model adapted.
+        memory_nats: per character, with a memory of the text beside the adapting model; None: there was no text to
+            find its powers on.
+    """
+
+    nats: float
+    rates: Rates
+    memory_nats: float | None
+
+
+Begins = NDArray[np.bool_]
+# Is told of each segment: the adapting mixture's logits (n, V) before its step, the kinds of context, the symbols
+# that came, and whether each is the first of its sequence, (n,) each.
+Listener = Callable[[Logits, Contexts, Ids, Begins], None]
+
+
 def evaluate_dynamic(
     mixture: Mixture,
     vocabulary: Vocabulary,
@@ -60,18 +86,22 @@ def evaluate_dynamic(
     learning_rate: float | None = None,
     decay: float | None = None,
     tuning_symbols: int = TUNING_SYMBOLS,
-) -> tuple[float, Rates]:
-    """Returns the nats per character over the very symbols that `evaluate` scores, and the rates.
+) -> DynamicEvaluation:
+    """Measures an adapting copy of a model over the very symbols that `evaluate` scores, alone and with a memory.
+
+    Memory is one more factor of what the adapting copy predicts; its powers are found on the same text as the
+    rates, and the copy adapts as it does without.
 
     Args:
         mixture: stays as it is.
         vocabulary: its own.
         split: the text to be measured.
         training: windows of the training text, for M; the first 200 are looked at.
-        validation: rates that are not given are found on its beginning; if it is empty, the defaults are taken.
+        validation: rates that are not given are found on its beginning, and the powers of the memory; if it is
+            empty, the default rates are taken.
         learning_rate: η.
         decay: λ.
-        tuning_symbols: of the validation split, for finding rates.
+        tuning_symbols: of the validation split, for finding rates and powers.
     """
     first = vocabulary.boundary_id
     rms = gradient_rms(mixture, itertools.islice(training, _STATISTICS_WINDOWS))
@@ -80,8 +110,27 @@ def evaluate_dynamic(
     enough = int(np.searchsorted(sizes, tuning_symbols)) + 1
     known = [sequence[:tuning_symbols] for sequence in known[:enough] if len(sequence)]
     rates = tune(mixture, rms, known, first, learning_rate=learning_rate, decay=decay)
-    log_probs = dynamic_log_probs(mixture, rms, cut_sequences(vocabulary, split.ids, split.parts), first, rates)
-    return -sum(float(p.sum()) for p in log_probs) / split.characters, rates
+    text, fit = Remembering(len(vocabulary), first), PowersOfMemory(len(mixture.powers), vocabulary.unknown_id)
+
+    def learn(logits: Logits, kinds: Contexts, symbols: Ids, begins: Begins) -> None:
+        fit.add(logits, kinds, text.read(symbols, begins), symbols)
+
+    dynamic_log_probs(mixture, rms, known, first, rates, listener=learn)
+    powers, text = fit.find(), Remembering(len(vocabulary), first)
+    with_memory = []
+
+    def measure(logits: Logits, kinds: Contexts, symbols: Ids, begins: Begins) -> None:
+        if powers is not None:
+            recalled = text.read(symbols, begins)
+            with_memory.append(joint_log_probs(powers, logits, kinds, recalled, symbols).sum())
+
+    sequences = cut_sequences(vocabulary, split.ids, split.parts)
+    log_probs = dynamic_log_probs(mixture, rms, sequences, first, rates, listener=measure)
+    return DynamicEvaluation(
+        -sum(float(p.sum()) for p in log_probs) / split.characters,
+        rates,
+        None if powers is None else -float(sum(with_memory)) / split.characters,
+    )
 
 
 def gradient_rms(mixture: Mixture, windows: Iterable[Window]) -> list[Tensor]:
@@ -99,7 +148,7 @@ def gradient_rms(mixture: Mixture, windows: Iterable[Window]) -> list[Tensor]:
         count += 1
         if not window.carry.all():  # a row that starts anew lets all of them do so: these are statistics
             state = alone.initial_state(len(window.inputs))
-        losses, state = _losses(network, alone, window.inputs.T, window.targets.T, state)
+        losses, state, *_ = _losses(network, alone, window.inputs.T, window.targets.T, state)
         mean = losses.sum() / int((window.targets != IGNORE).sum())
         for square, gradient in zip(squares, torch.autograd.grad(mean, weights), strict=True):
             square.addcmul_(gradient, gradient)
@@ -107,7 +156,13 @@ def gradient_rms(mixture: Mixture, windows: Iterable[Window]) -> list[Tensor]:
 
 
 def dynamic_log_probs(
-    mixture: Mixture, rms: Sequence[Tensor], sequences: Sequence[Ids], first_id: int, rates: Rates
+    mixture: Mixture,
+    rms: Sequence[Tensor],
+    sequences: Sequence[Ids],
+    first_id: int,
+    rates: Rates,
+    *,
+    listener: Listener | None = None,
 ) -> list[LogProbs]:
     """Returns the log-probability (nats) of each symbol of each sequence, shapes (n_i,), adapting on the way.
 
@@ -117,6 +172,7 @@ def dynamic_log_probs(
         sequences: ids, read in their order; each from the zero state, after `first_id`.
         first_id: the symbol read before the first of each sequence.
         rates: η and λ.
+        listener: see there.
     """
     network, adapting = copy_for_torch(mixture)
     weights = list(network.parameters())
@@ -131,7 +187,13 @@ def dynamic_log_probs(
         parts = [np.zeros(0)]
         for start in range(0, len(sequence), SEGMENT_SYMBOLS):
             segment = slice(start, start + SEGMENT_SYMBOLS)
-            losses, state = _losses(network, adapting, inputs[segment, None], sequence[segment, None], state)
+            symbols = sequence[segment]
+            losses, state, logits, kinds = _losses(
+                network, adapting, inputs[segment, None], symbols[:, None], state
+            )
+            if listener is not None:
+                begins = np.arange(start, start + len(symbols)) == 0
+                listener(logits.detach().cpu().numpy(), kinds, symbols, begins)
             parts.append(-losses.detach().cpu().double().numpy())
             gradients = torch.autograd.grad(losses.sum() / SEGMENT_SYMBOLS, weights)
             with torch.no_grad():
@@ -190,10 +252,11 @@ def _descend(loss: Callable[[float], float], start: float) -> float:
 
 def _losses(
     network: CharacterModel, mixture: Mixture, inputs: Ids, targets: Ids, state: MixtureState
-) -> tuple[Tensor, MixtureState]:
+) -> tuple[Tensor, MixtureState, Tensor, Contexts]:
     """Returns the loss (nats) at each place, (T·B,), 0 where the target is `IGNORE`, and the state, detached.
 
-    Inputs and targets are ids of shape (T, B). The losses have the gradient of the network's weights.
+    Beside them stand the logits of the mixture, (T·B, V), and the kinds of context, (T·B,). Inputs and targets are
+    ids of shape (T, B). The losses have the gradient of the network's weights.
     """
     others = mixture.others
     x, y = (torch.from_numpy(ids.astype(np.int64, order="C")).to(network.device) for ids in (inputs, targets))
@@ -201,10 +264,10 @@ def _losses(
     features, last = network.features(x, before)  # (T, B, R)
     logits = network.logits(features).flatten(0, 1)  # (T·B, V)
     read = [expert.advance(inputs, own) for expert, own in zip(others, state[1:], strict=True)]
+    rows = [features.detach().flatten(0, 1), *(reading.reshape(-1, reading.shape[-1]) for reading, _ in read)]
     if others:
-        rows = [features.detach().flatten(0, 1), *(reading.reshape(-1, reading.shape[-1]) for reading, _ in read)]
         power, beside = (torch.from_numpy(part).to(logits) for part in mixture.beside_network(rows))
         logits = torch.addcmul(beside, power, logits)
     losses = F.cross_entropy(logits, y.flatten(), ignore_index=IGNORE, reduction="none")  # (T·B,)
     detached = [tuple(part.detach() for part in layer) for layer in last]
-    return losses, [detached, *(own for _, own in read)]
+    return losses, [detached, *(own for _, own in read)], logits, kinds_of(mixture, rows)

@@ -27,7 +27,11 @@ class Evaluation:
         bits_per_byte: total bits over bytes.
         perplexity: exp(nats_per_character).
         perplexity_excluding_unknown: the same, unknown characters left out of sum and count.
-        dynamic_nats_per_character: of the model that adapts to the text as it reads; None: not asked for.
+        memory_nats_per_character: of the model with a memory of the text it has read (`experts.memory`); None: not
+            asked for, or there is no validation split, on which its powers are found.
+        dynamic_nats_per_character: of the model that adapts to the text as it reads, by gradient steps and without
+            that memory; None: not asked for.
+        dynamic_memory_nats_per_character: of both together; None as above.
         dynamic_learning_rate: with which it did so.
         dynamic_decay: and this decay.
         baseline_nats_per_character: of an n-gram model of the same training text; None: not asked for.
@@ -41,7 +45,9 @@ class Evaluation:
     bits_per_byte: float
     perplexity: float
     perplexity_excluding_unknown: float
+    memory_nats_per_character: float | None = None
     dynamic_nats_per_character: float | None = None
+    dynamic_memory_nats_per_character: float | None = None
     dynamic_learning_rate: float | None = None
     dynamic_decay: float | None = None
     baseline_nats_per_character: float | None = None

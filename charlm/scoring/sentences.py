@@ -12,6 +12,7 @@ from charlm.experts.mixture import Mixture
 from charlm.scoring.conditions import Conditions, Unknown
 from charlm.scoring.log_probs import CONTEXT_SYMBOLS, Beginning, LogProbs, read_context, sequence_log_probs
 from charlm.scoring.measures import CharacterScore, Score
+from charlm.scoring.memory import remember_lines
 from charlm.text.characters import name_characters
 from charlm.text.vocabulary import END_OF_SENTENCE, Ids, Vocabulary, to_bytes
 
@@ -32,7 +33,9 @@ def score_batches(
     for sentences in batches:
         texts = [vocabulary.normalize(sentence) for sentence in sentences]
         if conditions.unknown == Unknown.ERROR:
-            for text in (vocabulary.normalize(conditions.context), *texts):
+            document = conditions.document.split("\n") if vocabulary.framing == "lines" else [conditions.document]
+            before = map(vocabulary.normalize, (*document, conditions.context))
+            for text in (*before, *texts):
                 if unknown := vocabulary.unknown_in(text):
                     raise InputError(f"the model has never seen {name_characters(unknown)}, in {text[:80]!r}")
         ids = [np.append(vocabulary.encode_sentence(text), np.array(ends, np.int32)) for text in texts]
@@ -45,10 +48,10 @@ def score_batches(
 def begin(
     mixture: Mixture, vocabulary: Vocabulary, conditions: Conditions, *, symbols: int = CONTEXT_SYMBOLS
 ) -> Beginning | None:
-    """Reads what stands before each sentence; None where neither a boundary nor a context does.
+    """Reads what stands before each sentence; None where nothing does, not even a boundary.
 
     Args:
-        mixture: the model.
+        mixture: the model, with memory if the conditions name a document.
         vocabulary: the model's.
         conditions: under which sentences are scored.
         symbols: so many of the context are read at once.
@@ -61,11 +64,19 @@ def begin(
             "the context holds a newline, but this model reads each line by itself, from its beginning"
         )
     context = vocabulary.encode_sentence(vocabulary.normalize(conditions.context))
+    document = vocabulary.encode(vocabulary.normalize(conditions.document))
+    if len(document) and document[-1] != vocabulary.boundary_id:
+        document = np.append(document, np.int32(vocabulary.boundary_id))
+    state = mixture.initial_state(1)
+    if vocabulary.framing == "lines":
+        if len(document):
+            state = remember_lines(mixture, vocabulary, document, state)
+    else:
+        context = np.append(document, context)
     if conditions.bos:
         context = np.append(np.array([vocabulary.boundary_id], np.int32), context)
     if not len(context):
         return None
-    state = mixture.initial_state(1)
     if len(context) > 1:
         _, state = read_context(mixture, context[:-1], state, symbols=symbols)
     return Beginning(int(context[-1]), state)

@@ -2,7 +2,8 @@
 
     RUN/config.yaml          the resolved configuration, loadable again
     RUN/vocabulary.json      characters in id order, framing, normalisation
-    RUN/model.safetensors    the best weights by validation loss, and the powers of the mixture
+    RUN/model.safetensors    the best weights by validation loss, the powers of the mixture, and once training is
+                             over those of a memory beside it
     RUN/ngram.safetensors    the n-gram model that is mixed in, if there is one; so each expert beside the network
     RUN/metrics.jsonl        one line per evaluation
     RUN/samples.txt          what it wrote at each evaluation
@@ -27,10 +28,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from charlm.config import ModelConfig
 from charlm.errors import InputError, RunError, TrainingError
 from charlm.experts.expert import CountedExpert
-from charlm.experts.mixture import Mixture
+from charlm.experts.memory import CONTEXTS as MEMORY_CONTEXTS
+from charlm.experts.memory import LARGEST_POWER as LARGEST_MEMORY_POWER
+from charlm.experts.mixture import MEMORY_POWERS, Mixture
 from charlm.store.tensors import Array, check_weights, check_whole, pack_tensors, read_tensors
 from charlm.system.files import replace_file, sync_folder
 from charlm.system.run_format import FormatError
@@ -162,8 +167,7 @@ class RunFolder:
                 f"go on with `charlm train --resume --out {quote_path(self.path)}`"
             )
         tensors, header = read_tensors(self.model)
-        check_weights(tensors, mixture.arrays(), self.model)
-        check_whole(tensors, header, self.model)
+        self._check_model(tensors, header, mixture)
         self._check_vocabulary(header, self.model)
         mixture.load(tensors)
 
@@ -212,12 +216,30 @@ class RunFolder:
         if self.model.exists():
             try:
                 tensors, header = read_tensors(self.model)
-                check_weights(tensors, mixture.arrays(), self.model)
-                check_whole(tensors, header, self.model)
+                self._check_model(tensors, header, mixture)
             except RunError as error:
                 raise RunError(
                     f"{error}; bring it back from a copy, or remove it to go on: the next evaluation writes it anew"
                 ) from None
+
+    def _check_model(self, tensors: Mapping[str, Array], header: Mapping[str, str], mixture: Mixture) -> None:
+        """Checks that tensors are those of a mixture; powers of a memory may be among them.
+
+        Raises:
+            RunError: they are damaged, or do not fit.
+        """
+        expected = mixture.arrays()
+        expected.pop(MEMORY_POWERS, None)
+        if MEMORY_POWERS in tensors:
+            shape = (len(mixture.powers) * MEMORY_CONTEXTS, 2)
+            expected[MEMORY_POWERS] = np.broadcast_to(np.zeros((), np.float32), shape)
+        check_weights(tensors, expected, self.model)
+        powers = tensors.get(MEMORY_POWERS)
+        if powers is not None and not (powers.min() >= 0 and powers.max() <= LARGEST_MEMORY_POWER):
+            raise RunError(
+                f"{self.model}: {MEMORY_POWERS} holds numbers below 0 or above {LARGEST_MEMORY_POWER:g}: damaged"
+            )
+        check_whole(tensors, header, self.model)
 
     def save_last(self, tensors: Mapping[str, Array], info: Mapping[str, Any], *, keep: int = 1) -> None:
         """Writes all that training needs to go on, as one file, so that it is replaced whole.

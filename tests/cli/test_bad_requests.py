@@ -105,6 +105,26 @@ def test_a_prompt_file_that_cannot_be_used_is_named(
     assert str(path) in message or "U+" in message
 
 
+@pytest.mark.parametrize(("content", "said"), [(None, "no such file"), (b"", "empty"), (b"\xff", "not UTF-8")])
+def test_a_document_that_cannot_be_used_is_named(
+    content: bytes | None, said: str, tiny_run: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "document.txt"
+    if content is not None:
+        path.write_bytes(content)
+    message = refused("score", tiny_run, "the boat", "--document", path)
+    assert said in message
+    assert str(path) in message
+
+
+def test_a_document_and_the_sentences_are_not_both_standard_input(tiny_run: Path) -> None:
+    assert "only one of them" in refused("score", tiny_run, "--file", "-", "--document", "-")
+
+
+def test_a_model_of_lines_has_nothing_to_remember_while_writing(tiny_lines_run: Path) -> None:
+    assert "nothing is remembered from one to the next" in refused("sample", tiny_lines_run, "--memory")
+
+
 def test_a_prompt_comes_from_one_place(tiny_run: Path, tmp_path: Path) -> None:
     message = refused("sample", tiny_run, "--prompt", "e", "--prompt-file", tmp_path / "prompt.txt")
     assert "--prompt or --prompt-file" in message
@@ -254,11 +274,15 @@ def test_an_endless_line_is_refused_by_its_number_after_the_lines_before_it(tiny
     assert f"{text}, line 3: longer than 4,194,304 bytes" in result.stderr
 
 
-def test_an_endless_prompt_is_refused(tiny_run: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("command", "option", "what"),
+    [(["sample"], "--prompt-file", "prompt"), (["score", "the boat"], "--document", "document")],
+)
+def test_an_endless_prompt_is_refused(command: list[str], option: str, what: str, tiny_run: Path, tmp_path: Path):
     (text := tmp_path / "text").write_text("the boat\n" * 500_000)
-    result = CliRunner().invoke(app, ["sample", str(tiny_run), "--prompt-file", str(text)])
+    result = CliRunner().invoke(app, [command[0], str(tiny_run), *command[1:], option, str(text)])
     assert result.exit_code == 2
-    assert f"{text}: the prompt has more than 4,194,304 characters" in result.stderr
+    assert f"{text}: the {what} has more than 4,194,304 characters" in result.stderr
 
 
 # ------------------------------------------------------------------------- before anything is read or measured

@@ -130,7 +130,7 @@ def test_help_groups_options_by_purpose() -> None:
             *("--format", "--per-char", "--per-word", "--space"),
             *("--alternatives", "--rank", "--measure", "--log-base"),
         ],
-        "Scoring": ["--context", "--no-bos", "--no-eos", "--unknown"],
+        "Scoring": ["--context", "--document", "--no-bos", "--no-eos", "--unknown"],
         "Hardware": ["--device", "--threads"],
         "Options": ["--help"],
     }

@@ -193,14 +193,29 @@ def test_dynamic_evaluation_stands_beside_the_static_figure(
     run = request.getfixturevalue(framing)
     plain = strict_json(answer("eval", run, held_out, "--format", "json"))
     found = strict_json(answer("eval", run, held_out, "--dynamic", "--format", "json"))
-    assert list(found) == [*FIELDS, "dynamic_nats_per_character", "dynamic_learning_rate", "dynamic_decay"]
+    nats = [f"{kind}_nats_per_character" for kind in ("memory", "dynamic", "dynamic_memory")]
+    assert list(found) == [*FIELDS, *nats, "dynamic_learning_rate", "dynamic_decay"]
     assert {name: found[name] for name in FIELDS} == plain
     rates = ["--learning-rate", found["dynamic_learning_rate"], "--decay", found["dynamic_decay"]]
     assert strict_json(answer("eval", run, held_out, "--dynamic", *rates, "--format", "json")) == found
     table = answer("eval", run, held_out, "--dynamic", "--learning-rate", "0", "--decay", "0.00001")
-    nats = re.findall(r"nats_per_character +([\d.]+)", table)
-    assert nats == [f"{plain['nats_per_character']:.4f}"] * 2
+    static, memory, dynamic, both = re.findall(r"nats_per_character +([\d.]+)", table)
+    assert static == dynamic == f"{plain['nats_per_character']:.4f}"
+    assert float(both) == pytest.approx(float(memory), abs=0.1)  # without steps it is memory, its powers refitted
     assert re.search(r"^dynamic_decay +1e-05$", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize("framing", ["tiny_run", "tiny_lines_run", "tiny_mixture_run"])
+def test_a_text_that_repeats_itself_is_remembered_and_learnt(
+    framing: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("a lamp has the heron.\nboat! boat!\nthe book likes a boat.\n" * 30)
+    run, rates = request.getfixturevalue(framing), ["--learning-rate", "0.002", "--decay", "0.01"]
+    found = json.loads(answer("eval", run, text, "--dynamic", *rates, "--format", "json"))
+    static, memory = found["nats_per_character"], found["memory_nats_per_character"]
+    dynamic, both = found["dynamic_nats_per_character"], found["dynamic_memory_nats_per_character"]
+    assert both < memory < dynamic < static - 0.3
 
 
 def test_rates_belong_to_dynamic_evaluation_and_have_bounds(tiny_run: Path) -> None:
@@ -244,6 +259,7 @@ def test_every_tensor_is_listed_with_its_shape_and_count(framing: str, request: 
     run = request.getfixturevalue(framing)
     printed = answer("inspect", run)
     tensors = safetensors.torch.load_file(run / "model.safetensors")
+    del tensors["mixture.memory_powers"]  # no weight of the network
     for name, tensor in tensors.items():
         shape = re.escape(str(tuple(tensor.shape)))
         assert re.search(rf"^{re.escape(name)} +{shape} +{tensor.numel():,}$", printed, re.MULTILINE), name

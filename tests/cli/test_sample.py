@@ -88,6 +88,16 @@ def test_a_prompt_file_is_the_prompt(tiny_run: Path, tmp_path: Path) -> None:
     assert from_file == sample(tiny_run, "--prompt", "the boat\nthe heron")
 
 
+def test_a_text_that_remembers_itself_is_another_and_the_same_each_time(tiny_mixture_run: Path) -> None:
+    plain = ["--length", 300, "--temperature", 1, "--seed", 2, "--prompt", "eteo kobah eteo kobah\n"]
+    remembered = sample(tiny_mixture_run, *plain, "--memory")
+    assert remembered == sample(tiny_mixture_run, *plain, "--memory") != sample(tiny_mixture_run, *plain)
+    texts = jsonl(tiny_mixture_run, *plain, "--memory", "--count", 3)  # side by side, each remembers its own
+    assert texts[0]["text"] + "\n" == remembered
+    settings = {"length": 300, "temperature": 1.0, "seed": 2, "prompt": "eteo kobah eteo kobah\n", "memory": True}
+    assert "".join(charlm.load(tiny_mixture_run).stream(**settings)) + "\n" == remembered
+
+
 def test_a_prompt_file_may_end_its_line_as_editors_do(tiny_lines_run: Path, tmp_path: Path) -> None:
     (tmp_path / "prompt.txt").write_text("the boat\n")
     assert sample(tiny_lines_run, "--prompt-file", tmp_path / "prompt.txt").startswith("the boat")

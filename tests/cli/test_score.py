@@ -203,6 +203,23 @@ def test_context_and_boundaries_are_those_of_the_python_interface(tiny_run: Path
             assert [a["char"] for a in char["alternatives"]] == [a.char for a in expected]
 
 
+@pytest.mark.parametrize("run", ["tiny_run", "tiny_lines_run", "tiny_mixture_run"])
+def test_a_document_is_read_first_and_its_names_are_no_longer_odd(
+    run: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder, sentences = request.getfixturevalue(run), ["eteo sees kobah.", "the boat sees ☃."]
+    (document := tmp_path / "so_far.txt").write_text("kobah sees eteo.\neteo ☃ likes kobah.\n", encoding="utf-8")
+    plain = commands.scores(folder, *sentences)
+    arguments = ["score", folder, *sentences, "--format", "jsonl", "--document", document]
+    result = commands.run(*arguments)
+    assert "in the document; read as <unk>" in result.stderr
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert found[0]["logprob"] > plain[0]["logprob"] + 3
+    expected = charlm.load(folder).score(sentences, document=document.read_text(encoding="utf-8"))
+    assert [row["logprob"] for row in found] == pytest.approx([score.logprob for score in expected])
+    assert "U+2603" in commands.refused(*arguments, "--unknown", "error")
+
+
 @pytest.mark.parametrize("run", ["tiny_run", "tiny_lines_run"])
 def test_a_sentence_has_the_same_score_on_the_command_line_and_in_a_file(
     run: str, request: pytest.FixtureRequest, tmp_path: Path

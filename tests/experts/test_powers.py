@@ -265,3 +265,18 @@ def test_a_kind_of_context_that_never_came_keeps_equal_trust() -> None:
     found = find_powers(features, kinds, y, KINDS + 1)
     np.testing.assert_allclose(found[KINDS], 1 / 3)
     np.testing.assert_allclose(found[:KINDS], find_powers(features, kinds, y, KINDS), atol=1e-3)
+
+
+def test_a_kind_that_never_came_keeps_the_trust_it_is_given_and_a_strong_prior_leaves_all_there() -> None:
+    features, kinds, y = made_up(6)
+    trust = np.random.default_rng(6).uniform(0, 1, (KINDS + 1, 3))
+    before = trust.copy()
+    found = find_powers(features, kinds, y, KINDS + 1, trust=trust)
+    np.testing.assert_allclose(found[KINDS], trust[KINDS])
+    np.testing.assert_allclose(found[:KINDS], find_powers(features, kinds, y, KINDS), atol=0.1)
+    held = find_powers(features, kinds, y, KINDS + 1, trust=trust, prior=1e9)
+    np.testing.assert_allclose(held, trust, atol=1e-4)
+    np.testing.assert_array_equal(trust, before)
+    _, gradient, hessian = derivatives(trust, features, kinds, y, trust=trust, prior=7.0)
+    np.testing.assert_allclose(hessian[KINDS], 7 * np.eye(3))
+    np.testing.assert_allclose(gradient[KINDS], 0)

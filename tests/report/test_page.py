@@ -122,7 +122,9 @@ def test_of_a_text_in_chinese_the_browser_is_told_so(tmp_path: Path):
     text = "".join(f"我在河边画第{n}张画，船很安静。\n" for n in range(200))
     (tmp_path / "t.txt").write_text(text, encoding="utf-8")
     found = gather(
-        charlm.load(train(tmp_path / "t.txt", tmp_path / "run", framing="lines", steps=10), device="cpu")
+        charlm.load(
+            train(tmp_path / "t.txt", tmp_path / "run", steps=10, corpus={"framing": "lines"}), device="cpu"
+        )
     )
     assert found.language == "zh"
     assert '<textarea id="r0-input" class="input" rows="2" maxlength="2000" lang="zh"' in render([found])

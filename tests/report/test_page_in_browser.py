@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import charlm
@@ -494,6 +495,67 @@ def test_the_chooser_of_runs_works_by_keys_and_shows_one_at_a_time(
         visit.page.click("#r1-tab")
         visit.page.fill("#r1-input", "boat")
         assert "boat" in text_of(visit, "#r1-shaded .text")
+
+
+def test_a_unit_that_was_found_lights_the_readers_own_text(visit: Visit, contents: Contents):
+    assert contents.units
+    finding = contents.units.findings[0]
+    visit.page.fill(INPUT, finding.excerpt[0].split("\n")[1])
+    visit.page.locator("#r0-units article[data-finding='0'] button").click()
+    assert visit.page.input_value("#r0-try .unit") == str(finding.unit)
+    assert visit.page.input_value("#r0-try .state") == finding.state
+    assert visit.page.is_checked("#r0-try input[value=unit]")
+    assert all(name.startswith("u") for name in classes(visit, SHADED)[:-1])
+    assert visit.page.evaluate("document.activeElement.id") == "r0-input"
+
+
+def test_a_memory_cell_is_shown_as_python_computes_it(visit: Visit, network: LanguageModel):
+    visit.page.fill(INPUT, "river")
+    visit.page.check("#r0-try input[value=unit]")
+    visit.page.fill("#r0-try .unit", "7")
+    visit.page.select_option("#r0-try .state", "c")
+    expert, state = network.mixture.network, network.mixture.network.initial_state(1)
+    ids = [network.vocabulary.boundary_id, *network.vocabulary.encode_sentence("river")]
+    for place, symbol in enumerate(ids):
+        _, state = expert.advance(np.array([[symbol]], np.int32), state)
+        if place:
+            visit.page.locator(f"{SHADED} span").nth(place - 1).hover()
+            shown = float(text_of(visit, PANEL).split(": ")[1].split()[0])
+            assert shown == pytest.approx(float(state[0][1][0, 7]), abs=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("corpus", "settings"),
+    [
+        ({"level": "byte"}, {"cell": "gru", "num_layers": 2}),
+        ({"framing": "lines", "normalization": "nfkc", "lowercase": True}, {"cell": "gru-before", "ngram": 3}),
+        ({"framing": "stream"}, {"cell": "rnn", "embedding_size": 5, "output_rank": 4}),
+    ],
+    ids=["bytes", "lines", "without-newlines"],
+)
+def test_the_page_of_any_kind_of_run_works(
+    corpus: dict[str, Any], settings: dict[str, Any], browser: Browser, tmp_path: Path
+):
+    text = make_text(150) + "Ünïcödé 画画 😀 ﬁ\n" * 20
+    if settings["cell"] == "rnn":
+        text = text.replace("\n", " ")
+    (tmp_path / "t.txt").write_text(text, encoding="utf-8")
+    run = train(tmp_path / "t.txt", tmp_path / "run", steps=20, corpus=corpus, **settings)
+    network = with_dequantized_weights(charlm.load(run, device="cpu"))
+    write_report(tmp_path / "page.html", [gather(charlm.load(run, device="cpu"))])
+    with browser.open(tmp_path / "page.html", viewport=PHONE) as visit:
+        visit.page.fill(INPUT, "The River 画😀 é")
+        (score,) = network.score(["The River 画😀 é"])
+        assert f"{-score.logprob / math.log(2):.1f} bits in all" in text_of(visit, "#r0-try .total")
+        for part in ("#r0-shaded", "#r0-excerpt", "#r0-who"):
+            visit.page.focus(f"{part} .text")
+            visit.page.keyboard.press("End")
+            assert "bits" in text_of(visit, f"{part} .panel")
+        visit.page.check("#r0-try input[value=unit]")
+        assert any(re.fullmatch(r"u-?[1-4]", name) for name in classes(visit, SHADED))
+        visit.page.fill(INPUT, "the river")
+        assert write(visit, count=30)
 
 
 # ----------------------------------------------------------------------------------------------- light, dark, paper

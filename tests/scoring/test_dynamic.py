@@ -12,8 +12,16 @@ from charlm.experts.mixture import Mixture
 from charlm.model.network import CharacterModel
 from charlm.scoring import dynamic
 from charlm.scoring.dynamic import SEGMENT_SYMBOLS as SEGMENT
-from charlm.scoring.dynamic import Rates, dynamic_log_probs, evaluate_dynamic, gradient_rms, tune
-from charlm.scoring.log_probs import Beginning, sequence_log_probs
+from charlm.scoring.dynamic import (
+    DynamicEvaluation,
+    Rates,
+    dynamic_log_probs,
+    evaluate_dynamic,
+    gradient_rms,
+    tune,
+)
+from charlm.scoring.log_probs import Beginning, cut_sequences, sequence_log_probs
+from charlm.scoring.memory import PowersOfMemory, Remembering, joint_log_probs, kinds_of, read_in_order
 from charlm.text.batches import IGNORE, LineBatches, StreamBatches
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary
@@ -164,14 +172,30 @@ def test_a_text_that_repeats_itself_is_learnt_and_the_model_is_left_alone(framin
     network = mixture.network.trained.train()
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
 
-    def nats(**rates: float) -> tuple[float, Rates]:
+    def nats(**rates: float) -> DynamicEvaluation:
         windows = StreamBatches(split.ids, 4, 8, seed=1).epoch(0)
         return evaluate_dynamic(mixture, vocabulary, split, training=windows, validation=split, **rates)
 
-    static, _ = nats(learning_rate=0.0, decay=0.0)
-    tuned, rates = nats()
-    assert tuned < static - 0.5
-    assert nats(learning_rate=rates.learning_rate, decay=rates.decay) == (tuned, rates)
+    static = nats(learning_rate=0.0, decay=0.0)
+    tuned = nats()
+    assert tuned.nats < static.nats - 0.5
+    assert tuned.memory_nats < tuned.nats
+    rates = tuned.rates
+    assert nats(learning_rate=rates.learning_rate, decay=rates.decay) == tuned
+    # Without steps it is memory beside the mixture as it is.
+    pieces = list(read_in_order(mixture, cut_sequences(vocabulary, split.ids), vocabulary.boundary_id))
+    text, fit = Remembering(len(vocabulary), vocabulary.boundary_id), PowersOfMemory(1, vocabulary.unknown_id)
+    read = [
+        (mixture.logits(piece.readings), kinds_of(mixture, piece.readings), text.read(piece.symbols, piece.begins))
+        for piece in pieces
+    ]
+    for each, piece in zip(read, pieces, strict=True):
+        fit.add(*each, piece.symbols)
+    powers = fit.find()
+    total = sum(
+        joint_log_probs(powers, *each, piece.symbols).sum() for each, piece in zip(read, pieces, strict=True)
+    )
+    assert static.memory_nats == pytest.approx(-total / split.characters, abs=1e-4)
     assert mixture.network.trained is network
     assert network.training
     assert all(torch.equal(weight, before[name]) for name, weight in network.state_dict().items())
@@ -183,7 +207,9 @@ def test_without_a_validation_split_the_default_rates_are_taken() -> None:
     split, nothing = Split.of("abc\n" * 30, vocabulary), Split.of("", vocabulary)
     windows = StreamBatches(split.ids, 4, 8, seed=1).epoch(0)
     mixture = mixture_of(size=len(vocabulary))
-    assert evaluate_dynamic(mixture, vocabulary, split, training=windows, validation=nothing)[1] == Rates()
+    found = evaluate_dynamic(mixture, vocabulary, split, training=windows, validation=nothing)
+    assert found.rates == Rates()
+    assert found.memory_nats is None  # there was nothing to find its powers on
 
 
 def test_tuning_reads_the_beginning_of_the_validation_split_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,6 +193,8 @@
   // ------------------------------------------------------------------------------------------------------- 1 try it
 
   const ANNOUNCE_MILLISECONDS = 900; // after the last key, before the total is read out
+  const SLOW_MILLISECONDS = 60; // that reading may take while one types; if it takes more, it waits for a pause
+  const PAUSE_MILLISECONDS = 250;
   const FRAME_MILLISECONDS = 14; // of writing at a time, so that the page stays alive
   const REMEMBERED_LINES = 300;
   const COPY_CHECK_CHARACTERS = 25; // written between two looks at what was copied
@@ -200,16 +202,16 @@
   function tryIt(section, data, model) {
     const input = find(section, ".input"), total = find(section, ".total"), announce = find(section, ".announce");
     const ranking = find(section, ".ranking"), chooser = find(section, ".chooser");
-    const layer = find(section, ".layer"), unit = find(section, ".unit");
+    const layer = find(section, ".layer"), unit = find(section, ".unit"), state = find(section, ".state");
     const scored = new Map(); // of each line
-    let characters = [], activations = [], byUnit = false, composing = false, timer = 0;
+    let characters = [], activations = [], byUnit = false, composing = false, timer = 0, pending = 0, cost = 0;
 
     const text = new Text(find(section, ".text"), find(section, ".panel"), (index) => {
       const {text: character, logProb, unknown, alternatives} = characters[index];
       const {nodes, name} = alternativesOf(character, logProb, alternatives.map((a) => [a.text, a.logProb]), unknown);
       if (!byUnit) return {nodes, name};
       const value = activations[index] === null ? "nothing" : activations[index].toFixed(3);
-      const what = `unit ${unit.value} of layer ${layer.value}: ${value}`;
+      const what = `${ofMemory() ? "memory cell of " : ""}unit ${unit.value} of layer ${layer.value}: ${value}`;
       return {nodes: [make("div", "char", shown(character)), make("div", "what", what), ...nodes.slice(2)], name: `${visible(character).name}: ${what}`};
     });
 
@@ -221,14 +223,26 @@
       return scored.get(line);
     }
 
+    const ofMemory = () => state !== null && state.value === "c";
+
+    // The state of the unit after each character; of an LSTM also its memory cell, which may go beyond 1.
+    function activationsOf(line) {
+      if (!ofMemory()) return Array.from(model.activations(line, Number(layer.value), Number(unit.value)));
+      const reading = model.begin();
+      return model.encode(line).ids.map((ids) => {
+        for (const id of ids) model.read(reading, id);
+        return reading.memory[Number(layer.value) - 1][Number(unit.value)];
+      });
+    }
+
     const classes = () => byUnit
-      ? activations.map((value) => (value === null ? "" : `u${Math.round(4 * value)}`))
+      ? activations.map((value) => (value === null ? "" : `u${Math.round(4 * Math.max(-1, Math.min(1, value)))}`))
       : characters.map(({logProb, unknown}) => (unknown ? "unknown" : shadeOf(logProb, data.shades)));
 
     function light() {
       if (byUnit) {
         activations = lines().flatMap((line) => {
-          const values = Array.from(model.activations(line, Number(layer.value), Number(unit.value)));
+          const values = activationsOf(line);
           return score(line).characters.map((_, index) => (index < values.length ? values[index] : null));
         });
       }
@@ -242,6 +256,20 @@
     };
 
     function update() {
+      const began = performance.now();
+      clearTimeout(pending);
+      showAll();
+      cost = performance.now() - began;
+    }
+
+    // As one types: at once, unless the network is too large for that.
+    function updateSoon() {
+      clearTimeout(pending);
+      if (cost < SLOW_MILLISECONDS) update();
+      else pending = setTimeout(update, PAUSE_MILLISECONDS);
+    }
+
+    function showAll() {
       const each = lines().map((line) => ({line, ...score(line)}));
       characters = each.flatMap((one, number) => {
         const isLast = number === each.length - 1, own = one.characters;
@@ -290,7 +318,7 @@
     // An input method shows what is being composed; it is text when it is done.
     input.addEventListener("compositionstart", () => { composing = true; });
     input.addEventListener("compositionend", () => { composing = false; update(); });
-    input.addEventListener("input", (event) => { if (!composing && !event.isComposing) update(); });
+    input.addEventListener("input", (event) => { if (!composing && !event.isComposing) updateSoon(); });
 
     for (const radio of findAll(section, ".shade input[type=radio]")) {
       radio.addEventListener("change", () => {
@@ -300,7 +328,22 @@
         light();
       });
     }
-    for (const field of [layer, unit]) field.addEventListener("input", () => { if (field.value && field.checkValidity()) light(); });
+    const isThere = (field) => field === null || (field.value !== "" && field.checkValidity());
+    for (const field of [layer, unit, state].filter((one) => one !== null)) {
+      field.addEventListener("input", () => { if ([layer, unit, state].every(isThere)) light(); });
+    }
+    // A unit that was found in part 6, on the reader's own text.
+    for (const button of findAll(section.parentElement, "button.use")) {
+      button.addEventListener("click", () => {
+        layer.value = button.dataset.layer;
+        unit.value = button.dataset.unit;
+        if (state !== null) state.value = button.dataset.state;
+        const radio = find(section, "input[value=unit]");
+        radio.checked = true;
+        radio.dispatchEvent(new Event("change"));
+        input.focus();
+      });
+    }
     update();
     writeOn(find(section, ".write"), () => input.value, data, model);
   }
@@ -568,6 +611,17 @@
     });
   }
 
+  // On paper, what is folded up on the screen is there too.
+  function unfoldForPaper() {
+    let opened = [];
+    addEventListener("beforeprint", () => {
+      opened = findAll(document, ".parts details:not([open])");
+      for (const details of opened) details.open = true;
+    });
+    addEventListener("afterprint", () => { for (const details of opened) details.open = false; });
+  }
+
+  unfoldForPaper();
   chooser(findAll(document, "[role=tab]"));
   begin(find(document, ".run:not([hidden])"));
 })();
