@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from charlm.scoring.states import State
     from charlm.scoring.summary import Summary
     from charlm.scoring.words import Space, WordScore
+    from charlm.writing.figures import WritingEvaluation, WritingFigures
 
 __version__ = "0.1.0"
 
@@ -64,6 +65,8 @@ __all__ = [
     "Tuning",
     "Unknown",
     "WordScore",
+    "WritingEvaluation",
+    "WritingFigures",
     "__version__",
     "load",
     "train",
@@ -85,6 +88,8 @@ _LAZY = {
     "Tuning": "charlm.ranking.tuning",
     "Unknown": "charlm.scoring.conditions",
     "WordScore": "charlm.scoring.words",
+    "WritingEvaluation": "charlm.writing.figures",
+    "WritingFigures": "charlm.writing.figures",
     "load": "charlm.language_model",
     "train": "charlm.run",
 }

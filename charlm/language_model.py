@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from charlm.experts.mixture import Mixture
 from charlm.ranking.minimal_pairs import PairsResult, judge
 from charlm.ranking.nbest import Group, NbestFormat, read_groups, reranked, score_groups
 from charlm.ranking.tuning import Tuning, tune
-from charlm.sampling import Sample, normalize_stop, without_stop, write, write_texts
+from charlm.sampling import Sample, normalize_stop, without_stop, write, write_at_once, write_texts
 from charlm.scoring import html
 from charlm.scoring.alternatives import Alternatives, alternatives
 from charlm.scoring.conditions import Conditions
@@ -38,6 +39,10 @@ from charlm.system.devices import find_device_name
 from charlm.system.encodings import check_encoding
 from charlm.system.threads import set_threads
 from charlm.text.corpus import Corpus, Split, load_held_out
+from charlm.text.plain import read_parts
+from charlm.writing.figures import HELD_OUT_CHARACTERS, WritingEvaluation, cut_stretches, measure_writing
+from charlm.writing.known import KnownTexts, write_new_texts
+from charlm.writing.runs import SEARCHED_CHARACTERS
 
 PathLike = str | os.PathLike[str]
 _BATCH_SENTENCES = 1024  # looked at together, sorted by length
@@ -289,13 +294,14 @@ class LanguageModel(StatefulModel):
         seed: int = 0,
         stop: str | None = None,
         only_new: bool = False,
+        novel: bool = False,
         memory: bool = False,
         **settings: Any,
     ) -> Iterator[Sample]:
         """Writes `count` texts, each beginning with the prompt.
 
-        Sample k depends only on the seed and k. Each text is a string that also has the attributes `prompt` and
-        `ended`, which says why it ended: `length`, `stop` or `line`.
+        Sample k depends only on the seed and k. Each text is a string that also has the attributes `number`, which
+        is k, `prompt`, and `ended`, which says why it ended: `length`, `stop` or `line`.
 
         Args:
             count: how many.
@@ -303,6 +309,8 @@ class LanguageModel(StatefulModel):
             seed: of the random numbers.
             stop: end a text as soon as it ends with this.
             only_new: leave the prompt and the stop text out of the texts.
+            novel: pass over samples that the run's own corpus has: as a line in lines framing, else anywhere. The
+                numbers of the others stay.
             memory: let each text remember what it has said, the prompt included, so that its names come again; see
                 `with_memory`.
             **settings: values of the `sampling` section of a configuration, in place of the run's own: `length`
@@ -313,10 +321,24 @@ class LanguageModel(StatefulModel):
             InputError: the prompt or the stop text has characters that the model cannot write, or in lines framing
                 several lines; or a setting is out of range; or memory is asked for in lines framing, where every
                 text is one line.
+            CorpusError: `novel` texts are wanted, and the corpus is gone or has changed.
+            CharlmError: hardly any sample is novel.
         """
         check_integer(count, "count")
         _check_writing(prompt, seed, stop)
         rule = self._sampling(settings)
+        if novel:
+            return write_new_texts(
+                self._writer(memory),
+                self.vocabulary,
+                count,
+                rule,
+                self._known_texts,
+                prompt=prompt,
+                seed=seed,
+                stop=stop,
+                only_new=only_new,
+            )
         return write_texts(
             self._writer(memory),
             self.vocabulary,
@@ -441,15 +463,8 @@ class LanguageModel(StatefulModel):
                 check_number(rate, name)
             if rate is not None and not 0 <= rate <= 1:
                 raise InputError(f"{name} {rate:g}: must be from 0 to 1")
-        if paths is None and (encoding, strict) != ("utf-8", False):
-            raise InputError("an encoding and --strict belong to texts that are named; the run knows its own")
-        try:
-            check_encoding(encoding)
-        except ValueError as error:
-            raise InputError(str(error)) from None
+        self._check_reading(paths, field, encoding, strict)
         corpus = self.corpus() if dynamic or baseline or paths is None else None
-        if paths is None and field is not None:
-            raise InputError("a field belongs to a text; the run's own validation split is read as in training")
         split = self._split(paths, corpus, field, encoding, strict, note)
         result = evaluate(self.mixture, self.vocabulary, split)
         if corpus and dynamic:
@@ -483,6 +498,66 @@ class LanguageModel(StatefulModel):
             nats = evaluate_baseline(self.vocabulary, corpus.train, split)
             result = replace(result, baseline_nats_per_character=nats)
         return result
+
+    def evaluate_writing(
+        self,
+        count: int = 1000,
+        paths: PathLike | Iterable[PathLike] | None = None,
+        *,
+        seed: int = 0,
+        field: str | int | None = None,
+        encoding: str = "utf-8",
+        strict: bool = False,
+        note: Callable[[str], None] = lambda message: None,
+        **settings: Any,
+    ) -> WritingEvaluation:
+        """Writes samples, and measures them beside held-out text: words, variety, repetition, copies.
+
+        Args:
+            count: how many samples.
+            paths: the held-out text, as in `evaluate`; None: the run's own validation split.
+            seed: of the samples.
+            field: see `evaluate`.
+            encoding: see `evaluate`.
+            strict: see `evaluate`.
+            note: see `evaluate`.
+            **settings: see `sample`.
+
+        Raises:
+            CorpusError: the run's own corpus, which copies are searched in, is gone or has changed; or nothing to
+                read, or not text.
+            InputError: a setting is out of range.
+        """
+        check_integer(count, "count")
+        check_integer(seed, "seed")
+        if count < 1:
+            raise InputError(f"count {count}: must be at least 1")
+        rule = self._sampling(settings)
+        self._check_reading(paths, field, encoding, strict)
+        corpus = self.corpus()
+        split = self._split(paths, corpus, field, encoding, strict, note)
+        lines = self.vocabulary.framing == "lines"
+        training = read_parts(self.vocabulary, corpus.train, SEARCHED_CHARACTERS)
+        held_out = read_parts(self.vocabulary, split, HELD_OUT_CHARACTERS)
+        return measure_writing(
+            write_at_once(self.mixture, self.vocabulary, count, rule, seed=seed),
+            cut_stretches(held_out, rule.length, count, lines=lines),
+            training,
+            rule,
+            lines=lines,
+            seed=seed,
+        )
+
+    def _check_reading(self, paths: Any, field: str | int | None, encoding: str, strict: bool) -> None:
+        """Checks how a held-out text is to be read; the run's own is read as in training."""
+        if paths is None and (encoding, strict) != ("utf-8", False):
+            raise InputError("an encoding and --strict belong to texts that are named; the run knows its own")
+        try:
+            check_encoding(encoding)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        if paths is None and field is not None:
+            raise InputError("a field belongs to a text; the run's own validation split is read as in training")
 
     def _split(
         self,
@@ -533,6 +608,10 @@ class LanguageModel(StatefulModel):
     def corpus(self) -> Corpus:
         """Reads the corpus that the model was trained on again; see `TrainedModel.read_corpus`."""
         return self.trained.read_corpus()
+
+    @cached_property
+    def _known_texts(self) -> KnownTexts:
+        return KnownTexts.of(self.corpus())
 
 
 def describe_network(lm: LanguageModel) -> str:

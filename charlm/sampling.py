@@ -18,6 +18,7 @@ from charlm.config import SamplingConfig
 from charlm.errors import InputError
 from charlm.experts.mixture import Mixture, Step
 from charlm.scoring.log_probs import CONTEXT_SYMBOLS, read_context
+from charlm.system.threads import parallel_map
 from charlm.text.characters import name_characters
 from charlm.text.vocabulary import Ids, Vocabulary
 
@@ -76,17 +77,20 @@ class Sample(str):
     """A written text: a string that also knows where it came from.
 
     Attributes:
+        number: k, see the module.
         prompt: the text that it goes on from.
         ended: why it ended: `length`, it has all characters asked for; `stop`, it ended with the stop text; or
             `line`, the model ended its line (in lines framing).
     """
 
+    number: int
     prompt: str
     ended: Ended
 
-    def __new__(cls, text: str, prompt: str = "", ended: Ended = "length") -> Sample:
+    def __new__(cls, text: str, prompt: str = "", ended: Ended = "length", number: int = 0) -> Sample:
         """Makes a sample of its text."""
         sample = super().__new__(cls, text)
+        sample.number = number
         sample.prompt = prompt
         sample.ended = ended
         return sample
@@ -276,32 +280,48 @@ def write_texts(
     seed: int = 0,
     stop: str | None = None,
     only_new: bool = False,
+    first: int = 0,
     batch: int = _MAX_BATCH,
     block: int = _BLOCK_CHARACTERS,
 ) -> Iterator[Sample]:
-    """Yields `count` whole samples, a batch at a time.
+    """Yields `count` whole samples from number `first` on, a batch at a time.
 
     Each begins with the prompt and may end with the stop text, unless it is to have `only_new` text. Other
     arguments as in `write`.
     """
     ending = normalize_stop(vocabulary, stop)
-    for start in range(0, count, batch):
-        samples = range(start, min(start + batch, count))
+    for start in range(first, first + count, batch):
+        samples = range(start, min(start + batch, first + count))
         steps = write(mixture, vocabulary, samples, rule, prompt=prompt, seed=seed, stop=stop, block=block)
         texts: list[list[str]] = [[] for _ in samples]
         # As strings, which take a tenth of the memory of their pieces.
         while some := list(islice(steps, block)):
             for k, text in enumerate(texts):
                 text.append("".join(pieces[k] for pieces in some))
-        for pieces in texts:
+        for number, pieces in zip(samples, texts, strict=True):
             written = "".join(pieces)
             ended: Ended = "length" if len(written) == rule.length else "line"
             if ending and written.endswith(ending):
                 ended = "stop"
             if only_new:
-                yield Sample(written.removesuffix(ending) if ended == "stop" else written, prompt, ended)
+                yield Sample(written.removesuffix(ending) if ended == "stop" else written, prompt, ended, number)
             else:
-                yield Sample(prompt + written, prompt, ended)
+                yield Sample(prompt + written, prompt, ended, number)
+
+
+def write_at_once(
+    mixture: Mixture, vocabulary: Vocabulary, count: int, rule: SamplingConfig, *, seed: int = 0
+) -> list[str]:
+    """Returns `count` samples without a prompt; on a CPU batches of them are written beside each other."""
+
+    def write_some(samples: range) -> list[str]:
+        steps = list(write(mixture, vocabulary, samples, rule, seed=seed))
+        return ["".join(pieces) for pieces in zip(*steps, strict=True)]
+
+    batches = [range(start, min(start + _MAX_BATCH, count)) for start in range(0, count, _MAX_BATCH)]
+    divides = mixture.network.divides_batches
+    written = parallel_map(write_some, batches) if divides else map(write_some, batches)
+    return [text for texts in written for text in texts]
 
 
 def without_stop(pieces: Iterable[str], stop: str) -> Iterator[str]:

@@ -14,8 +14,9 @@ import charlm.config
 ROOT = Path(charlm.__file__).parent
 # A module imports from its own group and from those before it.
 ORDER = [
-    "errors", "system", "kernels", "config", "text", "cells", "model", "experts", "scoring", "sampling", "ranking",
-    "store", "training", "language_model", "analysis", "decoders", "notebook", "run", "report", "lm_eval", "cli",
+    "errors", "system", "kernels", "config", "text", "cells", "model", "experts", "scoring", "sampling", "writing",
+    "ranking", "store", "training", "language_model", "analysis", "decoders", "notebook", "run", "report",
+    "lm_eval", "cli",
 ]  # fmt: skip
 MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "analysis", "report", "run", "lm_eval", "cli"}
 # These read a run's configuration and hand it on, section by section.
@@ -27,6 +28,7 @@ OWN_SECTION = {
     "experts": "ModelConfig",
     "store": "ModelConfig",
     "sampling": "SamplingConfig",
+    "writing": "SamplingConfig",
     "training": "TrainingConfig",
 }
 HANDS_ON = {"training/evaluator.py": "SamplingConfig"}  # a section that is not the group's own

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,22 +11,13 @@ from numpy.typing import NDArray
 
 from charlm.scoring.log_probs import cut_sequences
 from charlm.text.corpus import Split
-from charlm.text.vocabulary import Ids, Vocabulary, code_points
+from charlm.text.vocabulary import Ids, Vocabulary
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 UNKNOWN_CODE = -1  # in place of the code point of a character that the model does not know
-
-UNREADABLE = REPLACEMENT  # stands for a character that the model does not know
-
-# Scripts that are written without spaces between words: Thai to Burmese, Khmer, kana, Chinese characters.
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_LETTER = re.compile(r"[^\W\d_]")
 
 
 @dataclass(frozen=True)
@@ -144,32 +134,3 @@ def _join(vocabulary: Vocabulary, ids: Ids, parts: tuple[int, ...]) -> Split:
     """Returns a split whose characters and bytes are counted."""
     characters = Characters.of(vocabulary, Split(ids, 0, 0, parts))
     return Split(ids, len(characters), int(utf8_sizes(characters.codes).sum()), parts)
-
-
-def read_characters(vocabulary: Vocabulary, ids: Ids) -> tuple[str, NDArray[np.int64]]:
-    """Turns symbols into text, quickly for long ones.
-
-    What is no character, as a byte that is not UTF-8, or none that the model knows, is U+FFFD.
-
-    Args:
-        vocabulary: of the symbols.
-        ids: shape (N,).
-
-    Returns:
-        The text, and for each of its characters the place of its last symbol in `ids`.
-    """
-    if vocabulary.level == "byte":
-        text = ids.astype(np.uint8).tobytes().decode("utf-8", "surrogateescape")
-        points = code_points(text).astype(np.int64)
-        escaped = (points >= 0xDC80) & (points <= 0xDCFF)
-        lengths = 1 + (points >= 0x80) + (points >= 0x800) + (points >= 0x10000)  # bytes of each
-        return _SURROGATE.sub(UNREADABLE, text), np.cumsum(np.where(escaped, 1, lengths)) - 1
-    table = np.array([ord(s) if len(s) == 1 else ord(UNREADABLE) for s in vocabulary.symbols], "<u4")
-    text = table[ids].tobytes().decode("utf-32-le", "surrogatepass")
-    return _SURROGATE.sub(UNREADABLE, text), np.arange(len(ids))
-
-
-def separates_words(text: str) -> bool:
-    """Says whether a text has words that white space separates: most of its letters are of scripts that do so."""
-    letters = len(_LETTER.findall(text))
-    return letters > 2 * len(_UNSPACED.findall(text))

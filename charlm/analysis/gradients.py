@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from charlm.analysis.characters import read_characters
 from charlm.errors import InputError
 from charlm.experts.torch_network import copy_for_torch
 from charlm.language_model import LanguageModel
@@ -33,6 +32,7 @@ from charlm.model.transfer import initialize_output_bias
 from charlm.scoring.log_probs import cut_sequences
 from charlm.system.threads import parallel_map, thread_count
 from charlm.text.corpus import Split
+from charlm.text.plain import read_characters
 from charlm.text.vocabulary import Ids, Vocabulary
 
 Floats = NDArray[np.float64]

@@ -27,7 +27,6 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from charlm.analysis.characters import read_characters, separates_words
 from charlm.analysis.features import Feature, find_features
 from charlm.analysis.gradients import input_product, layer_weights, untrained_network
 from charlm.experts.torch_network import copy_for_torch
@@ -36,6 +35,7 @@ from charlm.model.network import CharacterModel
 from charlm.system.threads import parallel_map
 from charlm.text.batches import line_bounds
 from charlm.text.corpus import Split
+from charlm.text.plain import read_characters, separates_words
 from charlm.text.vocabulary import Vocabulary, code_points
 
 Floats = NDArray[np.floating[Any]]

@@ -1,4 +1,4 @@
-"""`charlm eval`: measure how well a model predicts held-out text."""
+"""`charlm eval`: measure how well a model predicts held-out text, or what it writes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import dataclasses
 import math
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from charlm.cli import options
+from charlm.cli.evaluate_writing import show_writing
 from charlm.cli.layout import fit_table, terminal_width
 from charlm.cli.render import json_line, note
 from charlm.text.columns import parse_field
@@ -62,6 +63,22 @@ def evaluate(
             help="Set the decay of --dynamic to the trained weights, otherwise tuned on the validation split.",
         ),
     ] = None,
+    samples: Annotated[
+        int | None,
+        options.sampling_option(
+            "--samples",
+            metavar="N",
+            min=1,
+            help="Measure instead what the model writes: N samples beside as many held-out texts.",
+        ),
+    ] = None,
+    temperature: options.TemperatureOption = None,
+    top_k: options.TopKOption = None,
+    top_p: options.TopPOption = None,
+    min_p: options.MinPOption = None,
+    seed: Annotated[
+        int | None, options.sampling_option("--seed", min=0, help="Seed the random numbers (default: 0).")
+    ] = None,
     field: options.FieldOption = None,
     output: Annotated[
         Format,
@@ -77,7 +94,7 @@ def evaluate(
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
 ) -> None:
-    """Measure how well a model predicts text that it has not seen.
+    """Measure how well a model predicts unseen text, or how it writes.
 
     \b
     $ charlm eval runs/quickstart corpus:english
@@ -97,20 +114,37 @@ def evaluate(
     dynamic_nats_per_character          1.3176
     dynamic_memory_nats_per_character   1.2892
     baseline_nats_per_character         1.5165
+
+    \b
+    $ charlm eval runs/quickstart --samples 100 --temperature 0.9 | head -4
+                       written  held_out
+    texts                  100        64
+    characters          20,000    12,800
+    words_known         91.09%    93.81%
     """
     from charlm import load
+    from charlm.errors import InputError
 
+    reading: dict[str, Any] = {
+        "field": None if field is None else parse_field(field),
+        "encoding": encoding,
+        "strict": strict,
+        "note": note,
+    }
+    settings: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    if samples is None and any(value is not None for value in (*settings.values(), seed)):
+        raise InputError("--temperature, --top-k, --top-p, --min-p and --seed belong to --samples: give it as well")
+    if samples is not None and (baseline or dynamic or (learning_rate, decay) != (None, None)):
+        raise InputError(
+            "--samples measures writing; --baseline and --dynamic measure prediction: give one of them"
+        )
     lm = load(run, device=device or "auto", threads=threads)
+    if samples is not None:
+        writing = lm.evaluate_writing(samples, paths or None, seed=seed or 0, **settings, **reading)
+        show_writing(writing, as_json=output is Format.JSON)
+        return
     evaluation = lm.evaluate(
-        paths or None,
-        dynamic=dynamic,
-        learning_rate=learning_rate,
-        decay=decay,
-        baseline=baseline,
-        field=None if field is None else parse_field(field),
-        encoding=encoding,
-        strict=strict,
-        note=note,
+        paths or None, dynamic=dynamic, learning_rate=learning_rate, decay=decay, baseline=baseline, **reading
     )
     result = {name: value for name, value in dataclasses.asdict(evaluation).items() if value is not None}
     if output is Format.JSON:

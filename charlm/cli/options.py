@@ -23,6 +23,7 @@ configuration_option = option_group("Corpus and configuration")
 run_folder_option = option_group("Run folder")
 input_option = option_group("Input")
 scoring_option = option_group("Scoring")
+sampling_option = option_group("Sampling")
 output_option = option_group("Output")
 hardware_option = option_group("Hardware")
 
@@ -84,6 +85,19 @@ MeasureOption = Annotated[
     scoring_option(
         "--measure", help="Compare sentences by this measure; mean, penlp and slor are fairer to long ones."
     ),
+]
+TemperatureOption = Annotated[
+    float | None,
+    sampling_option("--temperature", help="Divide the logits by this; 0 always selects the likeliest character."),
+]
+TopKOption = Annotated[int | None, sampling_option("--top-k", help="Draw from the K likeliest characters only.")]
+TopPOption = Annotated[
+    float | None,
+    sampling_option("--top-p", help="Draw from the fewest characters whose probabilities add up to this."),
+]
+MinPOption = Annotated[
+    float | None,
+    sampling_option("--min-p", help="Draw from characters at least this fraction as likely as the likeliest."),
 ]
 EncodingOption = Annotated[
     str,

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from charlm.text.vocabulary import Vocabulary
 
 _text_option = options.option_group("Text")
-_sampling_option = options.option_group("Sampling")
 
 
 class Format(StrEnum):
@@ -45,26 +44,23 @@ def sample(
         bool, _text_option("--only-new", help="Print neither the prompt nor the text that --stop names.")
     ] = False,
     count: Annotated[int, _text_option(min=1, help="Write this many samples.")] = 1,
+    novel: Annotated[
+        bool,
+        _text_option(
+            "--novel", help="Write only lines, or texts of a stream, that the run's corpus does not have."
+        ),
+    ] = False,
     memory: Annotated[
         bool,
         _text_option("--memory", help="Let each text remember what it has said, so that its names come again."),
     ] = False,
-    temperature: Annotated[
-        float | None,
-        _sampling_option(help="Divide the logits by this; 0 always selects the likeliest character."),
-    ] = None,
-    top_k: Annotated[int | None, _sampling_option(help="Draw from the K likeliest characters only.")] = None,
-    top_p: Annotated[
-        float | None,
-        _sampling_option(help="Draw from the fewest characters whose probabilities add up to this."),
-    ] = None,
-    min_p: Annotated[
-        float | None,
-        _sampling_option(help="Draw from characters at least this fraction as likely as the likeliest."),
-    ] = None,
+    temperature: options.TemperatureOption = None,
+    top_k: options.TopKOption = None,
+    top_p: options.TopPOption = None,
+    min_p: options.MinPOption = None,
     seed: Annotated[
         int,
-        _sampling_option(min=0, help="Seed the random numbers; the same seed gives the same text."),
+        options.sampling_option(min=0, help="Seed the random numbers; the same seed gives the same text."),
     ] = 0,
     output: Annotated[
         Format,
@@ -78,17 +74,20 @@ def sample(
     """Write text in the style of the corpus.
 
     Sample k depends only on the seed and k. The run's configuration holds the defaults of the other settings. With
-    --format jsonl each line has the prompt, the whole text and why it ended: length, stop or line.
+    --format jsonl each line has the prompt, the whole text and why it ended: length, stop or line. --novel passes
+    over samples that the corpus has, and says how many; the others keep their numbers.
 
     \b
     $ charlm sample runs/quickstart --prompt "The river " --length 60 --seed 1
     The river had the lantern benny, and I have no people begin with his f
     $ charlm sample runs/quickstart --count 100 --format jsonl > samples.jsonl
     $ charlm sample runs/quickstart --prompts openings.txt --stop . --only-new
+    $ charlm sample runs/quickstart --count 20 --length 60 --novel
     """
     from charlm import load
     from charlm.cli.score_input import read_text
     from charlm.errors import InputError
+    from charlm.system.counts import count_of
 
     if sum(source is not None for source in (prompt, prompt_file, prompts)) > 1:
         raise InputError("give --prompt or --prompt-file or --prompts, only one of them")
@@ -110,7 +109,7 @@ def sample(
         "top_p": top_p,
         "min_p": min_p,
     }
-    if output is Format.TEXT and prompts is None and count == 1:
+    if output is Format.TEXT and prompts is None and count == 1 and not novel:
         for piece in model.stream(prompt=prompt or "", **settings):
             sys.stdout.write(for_terminal(piece))
             sys.stdout.flush()
@@ -118,16 +117,21 @@ def sample(
         return
     openings = [prompt or ""] if prompts is None else _read_prompts(prompts, model.vocabulary, encoding, field)
     separator = "" if output is Format.JSONL or model.vocabulary.framing == "lines" else "---\n"
-    written = 0
+    written = tried = 0
     for opening in openings:
-        for k, text in enumerate(model.sample(count, prompt=opening, **settings)):
+        for text in model.sample(count, prompt=opening, novel=novel, **settings):
             if written:
                 sys.stdout.write(separator)
             written += 1
             if output is Format.JSONL:
-                print(json_line({"sample": k, "seed": seed, "prompt": opening, "text": text, "ended": text.ended}))
+                row = {"sample": text.number, "seed": seed, "prompt": opening, "text": text, "ended": text.ended}
+                print(json_line(row))
             else:
                 print(for_terminal(text))
+        tried += text.number + 1
+    if novel:
+        refused = tried - written
+        note(f"--novel: {refused:,} of {count_of(tried, 'sample')} refused, because the corpus has them")
 
 
 def _read_prompts(file: Path, vocabulary: Vocabulary, encoding: str, field: str | None) -> list[str]:

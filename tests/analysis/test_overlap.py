@@ -4,53 +4,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from charlm.analysis import overlap
-from charlm.analysis.overlap import cut_lines, find_longest_runs, lines_of_like_length, measure_overlap, read_parts
+from charlm.analysis.overlap import cut_lines, lines_of_like_length, measure_overlap
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary
 from models import make_language_model, make_mixture
 
 
-def longest_run(line: str, text: str) -> tuple[int, int, int]:
-    """Tries all runs, the longest first: length, place in the line and place in the text."""
-    for length in range(len(line), 0, -1):
-        for start in range(len(line) - length + 1):
-            run = line[start : start + length]
-            if run in text and "\ufffd" not in run:
-                return length, start, text.index(run)
-    return 0, 0, 0
-
-
-letters = st.text(st.sampled_from("aab船\ufffd🙂"), max_size=12)
-
-
-@given(
-    st.lists(letters, max_size=5),
-    st.text(st.sampled_from("aab船\ufffd"), max_size=40),
-    st.sampled_from([3, 1000]),
-    st.sampled_from([0, 1 << 20]),
-)
-def test_runs_are_those_of_a_slow_search(lines: list[str], text: str, chunk: int, table: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(overlap, "_CHUNK_CHARACTERS", chunk)
-        patch.setattr(overlap, "_TABLE_NUMBERS", table)
-        found = find_longest_runs(lines, text)
-    assert [(run.length, run.in_line, run.in_text) for run in found] == [longest_run(line, text) for line in lines]
-
-
 def test_lines_are_not_blank_and_long_ones_are_cut() -> None:
     assert cut_lines("ab\n\n  \n\t cd \nef\n" + "x" * 250) == ["ab", "cd", "ef", "x" * 120, "x" * 120, "x" * 10]
-
-
-def test_parts_that_do_not_follow_each_other_share_no_run() -> None:
-    vocabulary = Vocabulary.build("abcd")
-    split = Split(vocabulary.encode("abcd"), 4, 4, parts=(0, 2))
-    assert read_parts(vocabulary, split, 99) == "ab\ncd"
-    assert read_parts(vocabulary, split, 3) == "ab\n"
-    assert read_parts(vocabulary, Split.of("abcd", vocabulary), 3) == "abc"
 
 
 def test_held_out_lines_are_as_long_as_the_sampled_ones() -> None:
@@ -106,11 +69,6 @@ def test_of_a_long_text_the_beginning_is_searched(monkeypatch: pytest.MonkeyPatc
     assert (report.held_out_lines, len(report.held_out_lengths), report.held_out_words_known) == (0, 0, None)
 
 
-def test_words_are_counted_without_the_punctuation_around_them() -> None:
-    counted = overlap._count_words(["Ay, the boat. The 'boat'\ufffd-- boat\n"])
-    assert counted == {"Ay": 1, "the": 1, "The": 1, "boat": 3}
-
-
 @pytest.mark.parametrize("framing", ["stream", "lines"])
 def test_what_is_written_are_the_samples_of_the_model(framing: Any) -> None:
     text = "the boat is on the river\n" * 20
@@ -121,7 +79,3 @@ def test_what_is_written_are_the_samples_of_the_model(framing: Any) -> None:
     assert len(written) == len(samples)
     for own, sample in zip(written, samples, strict=True):
         assert sample.startswith(own) if framing == "stream" else own == sample
-
-
-def test_a_long_row_of_marks_is_no_word() -> None:
-    assert overlap._count_words(["=" * 200_000 + "a", "-" * 200_000]) == {"a": 1}  # and takes no time

@@ -95,6 +95,32 @@ def test_a_mean_of_nothing_is_null_in_json_and_a_dash_in_the_table(tiny_run: Pat
     assert "nan" not in result.stdout
 
 
+@pytest.mark.parametrize("framing", ["tiny_run", "tiny_lines_run"])
+def test_samples_are_measured_as_python_does(framing: str, held_out: Path, request: pytest.FixtureRequest) -> None:
+    run = request.getfixturevalue(framing)
+    options = ["--samples", 9, "--temperature", 0.9, "--top-p", 0.8, "--top-k", 9, "--min-p", 0.01, "--seed", 3]
+    found = strict_json(answer("eval", run, held_out, *options, "--format", "json"))
+    own = charlm.load(run).evaluate_writing(9, held_out, temperature=0.9, top_p=0.8, top_k=9, min_p=0.01, seed=3)
+    assert found == dataclasses.asdict(own)
+    assert list(found["written"]) == list(found["held_out"])
+    assert found["sampling"] == {"length": 40, "temperature": 0.9, "top_k": 9, "top_p": 0.8, "min_p": 0.01}
+    lines = answer("eval", run, held_out, *options).splitlines()
+    assert lines[0].split() == ["written", "held_out"]
+    table = {name: figures for name, *figures in map(str.split, lines[1:10])}
+    assert list(table) == list(found["written"])
+    assert table["texts"] == ["9", str(found["held_out"]["texts"])]
+    assert float(table["words_known"][0].rstrip("%")) == pytest.approx(100 * own.written.words_known, abs=0.01)
+    assert table["copied"][1] == ("-" if found["held_out"]["copied"] is None else f"{own.held_out.copied:.2%}")
+    assert lines[10].startswith("written: seed 3, length 40, temperature 0.9")
+
+
+def test_options_of_samples_and_of_predictions_are_not_mixed(tiny_run: Path) -> None:
+    assert "--samples" in refused("eval", tiny_run, "--temperature", 1)
+    assert "--samples" in refused("eval", tiny_run, "--seed", 0)
+    assert "give one of them" in refused("eval", tiny_run, "--samples", 2, "--baseline")
+    assert "temperature" in refused("eval", tiny_run, "--samples", 2, "--temperature", -1)
+
+
 def test_large_counts_are_readable_in_the_table_and_plain_in_json(tiny_run: Path, tiny_corpus: Path) -> None:
     size = tiny_corpus.stat().st_size
     assert size >= 1000

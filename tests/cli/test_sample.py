@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -252,3 +253,79 @@ def test_jsonl_escapes_what_json_escapes(dangerous_run: Path) -> None:
     output = sample(dangerous_run, "--format", "jsonl", "--temperature", 1)
     assert "\x1b" not in output
     assert "\x1b" in json.loads(output)["text"]
+
+
+# ------------------------------------------------------------------------------------------------------ --novel
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that often writes what it has read; its corpus is beside it."""
+    folder = tmp_path_factory.mktemp("names")
+    (folder / "names.txt").write_text("ab\nba\naab\nbb\nabb\n" * 20)
+    config = {
+        "corpus": {"path": str(folder / "names.txt"), "framing": "lines"},
+        "model": {"hidden_size": 8},
+        "training": {"budget": "30 steps", "batch_size": 8, "learning_rate": 0.02},
+        "sampling": {"length": 9, "temperature": 1},
+    }
+    charlm.train(config, out=folder / "run")
+    return folder / "run"
+
+
+def test_novel_writes_no_line_of_the_corpus_and_says_how_many_were_refused(names: Path) -> None:
+    result = commands.run("sample", names, "--novel", "--count", 90, "--seed", 4)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    known = (names.parent / "names.txt").read_text().split()
+    assert len(lines) == 90
+    assert not set(lines) & set(known)
+    plain = sample(names, "--count", 900, "--seed", 4).splitlines()
+    new = [number for number, line in enumerate(plain) if line not in known]
+    assert lines == [plain[number] for number in new[:90]]
+    tried = new[89] + 1
+    assert result.stderr.split() == (
+        f"--novel: {tried - 90} of {tried} samples refused, because the corpus has them".split()
+    )
+    assert tried > 100  # or this would test nothing
+    assert sample_of(names, "--novel", "--count", 5, "--seed", 4) == "\n".join(lines[:5]) + "\n"
+    assert sample_of(names, "--novel", "--seed", 4) == lines[0] + "\n"
+    rows = [
+        json.loads(row)
+        for row in sample_of(names, "--novel", "--count", 5, "--seed", 4, "--format", "jsonl").splitlines()
+    ]
+    assert [(row["sample"], row["text"]) for row in rows] == [(number, plain[number]) for number in new[:5]]
+
+
+def sample_of(*args: object) -> str:
+    """Returns standard output, whatever is said beside it."""
+    result = commands.run("sample", *args)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_novel_ends_where_hardly_anything_is_new(names: Path) -> None:
+    result = commands.run("sample", names, "--novel", "--temperature", 0, "--count", 3)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    assert "hardly anything new: the corpus has the last 1,000 samples, after 0 new ones" in result.stderr
+
+
+def test_novel_needs_the_corpus(names: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(names, run)
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("names.txt", "gone.txt"))
+    assert "the run's own corpus is needed" in commands.refused("sample", run, "--novel")
+    assert "gone.txt" in commands.refused("eval", run, "--samples", 3)
+
+
+def test_novel_in_a_stream_is_a_text_that_stands_nowhere_in_the_corpus(tiny_run: Path, tiny_text: str) -> None:
+    texts = [row["text"] for row in novel_rows(tiny_run, "--count", 40, "--length", 4, "--prompt", "the ")]
+    assert all(text.startswith("the ") and text not in tiny_text for text in texts)
+    texts = [row["text"] for row in novel_rows(tiny_run, "--count", 40, "--length", 4, "--only-new")]
+    assert not any(text in tiny_text for text in texts)
+
+
+def novel_rows(*args: object) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in sample_of(*args, "--novel", "--format", "jsonl").splitlines()]

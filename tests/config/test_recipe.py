@@ -39,9 +39,10 @@ def test_every_choice_is_a_valid_configuration(
     assert config.model.hidden_size in SIZES
     assert config.training.batch_size <= max(1, text.characters // 8)
     parse_amount(config.training.evaluate_every)
-    assert 7 <= len(recipe.reasons) <= 8
+    assert 8 <= len(recipe.reasons) <= 9
     labels = [reason.partition(": ")[0] for reason in recipe.reasons]
-    assert list(dict.fromkeys(labels)) == ["text", "speed", "budget", "model", "mixture", "training", "dropout"]
+    kinds = ["text", "speed", "budget", "model", "mixture", "training", "dropout", "sampling"]
+    assert list(dict.fromkeys(labels)) == kinds
     assert all(len(reason.partition(": ")[2]) <= 69 for reason in recipe.reasons)
 
 
@@ -67,6 +68,15 @@ def test_a_small_text_gets_a_small_model_much_dropout_and_no_more_time_than_it_c
     assert recipe.settings["model.dropout"] > 0.15
     assert recipe.settings["model.recurrent_dropout"] > 0.25
     assert parse_amount(recipe.settings["training.budget"])[1] < 3600
+
+
+def test_the_temperature_is_chosen_and_said_unless_it_is_given() -> None:
+    text = TextProperties(20_000, 2_000, 60, None)
+    recipe = choose(text, {}, ("steps", 100.0), machine(5e10))
+    assert recipe.settings["sampling.temperature"] == 0.85
+    assert "temperature 0.85" in recipe.reasons[-1]
+    recipe = choose(text, {"sampling.temperature": 0.5}, ("steps", 100.0), machine(5e10))
+    assert not any("temperature" in reason for reason in recipe.reasons)
 
 
 def test_dropout_rises_with_the_passes() -> None:
@@ -99,11 +109,11 @@ def test_zero_config_says_what_it_chose_and_leaves_a_yaml_that_does_the_same(
         corpus=tiny_corpus, budget="30 steps", out=tmp_path / "a", overrides=set_by_hand, observer=Observer()
     )
     assert [note.split(":")[0] for note in notes] == [
-        "framing", "validation", "text", "speed", "budget", "model", "mixture", "training", "dropout",
+        "framing", "validation", "text", "speed", "budget", "model", "mixture", "training", "dropout", "sampling",
     ]  # fmt: skip
     assert lm.config.corpus.framing == "lines"
-    assert notes[-4:-2] == ["model: LSTM, hidden size 24 (as set)", "mixture: with 9-grams"]
-    assert "sequence length 8, learning rate " in notes[-2]
+    assert notes[-5:-3] == ["model: LSTM, hidden size 24 (as set)", "mixture: with 9-grams"]
+    assert "sequence length 8, learning rate " in notes[-3]
     assert (lm.config.model.hidden_size, lm.config.training.sequence_length) == (24, 8)
     again = charlm.train(tmp_path / "a" / "config.yaml", out=tmp_path / "b")
     assert again.config == lm.config

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlm.analysis.characters import read_characters, separates_words
+from charlm.text.corpus import Split
+from charlm.text.plain import read_characters, read_parts, separates_words
 from charlm.text.vocabulary import Vocabulary
 
 
@@ -41,3 +42,11 @@ def test_whatever_bytes_there_are_they_are_characters_that_can_be_shown(data: by
 )
 def test_words_are_separated_where_most_letters_are_of_such_a_script(text: str, words: bool) -> None:
     assert separates_words(text) == words
+
+
+def test_parts_that_do_not_follow_each_other_share_no_run() -> None:
+    vocabulary = Vocabulary.build("abcd")
+    split = Split(vocabulary.encode("abcd"), 4, 4, parts=(0, 2))
+    assert read_parts(vocabulary, split, 99) == "ab\ncd"
+    assert read_parts(vocabulary, split, 3) == "ab\n"
+    assert read_parts(vocabulary, Split.of("abcd", vocabulary), 3) == "abc"
