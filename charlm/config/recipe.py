@@ -133,12 +133,20 @@ def choose(
     sizes = [size for size in SIZES if size == SIZES[0] or size * size <= _MAX_SQUARED_SIZE_PER_CHARACTER * N]
     if "model.hidden_size" in given:
         sizes = [given["model.hidden_size"]]
-    hidden, tried = min(sizes, key=lambda size: abs(size - 256)), dict[int, tuple[float, float]]()
-    while hidden not in tried:  # a larger model is slower and buys less, so this converges
-        tried[hidden] = affordable(hidden)
-        wanted = math.sqrt(tried[hidden][0] / _CHARACTERS_PER_RECURRENT_WEIGHT / 4)
-        hidden = min(sizes, key=lambda size: abs(math.log(size / wanted)))
-    characters, rate = tried[hidden]
+    # A larger model is slower and buys less, so somewhere a size buys what suits it: each one below buys enough for
+    # a larger one, each one above only enough for a smaller one.
+    tried = dict[int, tuple[float, float]]()
+    low, high = 0, len(sizes) - 1
+    place = min(range(len(sizes)), key=lambda i: abs(sizes[i] - 256))
+    while low <= high:
+        tried[place] = affordable(sizes[place])
+        wanted = math.sqrt(tried[place][0] / _CHARACTERS_PER_RECURRENT_WEIGHT / 4)
+        nearest = min(range(len(sizes)), key=lambda i: abs(math.log(sizes[i] / wanted)))
+        if nearest == place:
+            break
+        low, high = (place + 1, high) if nearest > place else (low, place - 1)
+        place = min(max(nearest, low), high)
+    hidden, (characters, rate) = sizes[place], tried[place]
     epochs = characters / N
     reasons = [
         f"text: {count_of(N, 'character')} to train on"
