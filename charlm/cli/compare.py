@@ -94,7 +94,7 @@ def compare(
                 hidden  parameters   char/s  memory  time    nats   bits
     rnn            256      98,880  101,041  437 MB   7 s  1.6353  2.359
     ...
-    $ charlm compare config:quickstart --cells lstm,gru --seeds 3
+    $ charlm compare config:quickstart --cells lstm,gru --seeds 2
     $ charlm compare runs/mine runs/letters --text held_out.txt
     """
     from charlm.analysis.comparison import find_unlike, measure_run, summarize
