@@ -47,7 +47,7 @@ def report(
     \b
     $ charlm report runs/quickstart --quiet
     runs/quickstart/report.html
-    $ charlm report runs/lstm runs/gru --redact --out cells.html
+    $ charlm report runs/mine runs/letters --redact --out both.html
     """
     path = out or runs[0] / "report.html"
     if len({run.resolve() for run in runs}) < len(runs):

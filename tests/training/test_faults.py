@@ -29,8 +29,9 @@ SENTENCES = ["the boat sees the river.", "the lamp?"]
 
 # Files written: checkpoint, vocabulary, configuration and n-grams; then at each of three evaluations metrics,
 # samples, and the checkpoint twice, once to stay, and at two of them, which find the loss lower, weights; at the
-# end the checkpoint, which then knows that time is up. Each is opened, written, synced and renamed.
-OPERATIONS = 4 * (4 + 3 * 4 + 2 + 1)
+# end the checkpoint, which then knows that time is up, and weights with the powers of a memory. Each is opened,
+# written, synced and renamed.
+OPERATIONS = 4 * (4 + 3 * 4 + 2 + 1 + 1)
 
 
 @pytest.fixture(scope="module")
