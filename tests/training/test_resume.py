@@ -121,6 +121,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path) -> dic
     return outcome(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_killed_command_exits_with_its_code_and_resumes_to_the_same_end(
     tmp_path: Path, tiny_corpus: Path, finished: dict[str, Any], number: int, code: int
