@@ -59,6 +59,17 @@ def visit(browser: Browser, page: Path) -> Iterator[Visit]:
         yield opened
 
 
+def fill(visit: Visit, text: str) -> None:
+    """Writes a text into the box, in place of what stands there."""
+    visit.page.fill(INPUT, text)
+    settle(visit)
+
+
+def settle(visit: Visit) -> None:
+    """Waits until the page shows what was typed; on a busy machine it waits for a pause."""
+    visit.page.wait_for_selector(f"{SHADED}:not([aria-busy=true])")
+
+
 def text_of(visit: Visit, selector: str) -> str:
     return str(visit.page.locator(selector).inner_text())
 
@@ -112,7 +123,7 @@ def test_on_a_phone_the_first_screen_shows_them_too(browser: Browser, page: Path
 def test_nothing_is_wider_than_the_screen(browser: Browser, page: Path, width: int):
     with browser.open(page, viewport={"width": width, "height": 800}) as visit:
         visit.page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true; })")
-        visit.page.fill(INPUT, "e" * 300 + "\nriver boat\nboat")
+        fill(visit, "e" * 300 + "\nriver boat\nboat")
         visit.page.check("#r0-try input[value=unit]")
         write(visit, count=40)
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
@@ -149,8 +160,9 @@ def test_the_browser_forbids_what_the_page_does_not_bring(browser: Browser, page
 
 
 def test_as_one_types_the_text_is_priced_as_python_prices_it(visit: Visit, network: LanguageModel):
-    visit.page.fill(INPUT, "")
+    fill(visit, "")
     visit.page.locator(INPUT).press_sequentially("the river boat, Anna!")
+    settle(visit)
     (score,) = network.score(["the river boat, Anna!"])
     bits = -score.logprob / math.log(2)
     total = text_of(visit, "#r0-try .total")
@@ -165,7 +177,7 @@ def test_as_one_types_the_text_is_priced_as_python_prices_it(visit: Visit, netwo
 
 
 def test_a_surprising_character_is_marked_by_more_than_colour(visit: Visit):
-    visit.page.fill(INPUT, "river zzzqqq river ✗")
+    fill(visit, "river zzzqqq river ✗")
     marks = visit.page.eval_on_selector_all(
         f"{SHADED} span", "all => all.map(s => [s.className, getComputedStyle(s).textDecorationLine])"
     )
@@ -187,17 +199,17 @@ def test_a_surprising_character_is_marked_by_more_than_colour(visit: Visit):
 
 def test_several_lines_are_ranked_by_their_mean(visit: Visit, network: LanguageModel):
     lines = ["zq zq zq zq", "river boat lamp.", "river", "the the"]
-    visit.page.fill(INPUT, "\n".join([lines[0], "", *lines[1:]]))
+    fill(visit, "\n".join([lines[0], "", *lines[1:]]))
     rows = visit.page.locator("#r0-try .ranking tbody tr").all_inner_texts()
     ranked = network.rank(lines, "mean")
     assert [row.split("\t")[-1] for row in rows] == [one.score.text for one in ranked]
     assert [int(row.split("\t")[0]) for row in rows] == [one.rank for one in ranked]
-    visit.page.fill(INPUT, lines[1])
+    fill(visit, lines[1])
     assert visit.page.locator("#r0-try .ranking").is_hidden()
 
 
 def test_what_an_input_method_composes_is_read_when_it_is_done(visit: Visit):
-    visit.page.fill(INPUT, "river")
+    fill(visit, "river")
     before = text_of(visit, SHADED)
     compose = """([kind, value]) => {
         const field = document.querySelector("#r0-input");
@@ -224,7 +236,7 @@ def test_characters_are_code_points_and_what_cannot_be_seen_has_a_name(visit: Vi
 
 
 def test_the_total_is_read_out_once_the_typing_pauses(visit: Visit):
-    visit.page.fill(INPUT, "")
+    fill(visit, "")
     before = visit.page.locator("#r0-try .announce").text_content()
     visit.page.locator(INPUT).press_sequentially("river boat")
     assert visit.page.locator("#r0-try .announce").text_content() == before
@@ -238,7 +250,7 @@ def test_the_total_is_read_out_once_the_typing_pauses(visit: Visit):
 
 
 def test_a_mouse_that_points_at_a_character_shows_what_else_was_likely(visit: Visit, network: LanguageModel):
-    visit.page.fill(INPUT, "river boat")
+    fill(visit, "river boat")
     visit.page.locator(f"{SHADED} span").nth(3).hover()
     shown = text_of(visit, PANEL)
     (others,) = [network.alternatives("river boat", 5)[3]]
@@ -251,7 +263,7 @@ def test_a_mouse_that_points_at_a_character_shows_what_else_was_likely(visit: Vi
 
 
 def test_arrow_keys_move_a_cursor_whose_character_is_named(visit: Visit):
-    visit.page.fill(INPUT, "river\nboat lamp")
+    fill(visit, "river\nboat lamp")
     visit.page.focus(SHADED)
 
     def at() -> tuple[int, str]:
@@ -286,7 +298,7 @@ def test_arrow_keys_move_a_cursor_whose_character_is_named(visit: Visit):
 
 def test_a_tap_shows_the_same(browser: Browser, page: Path):
     with browser.open(page, viewport=PHONE, has_touch=True, is_mobile=True) as visit:
-        visit.page.fill(INPUT, "river boat")
+        fill(visit, "river boat")
         visit.page.locator(f"{SHADED} span").nth(6).tap()
         assert text_of(visit, PANEL).split("\n")[0] == "b"
         assert "at" in classes(visit, SHADED)[6].split()
@@ -312,7 +324,7 @@ def test_everything_can_be_reached_by_the_tab_key(visit: Visit):
 
 
 def test_a_unit_lights_up_the_text(visit: Visit):
-    visit.page.fill(INPUT, "river boat lamp")
+    fill(visit, "river boat lamp")
     assert visit.page.locator("#r0-try .chooser").is_hidden()
     visit.page.check("#r0-try input[value=unit]")
     seen = set()
@@ -334,7 +346,7 @@ def test_a_unit_lights_up_the_text(visit: Visit):
 
 
 def test_it_writes_on_from_the_text_the_same_with_the_same_seed(visit: Visit):
-    visit.page.fill(INPUT, "the river ")
+    fill(visit, "the river ")
     first = write(visit, count=80, seed=3, temperature=1)
     assert len(first) == 80
     assert text_of(visit, "#r0-try .written .prompt").strip() == "the river"
@@ -346,7 +358,7 @@ def test_it_writes_on_from_the_text_the_same_with_the_same_seed(visit: Visit):
 
 
 def test_it_stops_where_it_is_told(visit: Visit):
-    visit.page.fill(INPUT, "the river ")
+    fill(visit, "the river ")
     whole = write(visit, count=400, seed=1, temperature=1)
     stop = whole[40:42]
     assert write(visit, stop=stop) == whole[: whole.index(stop) + 2]
@@ -369,7 +381,7 @@ def test_the_text_streams_and_can_be_stopped(visit: Visit):
 
 
 def test_a_prompt_that_cannot_be_written_is_refused_in_words(visit: Visit):
-    visit.page.fill(INPUT, "river ✗")
+    fill(visit, "river ✗")
     visit.page.click("#r0-try .primary")
     assert "✗" in text_of(visit, "#r0-try .wrote")
     assert visit.page.locator("#r0-try .written").is_hidden()
@@ -504,7 +516,7 @@ def test_the_chooser_of_runs_works_by_keys_and_shows_one_at_a_time(
 def test_a_unit_that_was_found_lights_the_readers_own_text(visit: Visit, contents: Contents):
     assert contents.units
     finding = contents.units.findings[0]
-    visit.page.fill(INPUT, finding.excerpt[0].split("\n")[1])
+    fill(visit, finding.excerpt[0].split("\n")[1])
     visit.page.locator("#r0-units article[data-finding='0'] button").click()
     assert visit.page.input_value("#r0-try .unit") == str(finding.unit)
     assert visit.page.input_value("#r0-try .state") == finding.state
@@ -514,7 +526,7 @@ def test_a_unit_that_was_found_lights_the_readers_own_text(visit: Visit, content
 
 
 def test_a_memory_cell_is_shown_as_python_computes_it(visit: Visit, network: LanguageModel):
-    visit.page.fill(INPUT, "river")
+    fill(visit, "river")
     visit.page.check("#r0-try input[value=unit]")
     visit.page.fill("#r0-try .unit", "7")
     visit.page.select_option("#r0-try .state", "c")
@@ -549,7 +561,7 @@ def test_the_page_of_any_kind_of_run_works(
     network = with_dequantized_weights(charlm.load(run, device="cpu"))
     write_report(tmp_path / "page.html", [gather(charlm.load(run, device="cpu"))])
     with browser.open(tmp_path / "page.html", viewport=PHONE) as visit:
-        visit.page.fill(INPUT, "The River 画😀 é")
+        fill(visit, "The River 画😀 é")
         (score,) = network.score(["The River 画😀 é"])
         assert f"{-score.logprob / math.log(2):.1f} bits in all" in text_of(visit, "#r0-try .total")
         for part in ("#r0-shaded", "#r0-excerpt", "#r0-who"):
@@ -558,7 +570,7 @@ def test_the_page_of_any_kind_of_run_works(
             assert "bits" in text_of(visit, f"{part} .panel")
         visit.page.check("#r0-try input[value=unit]")
         assert any(re.fullmatch(r"u-?[1-4]", name) for name in classes(visit, SHADED))
-        visit.page.fill(INPUT, "the river")
+        fill(visit, "the river")
         assert write(visit, count=30)
 
 
@@ -613,7 +625,7 @@ def test_hostile_texts_do_nothing_but_stand_there(browser: Browser, contents: Co
         visit.page.click("#r1-tab")
         visit.page.click("#r0-tab")
         assert "<img src=x onerror=alert(2)>" in text_of(visit, "#r0-learning .sample")
-        visit.page.fill(INPUT, HOSTILE.replace("\x00", "").replace("\ud800", ""))
+        fill(visit, HOSTILE.replace("\x00", "").replace("\ud800", ""))
         assert "</script>" in text_of(visit, SHADED)
         visit.page.click("#r0-try .primary")
         visit.page.wait_for_timeout(100)
@@ -628,7 +640,7 @@ def test_a_hostile_vocabulary_can_be_scored_and_written(browser: Browser, tmp_pa
     run = train(tmp_path / "t.txt", tmp_path / "run", steps=20)
     write_report(tmp_path / "page.html", [gather(charlm.load(run, device="cpu"))])
     with browser.open(tmp_path / "page.html", viewport=LAPTOP) as visit:
-        visit.page.fill(INPUT, "</script>\u202e<")
+        fill(visit, "</script>\u202e<")
         assert "</script>U+202E<" in text_of(visit, SHADED)
         assert len(write(visit, count=50)) >= 50
         assert visit.page.locator("img").count() == 0

@@ -203,10 +203,11 @@
     const input = find(section, ".input"), total = find(section, ".total"), announce = find(section, ".announce");
     const ranking = find(section, ".ranking"), chooser = find(section, ".chooser");
     const layer = find(section, ".layer"), unit = find(section, ".unit"), state = find(section, ".state");
+    const area = find(section, ".text");
     const scored = new Map(); // of each line
     let characters = [], activations = [], byUnit = false, composing = false, timer = 0, pending = 0, cost = 0;
 
-    const text = new Text(find(section, ".text"), find(section, ".panel"), (index) => {
+    const text = new Text(area, find(section, ".panel"), (index) => {
       const {text: character, logProb, unknown, alternatives} = characters[index];
       const {nodes, name} = alternativesOf(character, logProb, alternatives.map((a) => [a.text, a.logProb]), unknown);
       if (!byUnit) return {nodes, name};
@@ -259,14 +260,16 @@
       const began = performance.now();
       clearTimeout(pending);
       showAll();
+      area.removeAttribute("aria-busy");
       cost = performance.now() - began;
     }
 
     // As one types: at once, unless the network is too large for that.
     function updateSoon() {
       clearTimeout(pending);
-      if (cost < SLOW_MILLISECONDS) update();
-      else pending = setTimeout(update, PAUSE_MILLISECONDS);
+      if (cost < SLOW_MILLISECONDS) { update(); return; }
+      area.setAttribute("aria-busy", "true"); // what it shows is not what was typed
+      pending = setTimeout(update, PAUSE_MILLISECONDS);
     }
 
     function showAll() {
