@@ -21,6 +21,7 @@ PAGE = HERE.parent / "docs" / "performance.md"
 BENCHMARKS: dict[str, list[str]] = {  # the name of a script, and its arguments
     "training_speed": [],
     "sampling_speed": [],
+    "page": [],
     "scoring_speed": [],
     "startup": [],
     "busy_machine": ["--rounds", "2", "--seconds", "2.5"],
