@@ -9,17 +9,13 @@ import numpy as np
 
 from charlm.analysis.characters import beginning_of
 from charlm.analysis.held_out import HeldOut, bounded, read_held_out
-from charlm.errors import RunError
 from charlm.language_model import LanguageModel
 from charlm.scoring.evaluation import evaluate_baseline
-from charlm.store.run_folder import RunFolder
-from charlm.system.untrusted import read_regular
 from charlm.text.corpus import Split
-from charlm.training.reports import load_metrics
+from charlm.training.reports import load_metrics, read_samples
 
 MOST_SAMPLES = 100  # spread over the training, the first and the last among them
 _MOST_SAMPLE_CHARACTERS = 2000
-_MOST_SAMPLES_BYTES = 1 << 26  # of samples.txt
 _MOST_COUNTED_SYMBOLS = 1 << 22  # of the training text, for n-grams that the mixture lacks: 3 seconds
 
 
@@ -54,13 +50,14 @@ class Learning:
 
 
 def read_learning(
-    lm: LanguageModel, held_out: Split, training: Split | None = None, reading: HeldOut | None = None
+    lm: LanguageModel, held_out: Split | None, training: Split | None = None, reading: HeldOut | None = None
 ) -> Learning:
     """Reads how a model learnt, and measures what its loss can be held against.
 
     Args:
         lm: the model.
-        held_out: encoded by its vocabulary; of a long text a part is read, the same that `read_held_out` reads.
+        held_out: encoded by its vocabulary; of a long text a part is read, the same that `read_held_out` reads;
+            None: there is none, and so there are no references.
         training: the text it was trained on, for n-grams if the model has none mixed in; None: without them.
         reading: what `read_held_out` gave for the model and the held-out text; None: it is read here.
 
@@ -68,9 +65,8 @@ def read_learning(
         RunError: metrics.jsonl or samples.txt is damaged.
         InputError: the held-out text is empty.
     """
-    evaluations = load_metrics(lm.folder)
-    samples = _read_samples(RunFolder(lm.folder), [row["step"] for row in evaluations])
-    return Learning(evaluations, samples, measure_references(lm, held_out, training, reading))
+    references = [] if held_out is None else measure_references(lm, held_out, training, reading)
+    return Learning(load_metrics(lm.folder), _spread(read_samples(lm.folder)), references)
 
 
 def measure_references(
@@ -106,35 +102,7 @@ def measure_references(
     return sorted(found, key=lambda reference: -reference.nats)
 
 
-def _read_samples(folder: RunFolder, steps: list[int]) -> list[tuple[int, str]]:
-    """Reads what the model wrote at these steps, or at some of them; none if there is no such file.
-
-    Raises:
-        RunError: the file cannot be read, or is larger than any that is shown.
-    """
-    try:
-        text = read_regular(folder.samples, _MOST_SAMPLES_BYTES).decode(errors="replace")
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise RunError(f"{folder.samples}: cannot be read: {error}") from None
-    samples = find_samples(text, steps)
+def _spread(samples: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Returns some of many samples, from all of the training, and the beginnings of long ones."""
     chosen = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), MOST_SAMPLES)).astype(int))
     return [(step, sample[:_MOST_SAMPLE_CHARACTERS]) for step, sample in (samples[i] for i in chosen.tolist())]
-
-
-def find_samples(text: str, steps: list[int]) -> list[tuple[int, str]]:
-    """Finds the entries of samples.txt that belong to these steps, in their order.
-
-    A model may write what looks like the head of an entry; only the head of the next step counts as one.
-    """
-    text = f"\n\n{text}"
-    spans: list[tuple[int, int, int]] = []  # of each head: its step, where it begins and where it ends
-    at = 0
-    for step in steps:
-        head = f"\n\n--- step {step}\n"
-        if (begin := text.find(head, at)) >= 0:
-            at = begin + len(head)
-            spans.append((step, begin, at))
-    ends = [begin for _, begin, _ in spans[1:]] + [len(text.removesuffix("\n\n"))]
-    return [(step, text[start:end]) for (step, _, start), end in zip(spans, ends, strict=False)]

@@ -26,7 +26,7 @@ from charlm.analysis.gradients import (
     connectivity_at,
 )
 from charlm.analysis.held_out import HeldOut, bounded, read_held_out
-from charlm.analysis.learning import Learning, find_samples, read_learning
+from charlm.analysis.learning import Learning, read_learning
 from charlm.analysis.overlap import OverlapReport, find_longest_runs, measure_overlap, read_parts
 from charlm.analysis.units import Units, find_units
 from charlm.config import Config
@@ -35,16 +35,11 @@ from charlm.errors import CorpusError, InputError
 from charlm.language_model import LanguageModel
 from charlm.report.network_data import NetworkData, pack_network, with_dequantized_weights
 from charlm.scoring.evaluation import evaluate
-from charlm.store.run_folder import RunFolder
-from charlm.system.untrusted import read_regular
 from charlm.text.corpus import Corpus, Split, describe_held_out
-from charlm.training.reports import load_metrics
 
 QUOTED_CHARACTERS = 20  # in a row that also stand in the corpus: what has them is not shown in a redacted page
 LEFT_OUT = "(left out)"
 _CHECKED_CHARACTERS = 1 << 26  # of the corpus, searched for what samples quote; a longer one shows no samples
-_MOST_SAMPLES_BYTES = 1 << 26  # of samples.txt
-_MOST_SAMPLES = 100
 _LISTED_SYMBOLS = 400  # of the vocabulary
 _BEGINNING_CHARACTERS = (24, 90)  # of the sentence that the page opens with, at least and at most
 _HAN, _KANA, _HANGUL = (0x4E00, 0x9FFF), (0x3040, 0x30FF), (0xAC00, 0xD7A3)
@@ -57,8 +52,9 @@ T = TypeVar("T")
 _STEPS = {
     "reading the corpus": 0.04,
     "packing the network": 0.06,
-    "how it learnt": 0.1,
     "reading held-out text": 0.2,
+    "how it learnt": 0.02,
+    "what fewer bits cost": 0.08,
     "gradients": 0.2,
     "connectivity": 0.08,
     "units": 0.16,
@@ -196,10 +192,14 @@ class _Gathering:
             held_out_name=text,
             network=network,
         )
-        self.step("how it learnt")
-        contents = replace(contents, learning=self._learning(held_out, training))
+        measured = None
         if held_out is not None:
-            contents = self._measure(contents, held_out, training, text)
+            self.step("reading held-out text")
+            measured = read_held_out(lm, held_out, training, text)
+        self.step("how it learnt")
+        contents = replace(contents, learning=read_learning(lm, held_out, training, measured), held_out=measured)
+        if held_out is not None and measured is not None:
+            contents = self._measure(contents, held_out, training, measured)
         if redact:
             contents = self._without_text(contents, corpus)
         self.progress("writing the page", 1.0)
@@ -226,21 +226,12 @@ class _Gathering:
         for part in ("references", "held_out", "experts", "gradients", "units", "overlap"):
             self.missing[part] = reason
 
-    def _learning(self, held_out: Split | None, training: Split | None) -> Learning:
-        if held_out is None:
-            return _read_evaluations(self.lm)
-        return read_learning(self.lm, held_out, training)
-
-    def _measure(self, contents: Contents, held_out: Split, training: Split | None, text: str) -> Contents:
-        """Measures what needs held-out text."""
+    def _measure(self, contents: Contents, held_out: Split, training: Split | None, measured: HeldOut) -> Contents:
+        """Measures what else needs held-out text."""
         lm = self.lm
-        self.step("reading held-out text")
-        part = bounded(lm.vocabulary, held_out)
-        measured = read_held_out(lm, held_out, training, text)
-        alone = measured.expert_nats[0]
-        quantized = with_dequantized_weights(lm)
-        cost = evaluate(quantized.mixture, lm.vocabulary, part).nats_per_character - alone
-        contents = replace(contents, held_out=measured, quantizing_nats=cost)
+        self.step("what fewer bits cost")
+        quantized = evaluate(with_dequantized_weights(lm).mixture, lm.vocabulary, bounded(lm.vocabulary, held_out))
+        contents = replace(contents, quantizing_nats=quantized.nats_per_character - measured.expert_nats[0])
         self.step("gradients")
         gradients = self._attempt("gradients", lambda: compare_with_untrained(lm, held_out, "the held-out text"))
         self.step("connectivity")
@@ -319,16 +310,6 @@ class _Gathering:
                 runs = find_longest_runs([sample for _, sample in samples], text)
                 quoted = [was or run.length >= QUOTED_CHARACTERS for was, run in zip(quoted, runs, strict=True)]
         return [sample for sample, is_quoted in zip(samples, quoted, strict=True) if not is_quoted]
-
-
-def _read_evaluations(lm: LanguageModel) -> Learning:
-    """Reads how a model learnt, where no text is there to measure references on."""
-    folder, rows = RunFolder(lm.folder), load_metrics(lm.folder)
-    try:
-        text = read_regular(folder.samples, _MOST_SAMPLES_BYTES).decode(errors="replace")
-    except (OSError, ValueError):
-        text = ""
-    return Learning(rows, find_samples(text, [row["step"] for row in rows])[-_MOST_SAMPLES:], [])
 
 
 def _splits(corpus: Corpus) -> list[Split]:

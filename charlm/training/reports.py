@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,11 +100,24 @@ def read_samples(run: str | os.PathLike[str]) -> list[tuple[int, str]]:
     Raises:
         RunError: the run is missing, or what it wrote cannot be read.
     """
-    steps = {row["step"] for row in load_metrics(run)}
-    text = RunFolder(Path(run)).read_samples()
-    marks = [mark for mark in re.finditer(r"(?:\A|\n\n)--- step (\d{1,18})\n", text) if int(mark[1]) in steps]
-    ends = [mark.start() for mark in marks[1:]] + [len(text.removesuffix("\n\n"))]
-    return [(int(mark[1]), text[mark.end() : end]) for mark, end in zip(marks, ends, strict=False)]
+    return find_samples(RunFolder(Path(run)).read_samples(), [row["step"] for row in load_metrics(run)])
+
+
+def find_samples(text: str, steps: list[int]) -> list[tuple[int, str]]:
+    """Finds the entries of samples.txt that belong to these steps, in their order.
+
+    A model may write what looks like the head of an entry; only the head of the next step counts as one.
+    """
+    text = f"\n\n{text}"
+    spans: list[tuple[int, int, int]] = []  # of each head: its step, where it begins and where it ends
+    at = 0
+    for step in steps:
+        head = f"\n\n--- step {step}\n"
+        if (begin := text.find(head, at)) >= 0:
+            at = begin + len(head)
+            spans.append((step, begin, at))
+    ends = [begin for _, begin, _ in spans[1:]] + [len(text.removesuffix("\n\n"))]
+    return [(step, text[start:end]) for (step, _, start), end in zip(spans, ends, strict=False)]
 
 
 def _is_number(value: Any, or_null: bool) -> bool:

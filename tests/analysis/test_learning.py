@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 import charlm
 from charlm.analysis import learning
 from charlm.analysis.held_out import read_held_out
-from charlm.analysis.learning import find_samples, measure_references, read_learning
+from charlm.analysis.learning import measure_references, read_learning
 from charlm.errors import RunError
 from charlm.store.run_folder import RunFolder
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary
+from charlm.training.reports import find_samples
 from models import make_language_model, make_mixture
 
 
@@ -125,7 +126,7 @@ def test_of_many_long_samples_some_are_kept(tmp_path: Path) -> None:
     steps = list(range(1, 1001))
     folder = RunFolder(tmp_path)
     folder.samples.write_text("".join(f"--- step {step}\n{'ab' * 2000}\n\n" for step in steps))
-    found = learning._read_samples(folder, steps)
+    found = learning._spread(find_samples(folder.read_samples(), steps))
     assert (len(found), found[0][0], found[-1][0]) == (learning.MOST_SAMPLES, 1, 1000)
     assert {len(text) for _, text in found} == {2000}
 
