@@ -8,6 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from charlm.analysis.gradient_tables import (
+    decay_rows,
+    describe_half_life,
+    gate_rows,
+    layer_count,
+    matrix_rows,
+    name_in_layer,
+)
 from charlm.cli.layout import cut, fit_table, terminal_width, wrap_lines
 from charlm.cli.render import CURVE_LABEL_CELLS, draw_curve, json_line, note, printable
 from charlm.errors import InputError
@@ -135,7 +143,7 @@ def _finite(number: float) -> float | None:
 def _as_text(report: GradientReport, width: int | None) -> Iterator[str]:
     """Yields the lines that people read."""
     networks = report.networks
-    layers = max(curve.layer for curve in networks["trained"].states)
+    layers = layer_count(report)
     count, longest = count_of(int(report.places[0]), "place"), len(report.places) - 1
     yield wrap_lines(f"gradients at {count} of {report.text}, up to {longest} {report.unit} back", width)
     for name, network in networks.items():
@@ -154,52 +162,29 @@ def _as_text(report: GradientReport, width: int | None) -> Iterator[str]:
     yield from _columns("lag", _lags(longest, 0), columns, width)
     yield ""
     yield wrap_lines("fitted decay: the factor from one lag to the next, and the half-life", width)
-    rows = [
-        [_state_name(curve, layers), name, f"{curve.decay:.4f}", _half_life(curve, report.unit)]
-        for curves in zip(*(network.states for network in networks.values()), strict=True)
-        for name, curve in zip(networks, curves, strict=True)
-    ]
-    yield from fit_table([["state", "network", "factor", "half-life"], *rows], "<<><", width)
+    yield from fit_table([["state", "network", "factor", "half-life"], *decay_rows(report)], "<<><", width)
     yield ""
     yield wrap_lines("connectivity: gradient of the true next logit by each input, median norm", width)
     columns = [[name, *_numbers(network.connectivity, 1)] for name, network in networks.items()]
     yield from _columns(f"{report.unit} back", _lags(longest, 1), columns, width)
-    yield from _causes(networks, layers, width)
+    yield from _causes(report, width)
 
 
-def _causes(networks: dict[str, NetworkGradients], layers: int, width: int | None) -> Iterator[str]:
+def _causes(report: GradientReport, width: int | None) -> Iterator[str]:
     """Yields the tables of gates and of matrices."""
-    if networks["trained"].gates:
+    if report.networks["trained"].gates:
         yield ""
         yield wrap_lines("gates: share of time below 0.1 and above 0.9", width)
-        head = ["gate", *(f"{name} {side}" for name in networks for side in ("< 0.1", "> 0.9"))]
-        rows = [
-            [
-                _named(gates[0].gate, gates[0].layer, layers),
-                *(f"{share:.1%}" for gate in gates for share in (gate.below, gate.above)),
-            ]
-            for gates in zip(*(network.gates for network in networks.values()), strict=True)
-        ]
-        yield from fit_table([head, *rows], "<>>>>", width)
+        head = ["gate", *(f"{name} {side}" for name in report.networks for side in ("< 0.1", "> 0.9"))]
+        yield from fit_table([head, *gate_rows(report, decimals=1)], "<>>>>", width)
     yield ""
     yield wrap_lines("recurrent matrices: spectral radius ρ and largest singular value σ", width)
-    head = ["matrix", *(f"{name} {what}" for name in networks for what in "ρσ")]
-    rows = [
-        [
-            _named(matrices[0].block, matrices[0].layer, layers),
-            *(f"{n:.3f}" for matrix in matrices for n in (matrix.radius, matrix.largest_singular_value)),
-        ]
-        for matrices in zip(*(network.spectra for network in networks.values()), strict=True)
-    ]
-    yield from fit_table([head, *rows], "<>>>>", width)
-
-
-def _named(name: str, layer: int, layers: int) -> str:
-    return name if layers == 1 else f"{name}, layer {layer}"
+    head = ["matrix", *(f"{name} {what}" for name in report.networks for what in "ρσ")]
+    yield from fit_table([head, *matrix_rows(report)], "<>>>>", width)
 
 
 def _state_name(curve: StateGradient, layers: int) -> str:
-    return _named(curve.state, curve.layer, layers)
+    return name_in_layer(curve.state, curve.layer, layers)
 
 
 def _lags(longest: int, first: int) -> list[int]:
@@ -225,16 +210,6 @@ def _curve(curve: StateGradient, width: int | None) -> list[str]:
     return draw_curve(points, width=room, height=_CURVE_HEIGHT)
 
 
-def _half_life(curve: StateGradient, unit: str) -> str:
-    if math.isnan(curve.decay):
-        return "none: too few medians are not zero"
-    if curve.decay == 1:
-        return "infinite: it keeps its size"
-    if curve.decay > 1:
-        return f"none: it grows, and doubles in {-curve.half_life:.1f} {unit}"
-    return f"{curve.half_life:.1f} {unit}"
-
-
 # ----------------------------------------------------------------------------------------------------- plot
 
 
@@ -242,7 +217,7 @@ def _draw(report: GradientReport) -> str:
     from charlm.analysis.chart import draw_charts
 
     states = report.networks["trained"].states
-    layers = max(curve.layer for curve in states)
+    layers = layer_count(report)
     panels = [
         _panel(
             report,
@@ -266,7 +241,7 @@ def _draw(report: GradientReport) -> str:
     )
     description = " ".join(
         f"{name}, {_state_name(curve, layers)}: {curve.norms.median[0]:.2e} at lag 0, {curve.norms.median[-1]:.2e} "
-        f"at lag {len(report.places) - 1}, half-life {_half_life(curve, report.unit)}."
+        f"at lag {len(report.places) - 1}, half-life {describe_half_life(curve, report.unit)}."
         for name, network in report.networks.items()
         for curve in network.states
     )

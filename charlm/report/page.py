@@ -27,6 +27,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from charlm import __version__
+from charlm.analysis.gradient_tables import decay_rows, gate_rows, matrix_rows
 from charlm.analysis.held_out import HeldOut
 from charlm.analysis.learning import Reference
 from charlm.analysis.overlap import OverlapReport
@@ -245,9 +246,9 @@ def _view(contents: Contents, identifier: str) -> RunView:
         decided=views.decided(held_out) if held_out else [],
         gradient_charts=views.gradient_charts(gradients) if gradients else [],
         gradient_places=int(gradients.places[0]) if gradients else 0,
-        decays=views.decay_rows(gradients) if gradients else [],
-        gates=views.gate_rows(gradients) if gradients else [],
-        matrices=views.matrix_rows(gradients) if gradients else [],
+        decays=decay_rows(gradients) if gradients else [],
+        gates=gate_rows(gradients, decimals=0) if gradients else [],
+        matrices=matrix_rows(gradients) if gradients else [],
         connected=bool(contents.connected),
         units_found=contents.units,
         overlap=overlap,

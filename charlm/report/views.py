@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from charlm.analysis.gradients import GradientReport, NetworkGradients, Quartiles, StateGradient
+from charlm.analysis.gradient_tables import layer_count, name_in_layer
+from charlm.analysis.gradients import GradientReport, NetworkGradients, Quartiles
 from charlm.analysis.held_out import HeldOut
 from charlm.analysis.learning import Learning, Reference
 from charlm.analysis.matches import Match
@@ -322,11 +323,11 @@ def decided(held_out: HeldOut) -> list[str]:
 def gradient_charts(report: GradientReport) -> list[tuple[Chart, list[str], Rows]]:
     """Draws the plots of `charlm inspect --gradients`, each with a table."""
     states = report.networks["trained"].states
-    layers = max(curve.layer for curve in states)
+    layers = layer_count(report)
     charts = [
         _quartile_chart(
             report,
-            f"Gradient of the loss by the state {_named(curve.state, curve.layer, layers)}",
+            f"Gradient of the loss by the state {name_in_layer(curve.state, curve.layer, layers)}",
             f"lag, in {report.unit}",
             0,
             lambda network, number=number: network.states[number].norms,  # type: ignore[misc]
@@ -363,54 +364,6 @@ def _quartile_chart(
     rows = [[str(lag), *(f"{m[lag - first]:.2e}" for m in medians.values())] for lag in lags]
     chart = Chart(title, f"{told}.", x_label, "norm", series, log_y=True)
     return chart, ["Lag", *(name.capitalize() for name in medians)], rows
-
-
-def _named(name: str, layer: int, layers: int) -> str:
-    return name if layers == 1 else f"{name}, layer {layer}"
-
-
-def decay_rows(report: GradientReport) -> list[list[str]]:
-    """Returns the fitted decay of each state of each network."""
-    layers = max(curve.layer for curve in report.networks["trained"].states)
-    return [
-        [_named(curve.state, curve.layer, layers), name, f"{curve.decay:.4f}", _half_life(curve, report.unit)]
-        for curves in zip(*(network.states for network in report.networks.values()), strict=True)
-        for name, curve in zip(report.networks, curves, strict=True)
-    ]
-
-
-def _half_life(curve: StateGradient, unit: str) -> str:
-    if math.isnan(curve.decay):
-        return "none: it is zero nearly everywhere"
-    if curve.decay == 1:
-        return "infinite"
-    if curve.decay > 1:
-        return f"none: it doubles in {-curve.half_life:.1f} {unit}"
-    return f"{curve.half_life:.1f} {unit}"
-
-
-def gate_rows(report: GradientReport) -> list[list[str]]:
-    """Returns how often each gate is closed or open."""
-    layers = max(curve.layer for curve in report.networks["trained"].states)
-    return [
-        [
-            _named(gates[0].gate, gates[0].layer, layers),
-            *(f"{share:.0%}" for gate in gates for share in (gate.below, gate.above)),
-        ]
-        for gates in zip(*(network.gates for network in report.networks.values()), strict=True)
-    ]
-
-
-def matrix_rows(report: GradientReport) -> list[list[str]]:
-    """Returns the spectral radius and the largest singular value of each recurrent matrix."""
-    layers = max(curve.layer for curve in report.networks["trained"].states)
-    return [
-        [
-            _named(matrices[0].block, matrices[0].layer, layers),
-            *(f"{n:.3f}" for matrix in matrices for n in (matrix.radius, matrix.largest_singular_value)),
-        ]
-        for matrices in zip(*(network.spectra for network in report.networks.values()), strict=True)
-    ]
 
 
 # --------------------------------------------------------------------------------------------------------- 6 units
