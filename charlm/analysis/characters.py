@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from charlm.scoring.log_probs import cut_sequences
 from charlm.text.corpus import Split
+from charlm.text.plain import UNREADABLE, continues_character, utf8_sizes
 from charlm.text.vocabulary import Ids, Vocabulary
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 UNKNOWN_CODE = -1  # in place of the code point of a character that the model does not know
 
 
@@ -74,13 +74,7 @@ class Characters:
 
 def display(code: int) -> str:
     """Returns a character that can be shown and written to a file."""
-    return REPLACEMENT if code == UNKNOWN_CODE or 0xD800 <= code < 0xE000 else chr(code)
-
-
-def utf8_sizes(codes: Ints) -> Ints:
-    """Returns how many bytes each character has in UTF-8; a byte that was none is one, U+DC80 and more."""
-    sizes = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
-    return np.where((codes >= 0xDC80) & (codes <= 0xDCFF), 1, sizes)
+    return UNREADABLE if code == UNKNOWN_CODE or 0xD800 <= code < 0xE000 else chr(code)
 
 
 def look_at(vocabulary: Vocabulary, split: Split, most: int) -> Split:
@@ -119,7 +113,7 @@ def _cut(vocabulary: Vocabulary, ids: Ids, size: int) -> Ids:
     is_line = vocabulary.framing == "lines"
     end = size - is_line
     if vocabulary.level == "byte":
-        goes_on = (ids[max(0, end - 3) : end + 1] & 0xC0) == 0x80  # bytes that are not the first of a character
+        goes_on = continues_character(ids[max(0, end - 3) : end + 1])
         end -= int(goes_on[::-1].cumprod().sum())
     return np.append(ids[:end], vocabulary.boundary_id) if is_line else ids[:end]
 

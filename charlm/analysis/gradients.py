@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from charlm import cells
 from charlm.errors import InputError
 from charlm.experts.torch_network import copy_for_torch
 from charlm.language_model import LanguageModel
@@ -32,7 +33,7 @@ from charlm.model.transfer import initialize_output_bias
 from charlm.scoring.log_probs import cut_sequences
 from charlm.system.threads import parallel_map, thread_count
 from charlm.text.corpus import Split
-from charlm.text.plain import read_characters
+from charlm.text.plain import continues_character, read_characters
 from charlm.text.vocabulary import Ids, Vocabulary
 
 Floats = NDArray[np.float64]
@@ -238,7 +239,7 @@ def connectivity_at(
     vocabulary = lm.vocabulary
     chosen = _choose(vocabulary, split, count, text)
     if vocabulary.level == "byte":
-        chosen = chosen[~_goes_on(split.ids[chosen])]
+        chosen = chosen[~continues_character(split.ids[chosen])]
         if not len(chosen):
             return []
     places = _read_before(vocabulary, split, chosen, lags)
@@ -256,16 +257,10 @@ def connectivity_at(
     return result
 
 
-def _goes_on(ids: Ids) -> NDArray[np.bool_]:
-    """Says which bytes go on with a character of UTF-8 that has begun."""
-    result: NDArray[np.bool_] = ids & 0xC0 == 0x80
-    return result
-
-
 def _assemble(vocabulary: Vocabulary, ids: Ids, moves: Floats) -> tuple[str, Floats]:
     """Returns symbols as characters, and the norm over the symbols of each; a character cut in two is left out."""
     if vocabulary.level == "byte":
-        cut = int(np.append(~_goes_on(ids), True).argmax())  # bytes of a character that began before
+        cut = int(np.append(~continues_character(ids), True).argmax())  # bytes of a character that began before
         ids, moves = ids[cut:], moves[cut:]
     text, last = read_characters(vocabulary, ids)
     if not text:
@@ -486,10 +481,7 @@ def _gradients(
 def input_product(network: CharacterModel, ids: Tensor) -> Tensor:
     """Returns U x_t + bias_ih of the lowest layer, shape (B, G·H)."""
     U, b = layer_weights(network, 0, "ih")
-    if network.embedding is not None:
-        return F.linear(network.embedding(ids), U, b)
-    x = F.embedding(ids, U.t())
-    return x if b is None else x + b
+    return cells.input_product(ids if network.embedding is None else network.embedding(ids), U, b, U.dtype)
 
 
 def layer_weights(network: CharacterModel, layer: int, side: str) -> tuple[Tensor, Tensor | None]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from charlm.analysis.buckets import Bucket, by_class, by_place_in_line, by_place_in_word, group
 from charlm.analysis.calibration import CalibrationBin, calibrate
-from charlm.analysis.characters import REPLACEMENT, UNKNOWN_CODE, Characters, Floats, Ints, beginning_of, look_at
+from charlm.analysis.characters import UNKNOWN_CODE, Characters, Floats, Ints, beginning_of, look_at
 from charlm.analysis.matches import Match, find_matches
 from charlm.errors import InputError
 from charlm.experts.expert import LogProbs, Reading
@@ -22,6 +22,7 @@ from charlm.experts.mixture import Mixture, log_softmax_at
 from charlm.language_model import LanguageModel
 from charlm.scoring.log_probs import Beginning, ReadOut, sequence_log_probs, text_log_probs
 from charlm.text.corpus import Split
+from charlm.text.plain import UNREADABLE
 from charlm.text.vocabulary import Ids, Vocabulary
 
 EXCERPT_SYMBOLS = 3000
@@ -268,7 +269,7 @@ def _name(vocabulary: Vocabulary, symbol_id: int) -> str:
     if vocabulary.level == "byte" and symbol_id >= 0x80:
         return f"\\x{symbol_id:02x}"
     symbol = vocabulary.symbols[symbol_id]
-    return REPLACEMENT if "\ud800" <= symbol <= "\udfff" else symbol
+    return UNREADABLE if "\ud800" <= symbol <= "\udfff" else symbol
 
 
 # ------------------------------------------------------------------------------------------------ places

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +36,22 @@ def read_characters(vocabulary: Vocabulary, ids: Ids) -> tuple[str, NDArray[np.i
     """
     if vocabulary.level == "byte":
         text = ids.astype(np.uint8).tobytes().decode("utf-8", "surrogateescape")
-        points = code_points(text).astype(np.int64)
-        escaped = (points >= 0xDC80) & (points <= 0xDCFF)
-        lengths = 1 + (points >= 0x80) + (points >= 0x800) + (points >= 0x10000)  # bytes of each
-        return _SURROGATE.sub(UNREADABLE, text), np.cumsum(np.where(escaped, 1, lengths)) - 1
+        return _SURROGATE.sub(UNREADABLE, text), utf8_sizes(code_points(text)).cumsum() - 1
     table = np.array([ord(s) if len(s) == 1 else ord(UNREADABLE) for s in vocabulary.symbols], "<u4")
     text = table[ids].tobytes().decode("utf-32-le", "surrogatepass")
     return _SURROGATE.sub(UNREADABLE, text), np.arange(len(ids))
+
+
+def utf8_sizes(codes: NDArray[Any]) -> NDArray[np.int64]:
+    """Returns how many bytes each character has in UTF-8; a byte that was none is one, U+DC80 and more."""
+    sizes = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
+    return np.where((codes >= 0xDC80) & (codes <= 0xDCFF), 1, sizes)
+
+
+def continues_character(ids: Ids) -> NDArray[np.bool_]:
+    """Says which bytes go on with a character of UTF-8 that has begun."""
+    result: NDArray[np.bool_] = ids & 0xC0 == 0x80
+    return result
 
 
 def read_parts(vocabulary: Vocabulary, split: Split, most: int) -> str:
