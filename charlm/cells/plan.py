@@ -132,7 +132,7 @@ def make_plan(
     if kernel == "compiled" and not has_compiled:
         raise InputError(
             f"training.kernel compiled: {cell.name} on {device.type} has none; it needs a cell that kernels.c "
-            "knows, a CPU, and a C compiler, cc or what CC names; write auto"
+            "knows, a CPU, and a C compiler, cc or what CC names, or a wheel built with one; write auto"
         )
     if kernel == "compiled" and precision == "bfloat16" and not machine.compiled_bfloat16:
         raise InputError("training.precision bfloat16: this processor has no such products in C; write auto")
