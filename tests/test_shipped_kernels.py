@@ -49,10 +49,13 @@ def test_it_has_a_library_for_each_kind_of_processor_and_fits_every_python(wheel
     assert libraries(wheel) == {f"charlm/kernels/{file_name(build)}" for build in BUILDS[MACHINE]}
 
 
-@pytest.mark.parametrize("compiler", [NO_COMPILER, "false"])
-def test_without_a_compiler_or_with_one_that_fails_it_has_none_and_fits_every_system(
-    compiler: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("system", ["no compiler", "a compiler that fails", "arm64-apple-darwin24.0.0"])
+def test_without_a_compiler_for_linux_it_has_none_and_fits_every_system(system: str, tmp_path: Path) -> None:
+    compiler = {"no compiler": NO_COMPILER, "a compiler that fails": "false"}.get(system)
+    if compiler is None:
+        compiler = str(tmp_path / "cc")
+        Path(compiler).write_text(f"#!/bin/sh\necho {system}\n")
+        Path(compiler).chmod(0o755)
     wheel = build(ROOT, "wheel", tmp_path, compiler)
     assert wheel.stem.endswith("-py3-none-any")
     assert not libraries(wheel)

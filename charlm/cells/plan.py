@@ -6,7 +6,7 @@ it. Another device is another branch here and nowhere else.
 Three kernels compute the same equations with the same weights:
 
 - `python`: the cell's own file, forward and gradient by hand, on any device;
-- `compiled`: `kernels.c`, compiled for the machine at hand, on a CPU with a C compiler;
+- `compiled`: `kernels.c`, on a CPU, where it was shipped for it or there is a C compiler;
 - `fused`: PyTorch's own (oneDNN's LSTM on the CPU; cuDNN's LSTM, GRU and simple cell on CUDA).
 
 A fused kernel multiplies its input, so a one-hot input has to be written out as vectors of width V. That pays while
