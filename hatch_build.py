@@ -18,7 +18,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class KernelsHook(BuildHookInterface):
+class KernelsHook(BuildHookInterface[Any]):
     """The build hook of hatchling that `pyproject.toml` names."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

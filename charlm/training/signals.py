@@ -16,7 +16,14 @@ from types import FrameType
 
 from charlm.errors import Interrupted
 
-_HEEDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+
+def _known(*names: str) -> tuple[signal.Signals, ...]:
+    """Returns those of some signals that the system has."""
+    return tuple(signal.Signals[name] for name in names if name in signal.Signals.__members__)
+
+
+_STOP = _known("SIGINT", "SIGTERM", "SIGHUP")
+_SAVE = _known("SIGUSR1")
 
 
 @dataclass
@@ -52,8 +59,7 @@ def catch_signals() -> Iterator[Requests]:
     if threading.current_thread() is not threading.main_thread():
         yield requests
         return
-    there = [signal.Signals[name] for name in _HEEDED if name in signal.Signals.__members__]
-    before = {number: signal.getsignal(number) for number in there}
+    before = {number: signal.getsignal(number) for number in (*_STOP, *_SAVE)}
     caught = {number: action for number, action in before.items() if action not in (signal.SIG_IGN, None)}
 
     def restore(*numbers: signal.Signals) -> None:
@@ -72,7 +78,7 @@ def catch_signals() -> Iterator[Requests]:
         requests.save = True
 
     for number in caught:
-        signal.signal(number, on_save if number.name == "SIGUSR1" else on_stop)
+        signal.signal(number, on_save if number in _SAVE else on_stop)
     try:
         yield requests
     except _StopAtOnce as stop:
