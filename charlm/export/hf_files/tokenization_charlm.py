@@ -84,6 +84,10 @@ class CharlmTokenizer(PreTrainedTokenizer):
         ids = [int(i) for i in ids]
         return [self._tokens[i] for i in ids if not (skip_special_tokens and i in special)]
 
+    def _decode(self, token_ids: Any, skip_special_tokens: bool = False, **kwargs: Any) -> str:
+        ids = [token_ids] if isinstance(token_ids, int) else token_ids
+        return self.convert_tokens_to_string(self.convert_ids_to_tokens(ids, skip_special_tokens))
+
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         """Joins symbols; bytes that are not UTF-8 become U+FFFD."""
         if self.level == "byte":
