@@ -27,7 +27,7 @@ from charlm.export.hugging_face import CODE, write_folder
 from charlm.export.network import Figures, measure_figures
 from charlm.language_model import LanguageModel
 from charlm.training.reports import load_metrics
-from exported import LINES, all_networks, all_texts, make_model, network_alone, program
+from exported import LINES, TEXTS, all_networks, all_texts, make_model, network_alone, program
 
 TOLERANCE = 1e-4
 UNKNOWN_FIGURES = Figures(None, None, "", "not measured")
@@ -283,11 +283,14 @@ def test_the_card_tells_figures_and_statistics_but_no_text_and_no_paths(
             assert telling.encode() not in content, file.name
 
 
-@pytest.mark.parametrize("run", ["tiny_run", "tiny_lines_run"])
+@pytest.mark.parametrize(
+    "lm",
+    [*map(make_model, TEXTS), make_model(corpus="the boat sees the river " * 9)],
+    ids=["stream", "lines", "stream-nfc", "lines-byte", "no ends of lines"],
+)
 def test_the_program_on_the_card_runs_and_scores_as_charlm_does(
-    run: str, export: Export, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    lm: LanguageModel, export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lm = charlm.load(request.getfixturevalue(run))
     export(lm)
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", card, re.M | re.S)
