@@ -133,8 +133,8 @@ class CharlmForCausalLM(PreTrainedModel, GenerationMixin):
             attention_mask: 0 where a symbol is padding, which is passed over; shape (B, T), or longer, and then its
                 end counts.
             state: after the symbols before; None: zero.
-            labels: shape (B, T), usually `input_ids`; they are shifted here, and -100 counts nothing. Padding must
-                be -100.
+            labels: shape (B, T), usually `input_ids`; they are shifted here. What is -100 counts nothing, nor does
+                padding.
             use_cache: whether the state is returned; None: it is.
             return_dict: False for a tuple.
             **kwargs: for the loss.
@@ -151,6 +151,9 @@ class CharlmForCausalLM(PreTrainedModel, GenerationMixin):
         logits = self.output(s if self.projection is None else self.projection(s))  # (B, T, V)
         loss = None
         if labels is not None:
+            if mask is not None:  # padding is not predicted, and predicts nothing
+                real = mask & F.pad(mask[:, :-1], (1, 0), value=True)
+                labels = labels.masked_fill(~real, -100)
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
         output = CharlmOutput(loss, logits, last if use_cache is not False else None)
         return output.to_tuple() if return_dict is False else output
