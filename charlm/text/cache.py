@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import mmap
 import os
 import shutil
 import struct
@@ -48,6 +49,19 @@ class Encoded(NamedTuple):
 
     ids: Ids
     info: dict[str, Any]
+
+
+def release_pages(ids: Ids) -> None:
+    """Lets the system take back the memory that mapped ids were read into; they are read again when needed.
+
+    It would do so by itself when memory is short. Until then what has been touched counts as held by the process,
+    and in the end all of the file does.
+    """
+    base: Any = ids
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 class IdsWriter:
