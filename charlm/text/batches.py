@@ -173,8 +173,8 @@ class LineBatches:
     Lines longer than T are read in windows of T with the state carried.
 
     Of more lines than may be shuffled together, an epoch is read in sections: the text is cut into blocks of lines
-    that follow each other, the blocks are drawn into sections of equal size, and the lines of a section are shuffled.
-    So memory is bounded, and a section is read from some hundreds of places of a disk rather than from millions.
+    that follow each other, the blocks are drawn into sections of equal size, and the lines of a section are
+    shuffled. So memory is bounded, and a section lies at some hundreds of places of a disk rather than at millions.
 
     Args:
         ids: lines, each ended by the boundary, shape (N,).
@@ -309,7 +309,7 @@ class _Plan(NamedTuple):
 
 
 def _find_blocks(ids: Ids, boundary_id: int, block_lines: int) -> tuple[NDArray[np.int64], int]:
-    """Returns where each block of so many lines begins, and where the last one ends; and how many lines there are."""
+    """Returns where each block of so many lines begins and where the last one ends, and the number of lines."""
     begins = [np.zeros(1, np.int64)]
     lines = 0
     for start, found in _boundaries(ids, boundary_id, _SEARCHED_SYMBOLS):

@@ -37,6 +37,7 @@ from charlm.text.lines import complete_lines
 
 Field = str | int
 
+HEADER_NOTE = "the first row is read as the names of the columns"  # said of the first such file
 _MAX_RECORD_CHARACTERS = 1 << 26
 _LITERAL_QUOTES = "\t|"  # delimiters of files that are often written without quoting
 _PEEKED_CHARACTERS = 1 << 16  # of the first piece
@@ -94,7 +95,7 @@ class Columns:
     one_line: bool
     notes: list[str]
     option: str = "corpus.field"  # by which a person chooses the column
-    _alike: dict[str, list[str]] = dataclass_field(default_factory=dict)  # the files by what they look like
+    alike: dict[str, list[str]] = dataclass_field(default_factory=dict)  # the files by what they look like
 
     def select(self, pieces: Iterable[str], name: str) -> Iterator[str]:
         """Yields the texts of the column, each with a newline behind it; without a field, the file as it is.
@@ -133,12 +134,12 @@ class Columns:
                 first = False
                 lines = piece[:_PEEKED_CHARACTERS].split("\n", PEEKED_LINES)
                 if kind := describe_columns(lines[:-1] if len(lines) > 1 else lines, name):
-                    self._note_raw(name, kind)
+                    self.note_raw(name, kind)
             yield piece
 
-    def _note_raw(self, name: str, kind: str) -> None:
+    def note_raw(self, name: str, kind: str) -> None:
         """Notes that a file looks like columns; of several of a kind there is one note, which names them."""
-        names = self._alike.setdefault(kind, [])
+        names = self.alike.setdefault(kind, [])
         before = raw_note(kind, self.option, names)
         names.append(name)
         note = raw_note(kind, self.option, names)
@@ -310,7 +311,7 @@ def _table(
             ]
             if named:
                 if isinstance(field, int):
-                    _note_once(notes, name, "the first row is read as the names of the columns")
+                    _note_once(notes, name, HEADER_NOTE)
                 continue
         if len(cells) > len(names):
             raise CorpusError(

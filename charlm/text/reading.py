@@ -26,6 +26,7 @@ from charlm.text.decoding import SETTING, Note, decode
 from charlm.text.source import (
     MAX_UNPACKED_BYTES,
     NotTextError,
+    Span,
     describe_skipped,
     read_sources,
     unreadable,
@@ -81,27 +82,80 @@ def read_pieces(
     """
     if files is None:
         files = find_files(paths, level=level, encoding=encoding, strict=strict, note=note)
-    empty, end = True, "\n"
+    empty = True
     skipped: list[str] | None = None if strict else []
+    for piece in read_files(
+        files,
+        level=level,
+        encoding=encoding,
+        remedy=remedy,
+        note=note,
+        read_bytes=read_bytes,
+        max_unpacked_bytes=max_unpacked_bytes,
+        columns=columns,
+        skipped=skipped,
+    ):
+        empty = empty and not piece.strip("\n")
+        yield piece
+    if skipped:
+        note(describe_skipped(skipped, "in zip archives"))
+    if empty:
+        raise empty_corpus(paths)
+
+
+def empty_corpus(paths: Sequence[str]) -> CorpusError:
+    """Returns what to raise where files hold nothing but newlines."""
+    return CorpusError(f"{', '.join(paths)}: the corpus is empty")
+
+
+def read_files(
+    files: Iterable[str | Path | Span],
+    *,
+    level: str,
+    encoding: str,
+    remedy: str = SETTING,
+    note: Note = lambda text: None,
+    read_bytes: int = READ_BYTES,
+    max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
+    columns: Columns | None = None,
+    skipped: list[str] | None,
+) -> Iterator[str]:
+    """Yields the text of files, or of parts of files, as `read_pieces` does, perhaps nothing.
+
+    Args:
+        files: those that `find_files` has found, or parts of them.
+        level: see `read_pieces`, as all that follow.
+        encoding: see there.
+        remedy: see there.
+        note: see there.
+        read_bytes: see there.
+        max_unpacked_bytes: see there.
+        columns: see there.
+        skipped: see `read_sources`.
+
+    Raises:
+        CorpusError: see `read_pieces`.
+    """
+    end = "\n"
     for file in files:
-        path, name = (None, STDIN) if file == STDIN else (Path(file), str(file))
+        path, name = (None, STDIN) if file == STDIN else _named_source(file)
         for source in read_sources(
             path, read_bytes, name=name, level=level, max_unpacked_bytes=max_unpacked_bytes, skipped=skipped
         ):
             begins = True
             text = decode(source, encoding, level, remedy=remedy, note=note)
-            for piece in text if columns is None else columns.select(text, name):
+            for piece in text if columns is None or not source.begins else columns.select(text, name):
                 if begins and end != "\n" and piece:
                     yield "\n"
                 begins = begins and not piece
                 if piece:
-                    empty = empty and not piece.strip("\n")
                     end = piece[-1]
                     yield piece
-    if skipped:
-        note(describe_skipped(skipped, "in zip archives"))
-    if empty:
-        raise CorpusError(f"{', '.join(paths)}: the corpus is empty")
+
+
+def _named_source(file: str | Path | Span) -> tuple[Path | Span, str]:
+    """Returns what to read, and what messages call it."""
+    return (file, str(file.path)) if isinstance(file, Span) else (Path(file), str(file))
 
 
 def find_files(
