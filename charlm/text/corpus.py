@@ -32,7 +32,6 @@ from charlm.system.encodings import AUTO, UTF_8
 from charlm.text.cache import Cache, Encoded, IdsWriter, release_pages
 from charlm.text.column_formats import raw_note
 from charlm.text.columns import HEADER_NOTE, Columns, Field
-from charlm.text.containers import packing_by_name
 from charlm.text.decoding import OPTION, Note
 from charlm.text.framing import find_framing
 from charlm.text.progress import Progress
@@ -44,6 +43,7 @@ from charlm.text.reading import (
     read_files,
     read_pieces,
     refuse_twice,
+    text_bytes,
 )
 from charlm.text.shards import Facts, Reading, cut_files, drop_empty_lines, make_shards, shard_path
 from charlm.text.source import describe_skipped
@@ -245,8 +245,7 @@ class _Storing:
         if reading.framing == "auto" and reading.field is not None:
             reading = replace(reading, framing="lines")
             notes.append("framing: lines (each record is a text of its own)")
-        packed = any(file != STDIN and packing_by_name(str(file)) for file in files)
-        progress = Progress("reading the text", None if packed or STDIN in files else _file_bytes(files), self.note)
+        progress = Progress("reading the text", text_bytes(files), self.note)
         framing_notes: list[str] = []
         key = self.content and _shards_key(self.content, number, reading)
         folder = self.opened.enter_context(self.cache.shards(key)) if key else None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from charlm.system.counts import format_size
+from charlm.text.vocabulary import to_bytes
 
 _FIRST_SECONDS, _EVERY_SECONDS = 5.0, 10.0
 
@@ -34,6 +35,12 @@ class Progress:
         self._begin = clock()
         self._next = self._begin + _FIRST_SECONDS
         self._done = self._kept = 0
+
+    def watch(self, pieces: Iterable[str]) -> Iterator[str]:
+        """Passes the pieces of a text on, and counts their bytes."""
+        for piece in pieces:
+            yield piece
+            self.add(len(to_bytes(piece)))
 
     def keep(self, n_bytes: int) -> None:
         """Counts what was done by an earlier process, which says nothing about the time that is left."""

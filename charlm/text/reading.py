@@ -266,6 +266,14 @@ def content_key(files: Iterable[str | Path]) -> str:
     return key.hexdigest()
 
 
+def text_bytes(files: Iterable[str | Path]) -> int | None:
+    """Returns how much text there is in files; None: it is not known before they are unpacked or have arrived."""
+    files = list(files)
+    if any(file == STDIN or packing_by_name(str(file)) or not Path(file).is_file() for file in files):
+        return None
+    return sum(Path(file).stat().st_size for file in files)
+
+
 def _expand(path: str, level: str, encoding: str, strict: bool, note: Note) -> Iterator[str | Path]:
     """Yields the files that a path of a configuration stands for."""
     if path == STDIN:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -175,7 +174,7 @@ def drop_empty_lines(pieces: Iterable[str]) -> Iterator[str]:
     for piece in pieces:
         kept = piece.lstrip("\n") if is_begin else piece
         if "\n\n" in kept:
-            kept = re.sub("\n{2,}", "\n", kept)
+            kept = "\n".join(filter(None, kept.split("\n"))) + ("\n" if kept[-1] == "\n" else "")
         if kept:
             is_begin = kept[-1] == "\n"
             yield kept

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.text.shards import Facts
-from charlm.text.splitting import Runs
+from charlm.text.splitting import Runs, line_splits
 from charlm.text.vocabulary import CODE_POINTS, code_points
 
 Points = NDArray[np.uint8 | np.uint32]
@@ -78,36 +78,53 @@ class StoredText:
             if piece := decoder.decode(data):
                 yield piece
 
-    def parts(self, runs: Runs) -> Iterator[Part]:
-        """Yields the text of all splits in pieces, in the order of the text."""
-        plan = _Plan(runs)
+    def parts(self, runs: Runs, wanted: Container[int] = range(3)) -> Iterator[Part]:
+        """Yields the text of the splits that are wanted in pieces, in the order of the text."""
+        found = self._line_parts(runs, wanted) if self.framing == "lines" else self._stream_parts(runs)
+        return (part for part in found if part.split in wanted)
+
+    def _line_parts(self, runs: Runs, wanted: Container[int]) -> Iterator[Part]:
+        """Yields what each piece holds of each split: many lines are taken together."""
+        blocks = line_splits(runs)
+        planned = np.zeros(0, np.int8)  # the splits of the lines that come next
         for piece in self.pieces():
             points = code_points(piece)
-            yield from self._line_parts(points, plan) if self.framing == "lines" else plan.cut(points)
+            ends = np.flatnonzero(points == ord("\n")) + 1
+            while len(planned) <= len(ends) and (block := next(blocks, None)) is not None:
+                planned = np.concatenate([planned, block])
+            splits = planned[: len(ends) + 1]  # a line that goes on in the next piece is the last
+            lengths = np.diff(ends, prepend=0, append=len(points))[: len(splits)]
+            planned = planned[len(ends) :]
+            present = [split for split in range(3) if (splits[lengths > 0] == split).any()]
+            each = np.repeat(splits, lengths) if len(present) > 1 else None  # of each character
+            for split in present:
+                if split in wanted:
+                    yield Part(split, points if each is None else points[each == split], False)
 
-    def _line_parts(self, points: Points, plan: _Plan) -> Iterator[Part]:
-        """Yields what a piece holds of each split: of lines, many runs are taken together."""
-        ends = np.flatnonzero(points == ord("\n")) + 1
-        rest = len(points) - (int(ends[-1]) if len(ends) else 0)
-        splits = plan.take(len(ends))
-        if rest:
-            splits = np.append(splits, plan.split())
-            ends = np.append(ends, len(points))
-        there = np.unique(splits).tolist()
-        if len(there) == 1:
-            yield Part(there[0], points, False)
-            return
-        each = np.repeat(splits, np.diff(ends, prepend=0))  # of each character
-        for split in there:
-            yield Part(split, points[each == split], False)
+    def _stream_parts(self, runs: Runs) -> Iterator[Part]:
+        """Yields the runs, cut where pieces end."""
+        plan = runs()
+        split = left = 0
+        begins = True
+        for piece in self.pieces():
+            points = code_points(piece)
+            start = 0
+            while start < len(points):
+                if not left:
+                    split, left = next(plan)
+                    begins = True
+                end = min(start + left, len(points))
+                yield Part(split, points[start:end], begins)
+                begins = False
+                left -= end - start
+                start = end
 
     def count(self, runs: Runs, splits: Sequence[int]) -> dict[int, NDArray[np.int64]]:
         """Counts the code points of some of the splits, shape (1,114,112,) each."""
         found = {split: np.zeros(CODE_POINTS, np.int64) for split in splits}
-        for part in self.parts(runs) if splits else ():
-            if part.split in found:
-                counts = np.bincount(part.points)
-                found[part.split][: len(counts)] += counts
+        for part in self.parts(runs, splits) if splits else ():
+            counts = np.bincount(part.points)
+            found[part.split][: len(counts)] += counts
         return found
 
     def next_breaks(self, places: list[int], within: int) -> list[int]:
@@ -123,43 +140,6 @@ class StoredText:
             offset += len(piece)
             before = text[-2 * within - 2 :] if within else ""
         return found
-
-
-class _Plan:
-    """Which split comes next: the runs of a text, taken bit by bit."""
-
-    def __init__(self, runs: Runs) -> None:
-        self._runs = runs()
-        self._split = self._left = 0
-        self._begins = True
-
-    def split(self) -> int:
-        """Returns the split of what comes next."""
-        while not self._left:
-            self._split, self._left = next(self._runs)
-            self._begins = True
-        return self._split
-
-    def take(self, count: int) -> NDArray[np.int8]:
-        """Returns the splits of so many lines."""
-        splits, sizes = [], []
-        while count:
-            splits.append(self.split())
-            sizes.append(min(count, self._left))
-            self._left -= sizes[-1]
-            count -= sizes[-1]
-        return np.repeat(np.array(splits, np.int8), sizes)
-
-    def cut(self, points: Points) -> Iterator[Part]:
-        """Yields the runs of a piece of a stream."""
-        start = 0
-        while start < len(points):
-            split = self.split()
-            end = min(start + self._left, len(points))
-            yield Part(split, points[start:end], self._begins)
-            self._begins = False
-            self._left -= end - start
-            start = end
 
 
 def join(facts: Iterable[Facts], is_new: Iterable[bool], files: Iterable[Path]) -> tuple[list[Path | str], Facts]:
