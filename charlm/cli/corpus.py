@@ -110,7 +110,7 @@ def stats(
 
     notes: list[str] = []
     columns = Columns(None if field is None else parse_field(field), False, notes, "--field")
-    files = find_files(paths, encoding=encoding, note=note)
+    files = find_files(paths, encoding=encoding, tables=field is not None, note=note)
     progress = Progress("counting", text_bytes(files), note)
     read = read_pieces(paths, files=files, encoding=encoding, remedy=OPTION, note=note, columns=columns)
     s = statistics(progress.watch(read))

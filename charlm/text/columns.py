@@ -39,6 +39,7 @@ Field = str | int
 
 HEADER_NOTE = "the first row is read as the names of the columns"  # said of the first such file
 _MAX_RECORD_CHARACTERS = 1 << 26
+_JOINED_CHARACTERS = 1 << 16  # of texts that are passed on together
 _LITERAL_QUOTES = "\t|"  # delimiters of files that are often written without quoting
 _PEEKED_CHARACTERS = 1 << 16  # of the first piece
 _MAX_KALDI_KEYS = 1 << 20  # looked at, to find one that stands twice
@@ -110,8 +111,14 @@ class Columns:
         if self.field is None:
             yield from self._as_it_is(pieces, name)
             return
-        n_without = n_joined = 0
-        for record in read_records(_line_batches(pieces, name), self.field, name, self.notes):
+        yield from self.join(read_records(_line_batches(pieces, name), self.field, name, self.notes), name)
+
+    def join(self, records: Iterable[Record], name: str) -> Iterator[str]:
+        """Yields the texts of records, each with a newline behind it, many at a time."""
+        assert self.field is not None
+        n_without = n_joined = size = 0
+        waiting: list[str] = []
+        for record in records:
             if record.text is None:
                 n_without += 1
                 continue
@@ -119,7 +126,12 @@ class Columns:
             if self.one_line and "\n" in text:
                 n_joined += 1
                 text = join_lines(text)
-            yield text + "\n"
+            waiting += (text, "\n")
+            size += len(text) + 1
+            if size > _JOINED_CHARACTERS:
+                yield "".join(waiting)
+                waiting, size = [], 0
+        yield "".join(waiting)
         if n_without:
             self.notes.append(
                 f"{name}: {count_of(n_without, 'record')} without a value for {_called(self.field)}, left out"
@@ -334,10 +346,15 @@ def _check_column(name: str, line: int, field: Field, cells: Sequence[str]) -> N
 
 def _no_column(name: str, line: int, field: Field, names: Iterable[str]) -> CorpusError:
     there = list(names)
+    return no_column(f"{name}, line {line}", field, there)
+
+
+def no_column(where: str, field: Field, names: Sequence[str]) -> CorpusError:
+    """Returns what to raise where there is no such column."""
     if isinstance(field, int):
-        return CorpusError(f"{name}, line {line}: no column {field}; there {_are(len(there))}")
-    shown = ", ".join(repr(column[:40]) for column in there[:20]) + (", ..." if len(there) > 20 else "")
-    return CorpusError(f"{name}, line {line}: no column {field!r}; there are {shown or 'none'}")
+        return CorpusError(f"{where}: no column {field}; there {_are(len(names))}")
+    shown = ", ".join(repr(column[:40]) for column in names[:20]) + (", ..." if len(names) > 20 else "")
+    return CorpusError(f"{where}: no column {field!r}; there are {shown or 'none'}")
 
 
 def _called(field: Field) -> str:

@@ -149,6 +149,7 @@ def load_corpus(
     """
     paths = [config.path] if isinstance(config.path, str) else config.path
     finding: dict[str, Any] = {"level": config.level, "encoding": config.encoding, "strict": config.strict}
+    finding["tables"] = config.field is not None
     found_notes: list[str] = []  # of the files, whatever is in them
     files = find_files(paths, **finding, note=found_notes.append)
     held_out_files: dict[int, list[str | Path]] = {}
@@ -157,7 +158,8 @@ def load_corpus(
             held_out_files[split] = find_files([name], **finding)
     all_files = [*files, *itertools.chain(*held_out_files.values())]
     refuse_twice(all_files)
-    content = content_key(all_files) if _is_worth_keeping(all_files, cache) else None
+    looking = Progress("looking whether the text is known", _file_bytes(all_files), note)
+    content = content_key(all_files, looking.add) if _is_worth_keeping(all_files, cache) else None
     key = content and _cache_key(content, all_files, config, known)
     size_key = key  # by which the size of the text is found, before its share is chosen
     if choose_validation and key and (characters := cache.recall_size(key)) is not None:
