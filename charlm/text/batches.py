@@ -211,7 +211,7 @@ class LineBatches:
                 f"the training text has {count_of(lines, 'line')}, too few for training.batch_size: "
                 f"{batch_size}; lower training.batch_size or bring more text"
             )
-        self._sections = -(-lines // most_shuffled)
+        self._sections = min(-(-lines // most_shuffled), len(self._blocks) - 1)
         self._whole = _Lines.of(line_bounds(ids, boundary_id)) if self._sections == 1 else None
         plan = self._plan(0, 0)
         self.windows_per_epoch = round(int(plan.windows.sum()) * lines / len(plan.order))
