@@ -275,8 +275,7 @@ def _records(lines: _Lines, field: Field, name: str, notes: list[str]) -> Iterat
         others = {column: value for column, value in row.values.items() if column != key}
         text = row.values.get(key)
         if text is not None and not isinstance(text, str):
-            inner = "".join(f"; perhaps {key}.{path}" for path in list(text)[:1]) if isinstance(text, dict) else ""
-            raise CorpusError(f"{name}, line {row.line}: {_called(field)} is not a text: {str(text)[:40]}{inner}")
+            raise not_a_text(f"{name}, line {row.line}", field, text)
         yield Record(text, others, row.line)
 
 
@@ -347,6 +346,12 @@ def _check_column(name: str, line: int, field: Field, cells: Sequence[str]) -> N
 def _no_column(name: str, line: int, field: Field, names: Iterable[str]) -> CorpusError:
     there = list(names)
     return no_column(f"{name}, line {line}", field, there)
+
+
+def not_a_text(where: str, field: Field, value: Any) -> CorpusError:
+    """Returns what to raise where the value of a column is something else than a text."""
+    inner = "".join(f"; perhaps {field}.{path}" for path in list(value)[:1]) if isinstance(value, dict) else ""
+    return CorpusError(f"{where}: {_called(field)} is not a text: {str(value)[:40]}{inner}")
 
 
 def no_column(where: str, field: Field, names: Sequence[str]) -> CorpusError:

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from charlm.config import CorpusConfig
 
 _PIECE_SIZE = 1 << 20  # bytes read at a time, and characters or symbols worked on at a time
+_SAMPLED_PIECES = 64
 _WAITING_PARTS = 4  # read, and not encoded yet
 _DEFAULT_CACHE = Cache()
 
@@ -89,6 +90,27 @@ class Split:
         first = max(0, len(self.ids) - symbols)
         parts = tuple(part - first for part in self.parts if part > first)
         return replace(self, ids=self.ids[first:], parts=(0, *parts))
+
+    def sample(self, symbols: int, boundary_id: int | None = None, *, pieces: int = _SAMPLED_PIECES) -> Split:
+        """Returns pieces from all over the split, of about so many symbols in all; a small split is its own sample.
+
+        Args:
+            symbols: how many.
+            boundary_id: what ends a line, if only whole lines are wanted.
+            pieces: into how many pieces they are divided; each is a part of its own.
+        """
+        if len(self.ids) <= symbols:
+            return self
+        size = max(1, symbols // pieces)
+        found = [
+            self.ids[start : start + size] for start in np.linspace(0, len(self.ids) - size, pieces, dtype=int)
+        ]
+        if boundary_id is not None:
+            ends = [np.flatnonzero(piece == boundary_id) + 1 for piece in found]
+            found = [piece[at[0] : at[-1]] for piece, at in zip(found, ends, strict=True) if len(at) > 1]
+        begins = np.cumsum([0, *map(len, found)])[:-1].tolist()
+        ids = np.concatenate([self.ids[:0], *found])
+        return replace(self, ids=ids, parts=(0,) if boundary_id is not None else tuple(begins))
 
     def count(self, symbol_id: int | None, *, piece_size: int = _PIECE_SIZE) -> int:
         """Counts a symbol, looking at `piece_size` symbols at a time."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from charlm.errors import CorpusError
 from charlm.text import json_lines
-from charlm.text.columns import Field, Record, no_column
+from charlm.text.columns import Field, Record, no_column, not_a_text
 
 _MAGIC = b"PAR1"
 _BATCH_ROWS = 1024
@@ -63,7 +63,8 @@ def read_parquet(path: Path, field: Field, name: str) -> Iterator[Record]:
                     number += 1
                     yield Record(_text(values, column, f"{name}, row {number}"), {}, number)
     except (OSError, pyarrow.ArrowException) as error:
-        raise CorpusError(f"{name}: damaged Parquet file: {error}; copy or download it anew") from None
+        problem = (str(error).splitlines() or ["not one"])[0]
+        raise CorpusError(f"{name}: damaged Parquet file: {problem}; copy or download it anew") from None
 
 
 def _find(columns: list[str], field: Field, name: str) -> str:
@@ -86,5 +87,5 @@ def _text(values: dict[str, Any], column: str, where: str) -> str | None:
     if text is json_lines.MISSING or text is None:
         return None
     if not isinstance(text, str):
-        raise CorpusError(f"{where}: {column!r} is not a text: {str(text)[:40]}")
+        raise not_a_text(where, column, text)
     return text

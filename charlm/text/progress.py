@@ -46,6 +46,7 @@ class Progress:
         """Counts what was done by an earlier process, which says nothing about the time that is left."""
         self._done += n_bytes
         self._kept += n_bytes
+        self._begin = self._clock()
 
     def add(self, n_bytes: int) -> None:
         """Counts what has been done."""

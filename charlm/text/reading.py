@@ -144,7 +144,11 @@ def read_files(
 
         def texts(path: Path | Span | None = path, name: str = name) -> Iterator[Iterator[str]]:
             plain = path.path if isinstance(path, Span) else path
-            if columns is not None and columns.field is not None and plain is not None and is_parquet(plain):
+            if columns is not None and plain is not None and is_parquet(plain):
+                if columns.field is None:
+                    raise CorpusError(
+                        f"{name}: a Parquet table, not a text; name the column of texts by {columns.option}"
+                    )
                 yield columns.join(read_parquet(plain, columns.field, name), name)
                 return
             for source in read_sources(
