@@ -23,7 +23,7 @@ IGNORE = -1  # the target of a place that holds no character
 _SEARCHED_SYMBOLS = 1 << 22  # searched for boundaries at a time
 _SHUFFLED_LINES = 1 << 24  # together, which takes 20 bytes a line
 _BLOCK_LINES = 1 << 16  # of a larger text that stay together until lines are shuffled
-_RELEASED_BATCHES = 256  # after so many, what they were read from need not stay in memory
+_RELEASED_LINES = 1 << 12  # after so many, what they were read from, 64 kB around each, need not stay in memory
 _RELEASED_WINDOWS = 1024  # the same of a stream
 
 
@@ -258,7 +258,7 @@ class LineBatches:
         skipped = int(np.searchsorted(ends, first, side="right"))  # batches that lie before `first` as a whole
         window = int(ends[skipped - 1]) if skipped else 0
         for read, batch in enumerate(plan.batches[skipped:].tolist()):
-            if read % _RELEASED_BATCHES == 0:
+            if read % max(1, _RELEASED_LINES // B) == 0:
                 release_pages(self._ids)
             order = plan.order[batch * B : (batch + 1) * B]
             windows = int(plan.windows[batch])
