@@ -39,6 +39,7 @@ from charlm.text.source import Span, cut_file
 from charlm.text.vocabulary import CODE_POINTS, count_points, normalize_pieces
 
 SPAN_BYTES = 1 << 26
+_MOST_PROCESSES = 8  # of a hundred megabytes each; a disk is hardly faster than they are
 _TOLD_SECONDS = 0.5  # between two lines of a process about its progress
 
 
@@ -288,7 +289,8 @@ def make_shards(
         folder: where the shards are.
         keep: is told the size of each shard that is there already.
         tell: is told the bytes of text that are written.
-        processes: so many make shards side by side; None: as many as there are threads to use. One is this process.
+        processes: so many make shards side by side, and one is this process; None: as many as there are threads
+            to use, at most eight.
 
     Returns:
         The facts of all shards, in order.
@@ -302,7 +304,7 @@ def make_shards(
         if found is not None:
             keep(found.size)
     missing = [number for number, found in enumerate(facts) if found is None]
-    processes = min(len(missing), processes or thread_count())
+    processes = min(len(missing), processes or min(thread_count(), _MOST_PROCESSES))
     lock = threading.Lock()
 
     def tell_safely(size: int) -> None:
