@@ -175,7 +175,9 @@ def drop_empty_lines(pieces: Iterable[str]) -> Iterator[str]:
     for piece in pieces:
         kept = piece.lstrip("\n") if is_begin else piece
         if "\n\n" in kept:
-            kept = "\n".join(filter(None, kept.split("\n"))) + ("\n" if kept[-1] == "\n" else "")
+            full = "\n".join(filter(None, kept.split("\n")))
+            first, last = ("\n" if char == "\n" else "" for char in (kept[0], kept[-1]))  # ends of full lines
+            kept = f"{first}{full}{last}" if full else "\n"
         if kept:
             is_begin = kept[-1] == "\n"
             yield kept

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlm.config import CorpusConfig
@@ -18,7 +18,15 @@ from charlm.text import shards
 from charlm.text.cache import Cache
 from charlm.text.corpus import load_corpus
 from charlm.text.reading import read_files
-from charlm.text.shards import Facts, Reading, cut_files, find_shard, make_shards, shard_path
+from charlm.text.shards import (
+    Facts,
+    Reading,
+    cut_files,
+    drop_empty_lines,
+    find_shard,
+    make_shards,
+    shard_path,
+)
 from charlm.text.source import Span, cut_file
 from charlm.text.stored import join
 
@@ -80,6 +88,7 @@ def test_a_packed_file_a_column_and_an_encoding_of_two_bytes_are_not_cut(tmp_pat
 TEXTS = st.lists(st.text(st.sampled_from("aÉ\u0301é画Σσς\n\n\r\ufeff😀 "), max_size=40), min_size=1, max_size=3)
 
 
+@settings(max_examples=40)
 @given(TEXTS, st.integers(1, 30), st.sampled_from([STREAM, LINES]), st.booleans())
 def test_the_text_of_shards_is_that_of_the_files_read_at_once(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], span: int, reading: Reading, byte: bool
@@ -99,6 +108,12 @@ def test_the_text_of_shards_is_that_of_the_files_read_at_once(
     assert {chr(point): int(count) for point, count in enumerate(facts.found()) if count} == {
         char: found.count(char) for char in found
     }
+
+
+@given(st.lists(st.text("a\n", max_size=5), max_size=6))
+def test_empty_lines_are_left_out_wherever_pieces_are_cut(pieces: list[str]) -> None:
+    lines = [line for line in "".join(pieces).split("\n") if line]
+    assert "".join(drop_empty_lines(filter(None, pieces))) == "".join(f"{line}\n" for line in lines)
 
 
 # --- Processes
@@ -238,8 +253,8 @@ def test_notes_on_several_files_are_those_of_a_small_text(cache: Path, tmp_path:
     paths = [str(tmp_path / f"{number}.jsonl") for number in range(3)]
     for path in paths:
         Path(path).write_text('{"text": "one"}\n' * 30 + '{"other": 1}\n', encoding="utf-8")
-    for settings in ({}, {"field": "text"}, {"framing": "lines", "max_line_length": 13}):
-        config = CorpusConfig(path=paths, **settings)
+    for changed in ({}, {"field": "text"}, {"framing": "lines", "max_line_length": 13}):
+        config = CorpusConfig(path=paths, **changed)
         small, large = (load_corpus(config, cache=Cache(memory_bytes=size)) for size in (1 << 20, 1))
         assert sorted(large.notes) == sorted(small.notes)
         assert large.key == small.key
