@@ -38,7 +38,7 @@ def choose_rest(config: Config, chosen: set[str], device: torch.device, note: No
         return share
 
     is_open = unit == "seconds" and "corpus.validation" not in chosen and not isinstance(held_out, str)
-    corpus = load_corpus(config.corpus, choose_validation=choose_validation if is_open else None)
+    corpus = load_corpus(config.corpus, choose_validation=choose_validation if is_open else None, note=note)
     if is_open:
         config = load_config(config.model_dump(), {"corpus.validation": share})
     config = settle_framing(config, corpus.vocabulary.framing)

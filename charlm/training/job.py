@@ -72,7 +72,7 @@ def begin(config: Config, folder: RunFolder, *, chosen: Iterable[str] | None = N
     """
     device = find_device(config.training.device)
     if chosen is None:
-        corpus = load_corpus(config.corpus)
+        corpus = load_corpus(config.corpus, note=note)
         config = settle_framing(config, corpus.vocabulary.framing)
         for remark in remarks(corpus):
             note(remark)
@@ -95,7 +95,7 @@ def begin_with(trained: TrainedModel, config: Config, folder: RunFolder, *, note
         note(f"framing: {config.corpus.framing}, as in {trained.folder}; --set corpus.framing reads it otherwise")
     check_transfer(trained, config)
     device = find_device(config.training.device)
-    corpus = load_corpus(config.corpus, known=trained.vocabulary.characters)
+    corpus = load_corpus(config.corpus, known=trained.vocabulary.characters, note=note)
     for remark in remarks(corpus):
         note(remark)
     torch.manual_seed(config.training.seed)
@@ -117,7 +117,7 @@ def resume(checkpoint: Checkpoint, config: Config, folder: RunFolder, *, note: N
     config = settle_framing(config, checkpoint.config.corpus.framing)
     check_settings(folder, checkpoint.config, config)
     device = find_device(config.training.device)
-    corpus = load_corpus(config.corpus, known=checkpoint.known)
+    corpus = load_corpus(config.corpus, known=checkpoint.known, note=note)
     check_corpus(folder, checkpoint.corpus_key, corpus)
     for remark in remarks(corpus):
         note(remark)
