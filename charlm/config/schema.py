@@ -118,7 +118,12 @@ class ModelConfig(_Section):
         None,
         ge=2,
         le=16,
-        description="mixes in an n-gram model of this order, counted in seconds; null: the network alone",
+        description="mixes in an n-gram model of this order, counted in seconds; null: no n-grams",
+    )
+    words: bool = Field(
+        False,
+        description="mixes in counts of what follows the beginning of a word, after the words before it; for texts "
+        "whose words are parted by spaces",
     )
 
 

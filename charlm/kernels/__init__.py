@@ -23,7 +23,7 @@ from pathlib import Path
 
 from charlm.system.files import cache_folder, replace_file
 
-_SOURCES = [Path(__file__).with_name(name) for name in ("kernels.c", "ngrams.c")]
+_SOURCES = [Path(__file__).with_name(name) for name in ("kernels.c", "ngrams.c", "words.c")]
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 # Of each cell that kernels.c knows: its name there, and how many numbers it saves for each unit and step.
 _KERNELS = {"rnn": ("rnn", 0), "lstm": ("lstm", 6), "gru": ("gru_after", 4), "gru-before": ("gru_before", 4)}
