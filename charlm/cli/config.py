@@ -101,6 +101,9 @@ def check(
     rare = f"{count_of(len(p.rare), 'character occurs', 'characters occur')} once or twice"
     if p.rare:
         rare += ": " + " ".join(printable(char) for char, _ in p.rare[:20]) + (" ..." if len(p.rare) > 20 else "")
+    memory = "this system does not tell"
+    if p.memory_bytes is not None:
+        memory = f"{format_size(p.memory_bytes)} at most, measured over a few steps"
     rows = [
         ("training text", count_of(p.train_characters, "character")),
         ("validation", f"{count_of(p.validation_characters, 'character')}, {p.unknown_share:.2%} of them unknown"),
@@ -108,7 +111,8 @@ def check(
         ("vocabulary", f"{count_of(p.vocabulary_size, 'symbol')}; {rare}"),
         ("windows", f"{p.windows_per_epoch:,} of {t.batch_size} x {t.sequence_length} per epoch"),
         ("parameters", f"{p.parameters:,}"),
-        ("memory", f"{format_size(p.memory_bytes)} at most, measured over a few steps"),
+        ("memory", memory),
+        ("kernels", p.kernels),
         ("speed", f"{p.characters_per_second:,.0f} characters per second, measured"),
         ("budget", f"{t.budget}: about {format_duration(p.seconds)}, {p.epochs:.1f} epochs"),
     ]

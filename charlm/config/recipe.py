@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from charlm.config.schema import describe_mixture
 from charlm.system.counts import count_of
 
 SIZES = (64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024, 1280, 1536, 2048)
@@ -118,7 +119,8 @@ def choose(
     settings: dict[str, Any] = {
         **window(text),
         "model.ngram": _NGRAM_ORDER_LARGE_VOCABULARY if large_vocabulary else _NGRAM_ORDER,
-        "model.words": text.blanks >= _LEAST_BLANKS,
+        # Who wants no n-grams wants the network alone.
+        "model.words": text.blanks >= _LEAST_BLANKS and given.get("model.ngram", _NGRAM_ORDER) is not None,
         "sampling.temperature": _TEMPERATURE,
         **given,
     }
@@ -187,10 +189,8 @@ def choose(
         why = "fits the budget"
     cell = str(settings.get("model.cell", "lstm")).upper()
     factored = f", output rank {rank}" if (rank := settings.get("model.output_rank")) else ""
-    beside = [f"{order}-grams"] if (order := settings["model.ngram"]) else []
-    if settings["model.words"]:
-        beside.append("word contexts")
-    mixed = [f"mixture: with {' and '.join(beside)}"] if beside else []
+    beside = describe_mixture(settings["model.ngram"], settings["model.words"])
+    mixed = [f"mixture: with {beside}"] if beside else []
     reasons += [
         f"model: {cell}, hidden size {hidden} ({why}){factored}",
         *mixed,

@@ -126,6 +126,17 @@ class ModelConfig(_Section):
         "whose words are parted by spaces",
     )
 
+    @property
+    def mixed_in(self) -> str:
+        """What is mixed with the network, in words; empty: nothing."""
+        return describe_mixture(self.ngram, self.words)
+
+
+def describe_mixture(ngram: int | None, words: bool) -> str:
+    """Says what `model.ngram` and `model.words` mix with a network; empty: nothing."""
+    parts = [f"{ngram}-grams"] if ngram else []
+    return " and ".join([*parts, "word contexts"] if words else parts)
+
 
 class TrainingConfig(_Section):
     """How long to train, with which optimiser, and how often to evaluate."""

@@ -12,8 +12,8 @@ runs of others. With r the symbols of the last run so far, and v the last whole 
 modulo 2^64, where r = 0 when a run begins; a context is known by the upper 32 bits of its key. Two of a million
 contexts take each other's place in one case of four thousand.
 
-Contexts that the training text has less than five times are left out. How the counts become probabilities is said in
-`interpolated`: interpolated absolute discounting, down to the frequencies of single symbols.
+Contexts that the training text has less than five times are left out. How the counts become probabilities is said
+in `interpolated`: interpolated absolute discounting, down to the frequencies of single symbols.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ import numpy as np
 
 from charlm.system.counts import format_size
 from charlm.system.files import cache_folder, replace_file
+from charlm.system.portable import is_running
 from charlm.text.vocabulary import Ids
 
 _ABANDONED_SECONDS = 86400.0  # after which a file that no process has finished is removed
@@ -207,11 +208,7 @@ class Cache:
 def _is_abandoned(file: Path, idle_seconds: float) -> bool:
     """Whether no process is at work on a file that was never finished; its name holds the number of the process."""
     bound = _ABANDONED_SECONDS
-    with contextlib.suppress(ValueError, OverflowError):
-        try:
-            os.kill(int(file.stem.rpartition(".")[2]), 0)
-        except ProcessLookupError:
+    with contextlib.suppress(ValueError):
+        if not is_running(int(file.stem.rpartition(".")[2])):
             bound = _IDLE_SECONDS
-        except PermissionError:
-            pass  # it is somebody else's
     return idle_seconds > bound

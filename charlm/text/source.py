@@ -189,7 +189,7 @@ def _open(path: Path | None, name: str) -> AbstractContextManager[BinaryIO]:
 
 def _ends(file: IO[bytes], status: os.stat_result) -> bool:
     """Whether reading a device comes to an end: a terminal and /dev/null do, /dev/zero does not."""
-    return file.isatty() or status.st_rdev == os.stat(os.devnull).st_rdev
+    return file.isatty() or getattr(status, "st_rdev", 0) == getattr(os.stat(os.devnull), "st_rdev", 0)
 
 
 def _read_head(file: BinaryIO, chunk_bytes: int, as_they_come: bool) -> bytes:
