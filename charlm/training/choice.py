@@ -55,11 +55,15 @@ def _recipe(config: Config, given: Mapping[str, Any], corpus: Corpus, device: to
     """Chooses what is not `given`, by the text, the budget and the speed of this machine."""
     vocabulary, ids = corpus.vocabulary, corpus.train.ids
     lines = vocabulary.framing == "lines"
+    blanks = (
+        n for c, n in zip(vocabulary.symbols, vocabulary.counts, strict=True) if c.isspace() and c not in "\r\n"
+    )
     text = TextProperties(
         characters=len(ids),
         held_out=len(corpus.validation.ids),
         symbols=len(vocabulary),
         line_length=len(ids) / max(1, corpus.train.count(vocabulary.boundary_id)) if lines else None,
+        blanks=sum(blanks) / max(1, sum(vocabulary.counts)),
     )
 
     def speed(settings: Mapping[str, Any]) -> float:
@@ -108,4 +112,4 @@ def count_experts(
     wanted = [kind for kind in EXPERTS if kind.is_wanted(config.model)]
     counted = corpus.train.last(most)
     sequences = cut_sequences(vocabulary, counted.ids, counted.parts) if wanted else []
-    return [kind.count(config.model, sequences, len(vocabulary), vocabulary.boundary_id) for kind in wanted]
+    return [kind.count(config.model, sequences, vocabulary) for kind in wanted]
