@@ -39,6 +39,7 @@ MAY_IMPORT_TORCH = {"cells", "training", "analysis", "run", "report"}
 MODULES_THAT_IMPORT_TORCH = {
     "model/network.py", "model/exchange.py", "model/transfer.py", "experts/torch_network.py",
     "experts/ngram_tables.py", "scoring/dynamic.py", "system/devices.py",
+    "system/distributed.py",
 }  # fmt: skip
 EXEMPT = {"__init__.py", "__main__.py"}  # the lazy public API, and `python -m charlm`
 

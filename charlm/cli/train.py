@@ -23,6 +23,7 @@ from charlm.cli.render import (
     remark_lines,
 )
 from charlm.errors import InputError
+from charlm.system.distributed import is_follower
 from charlm.system.shell import quote_path
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def train(
         from charlm.run import train as train_model
     overrides = options.parse_assignments(assign)
     _refuse_unquoted(config, budget)
-    with _Display(quiet) as display:
+    with _Display(quiet or is_follower()) as display:
         run = train_model(
             config,
             corpus=corpus,

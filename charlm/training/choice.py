@@ -13,6 +13,7 @@ from charlm.experts import EXPERTS
 from charlm.experts.expert import CountedExpert
 from charlm.model.network import CharacterModel, plan_layers
 from charlm.scoring.log_probs import cut_sequences
+from charlm.system.distributed import ALONE, Ranks
 from charlm.text.corpus import Corpus, load_corpus
 from charlm.training.agreement import settle_framing
 from charlm.training.remarks import remarks
@@ -25,7 +26,9 @@ MEASURE_SECONDS = 0.7  # for each size that the recipe looks at
 Note = Callable[[str], None]
 
 
-def choose_rest(config: Config, chosen: set[str], device: torch.device, note: Note) -> tuple[Config, Corpus]:
+def choose_rest(
+    config: Config, chosen: set[str], device: torch.device, note: Note, ranks: Ranks = ALONE
+) -> tuple[Config, Corpus]:
     """Reads the corpus, chooses what nobody has set, and says what and why."""
     unit, amount = parse_amount(config.training.budget)
     held_out = config.corpus.validation
@@ -45,13 +48,13 @@ def choose_rest(config: Config, chosen: set[str], device: torch.device, note: No
     for remark in remarks(corpus):
         note(remark)
     given = {key: value for key, value in flatten(config).items() if {key, key.partition(".")[0]} & chosen}
-    recipe = _recipe(config, given, corpus, device)
+    recipe = _recipe(config, given, corpus, device, ranks)
     for reason in recipe.reasons:
         note(reason)
     return load_config(config.model_dump(), recipe.settings), corpus
 
 
-def _recipe(config: Config, given: Mapping[str, Any], corpus: Corpus, device: torch.device) -> Recipe:
+def _recipe(config: Config, given: Mapping[str, Any], corpus: Corpus, device: torch.device, ranks: Ranks) -> Recipe:
     """Chooses what is not `given`, by the text, the budget and the speed of this machine."""
     vocabulary, ids = corpus.vocabulary, corpus.train.ids
     lines = vocabulary.framing == "lines"
@@ -65,7 +68,7 @@ def _recipe(config: Config, given: Mapping[str, Any], corpus: Corpus, device: to
     def speed(settings: Mapping[str, Any]) -> float:
         return measure_training(load_config(config.model_dump(), settings), corpus, device, MEASURE_SECONDS)
 
-    return choose(text, given, parse_amount(config.training.budget), speed)
+    return choose(text, given, parse_amount(config.training.budget), speed, processes=ranks.size)
 
 
 def measure_training(config: Config, corpus: Corpus, device: torch.device, seconds: float) -> float:

@@ -16,7 +16,7 @@ from types import FrameType
 
 from charlm.errors import Interrupted
 
-_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -37,6 +37,11 @@ class Requests:
 class _StopAtOnce(KeyboardInterrupt):
     """Raised by a signal; nothing that catches exceptions on the way keeps it."""
 
+    @property
+    def exit_code(self) -> int:
+        """As that of `Interrupted`."""
+        return 128 + int(self.args[0])
+
 
 @contextmanager
 def catch_signals() -> Iterator[Requests]:
@@ -52,7 +57,7 @@ def catch_signals() -> Iterator[Requests]:
     if threading.current_thread() is not threading.main_thread():
         yield requests
         return
-    before = {number: signal.getsignal(number) for number in (*_STOP, signal.SIGUSR1)}
+    before = {number: signal.getsignal(number) for number in (*STOP, signal.SIGUSR1)}
     caught = {number: action for number, action in before.items() if action not in (signal.SIG_IGN, None)}
 
     def restore(*numbers: signal.Signals) -> None:
