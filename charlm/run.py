@@ -26,20 +26,22 @@ from charlm.store.trained import TrainedModel, load_run_config
 from charlm.system.allocator import keep_freed_memory
 from charlm.system.arguments import check_path, each_of
 from charlm.system.devices import find_device
-from charlm.system.distributed import Ranks, is_restarted, join_ranks, processes_here
-from charlm.system.threads import core_count, set_threads
+from charlm.system.distributed import Ranks, is_restarted, join_ranks
+from charlm.system.threads import set_threads
 from charlm.text.corpus import load_corpus, named_paths
 from charlm.text.reading import refuse_special_files
 from charlm.training import job
 from charlm.training.agreement import read_checkpoint
 from charlm.training.budget import read_amounts
-from charlm.training.choice import make_network, measure_training
+from charlm.training.choice import MOST_COUNTED_SYMBOLS, divide, make_network, measure_training
+from charlm.training.forecast import Measured
 from charlm.training.log import check_log, log_evaluations
 from charlm.training.remarks import remarks, unknown_share
 from charlm.training.reports import Metrics, Observer, StepReport
 from charlm.training.room import check_room
 from charlm.training.signals import Requests, catch_signals
 from charlm.training.step import make_batches
+from charlm.training.together import measure_together, serve
 
 MEASURE_SECONDS = 1.5
 
@@ -106,7 +108,7 @@ def train(
     changes: dict[str, Any] = {"corpus": corpus, "budget": budget, "device": device, "overrides": overrides}
     with ExitStack() as held:
         ranks = held.enter_context(join_ranks())
-        set_threads(max(1, core_count() // processes_here()) if threads is None and ranks.are_together else threads)
+        ranks.set_threads(threads)
         if resume and from_run is not None:
             raise InputError("--resume goes on with a run and --from begins a new one: give one of the two")
         if from_run is not None and config is None and corpus is None:
@@ -137,7 +139,7 @@ def train(
 
 def _follow(ranks: Ranks, requests: Requests) -> NoReturn:
     """Trains as one of the ranks beside rank 0, and ends this process when rank 0 has done all that comes after."""
-    prepared = job.follow(ranks.lead(dict), ranks)
+    prepared = job.follow(serve(ranks), ranks)
     requests.begun = True
     prepared.trainer.run(_Silent(), requests)
     ranks.lead(lambda: None)
@@ -160,6 +162,7 @@ def _prepare(
     if not resume and is_restarted():  # by the command that began the run, so that there is nothing to change
         folder = RunFolder(Path(out) if out is not None else _resumed_folder(config, changes["corpus"]))
         if folder.holds_run:
+            observer.on_note(f"{folder.path}: started again by torchrun; goes on from where it was saved")
             config, resume, out = None, True, folder.path
             changes = dict.fromkeys(changes)
     if resume:
@@ -353,6 +356,8 @@ class Preflight:
         characters_per_second: measured over a second and a half of training.
         seconds: the expected length of the training.
         epochs: the expected number of passes.
+        together: characters per second of all processes that torchrun has started; None: there is one.
+        measured: what `training.forecast` computes from.
         notes: what a person should know about the corpus, as training says it.
     """
 
@@ -369,33 +374,65 @@ class Preflight:
     characters_per_second: float
     seconds: float
     epochs: float
+    together: float | None
+    measured: Measured
     notes: list[str]
 
 
 def preflight(config: Config, measure_seconds: float = MEASURE_SECONDS) -> Preflight:
     """Looks at corpus, vocabulary, model, memory and time before any training.
 
+    Started by `torchrun`, it also measures how fast all of its processes are together; those beside rank 0 end
+    here, with `SystemExit`.
+
     Raises:
+        ConfigError: the processes cannot share a batch evenly.
         CorpusError: the corpus cannot be read or is too small.
         InputError: no such device.
     """
-    keep_freed_memory()
+    with join_ranks() as ranks:
+        ranks.set_threads(None)
+        keep_freed_memory()
+        if not ranks.leads:
+            serve(ranks)
+            raise SystemExit(0)
+        made: list[Preflight] = []
+
+        def look() -> dict[str, Any]:
+            made.append(_look(config, measure_seconds, ranks))
+            return {}
+
+        ranks.lead(look)
+        return made[0]
+
+
+def _look(config: Config, measure_seconds: float, ranks: Ranks) -> Preflight:
     check_log(config.training.log)
     corpus = load_corpus(config.corpus)
-    vocabulary = corpus.vocabulary
+    vocabulary, train = corpus.vocabulary, corpus.train
     device = find_device(config.training.device)
+    divide(config, device, ranks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         parameters = parameter_count(make_network(config, len(vocabulary), device))
         speed = measure_training(config, corpus, device, measure_seconds)
     windows = make_batches(corpus, config.training).windows_per_epoch
-    budget, _ = read_amounts(config.training, corpus.train)
-    seconds = budget.expected_seconds(speed, windows)
+    budget, _ = read_amounts(config.training, train)
+    symbols_per_step = len(train.ids) / windows
+    together, step_seconds, sum_seconds = None, symbols_per_step * train.characters / len(train.ids) / speed, 0.0
+    if ranks.size > 1:
+        pace = measure_together(config, len(vocabulary), ranks, measure_seconds)
+        step_seconds, sum_seconds = pace
+        together = train.characters / windows / step_seconds
+    fastest = together or speed
+    seconds = budget.expected_seconds(fastest, windows)
     pairs = zip(vocabulary.symbols, vocabulary.counts, strict=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = peak if sys.platform == "darwin" else peak * 1024
+    in_lines = vocabulary.framing == "lines"
     return Preflight(
         config=config,
-        train_characters=corpus.train.characters,
+        train_characters=train.characters,
         validation_characters=corpus.validation.characters,
         test_characters=corpus.test.characters,
         vocabulary_size=len(vocabulary),
@@ -403,9 +440,22 @@ def preflight(config: Config, measure_seconds: float = MEASURE_SECONDS) -> Prefl
         unknown_share=unknown_share(corpus),
         windows_per_epoch=windows,
         parameters=parameters,
-        memory_bytes=peak if sys.platform == "darwin" else peak * 1024,
+        memory_bytes=memory,
         characters_per_second=speed,
         seconds=seconds,
-        epochs=seconds * speed / corpus.train.characters,
+        epochs=seconds * fastest / train.characters,
+        together=together,
+        measured=Measured(
+            processes=ranks.size,
+            step_seconds=step_seconds,
+            sum_seconds=sum_seconds,
+            symbols_per_step=symbols_per_step,
+            symbols_per_byte=len(train.ids) / train.bytes,
+            lines_per_byte=train.count(vocabulary.boundary_id) / train.bytes if in_lines else 0.0,
+            id_bytes=train.ids.itemsize,
+            parameters=parameters,
+            memory_bytes=memory,
+            counted_symbols=MOST_COUNTED_SYMBOLS if config.model.ngram else 0,
+        ),
         notes=list(remarks(corpus)),
     )

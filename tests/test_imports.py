@@ -20,7 +20,9 @@ ORDER = [
 ]  # fmt: skip
 MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "analysis", "report", "run", "lm_eval", "cli"}
 # These read a run's configuration and hand it on, section by section.
-MAY_KNOW_THE_WHOLE = {"store/trained.py", "training/agreement.py", "training/choice.py", "training/job.py"}
+MAY_KNOW_THE_WHOLE = {
+    "store/trained.py", "training/agreement.py", "training/choice.py", "training/job.py", "training/together.py",
+}  # fmt: skip
 # Any other module sees the section of its group, or none at all.
 OWN_SECTION = {
     "text": "CorpusConfig",

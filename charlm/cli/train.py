@@ -74,7 +74,8 @@ def train(
 
     Ctrl-C and SIGTERM save the work and stop; --resume continues exactly where training stopped. SIGUSR1 saves the
     work while training continues. --from starts from a trained model: its characters are matched with those of the
-    new text, new ones are added, and the first line names both kinds.
+    new text, new ones are added, and the first line names both kinds. `torchrun --standalone --nproc-per-node N -m
+    charlm train ...` trains one model with N processes.
 
     \b
     $ charlm train config:quickstart --budget 60s

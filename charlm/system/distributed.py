@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -32,7 +33,8 @@ T = TypeVar("T")
 
 _STEP_SECONDS = 600.0  # for all processes to reach the same step
 _WAIT_SECONDS = 7 * 86400.0  # for rank 0 to read, count, evaluate or save; a process that ends is noticed at once
-_SHARED_BYTES = 1 << 26  # of an array that are sent at a time
+_GRACE_SECONDS = 0.3  # left to the one that says why: torchrun ends all when the first has ended
+_SHARED_BYTES = 1 << 26
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets
 _has_joined = False
 
@@ -45,6 +47,11 @@ def is_follower() -> bool:
 def is_restarted() -> bool:
     """Whether torchrun has started these processes again, since one of them had failed."""
     return _is_started_together() and _number("TORCHELASTIC_RESTART_COUNT") > 0
+
+
+def processes_together() -> int:
+    """Returns how many processes were started together, on all machines."""
+    return max(1, _number("WORLD_SIZE")) if _is_started_together() else 1
 
 
 def processes_here() -> int:
@@ -70,18 +77,28 @@ class Ranks:
         rank: the number of this process.
         size: how many processes there are.
         are_together: whether torchrun started them, be it only one.
+        threads: of this process while all of them compute.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, *, are_together: bool = False) -> None:
         self.rank = rank
         self.size = size
         self.are_together = are_together
+        self.threads = 1
         self._waiting: Any = None  # the group in which the others wait for rank 0
+        self._store: Any = None  # what torchrun keeps for all of them
 
     @property
     def leads(self) -> bool:
         """Whether this is rank 0."""
         return self.rank == 0
+
+    def set_threads(self, threads: int | None) -> None:
+        """Sets how many threads each process has; None: the cores of this machine, shared by its processes."""
+        if threads is None and self.are_together:
+            threads = max(1, core_count() // processes_here())
+        set_threads(threads)
+        self.threads = thread_count()
 
     def sum(self, buffer: Tensor) -> Tensor:
         """Adds up the buffers of all ranks in a fixed tree; each of them gets the same bits.
@@ -116,7 +133,7 @@ class Ranks:
             told: T = self._hear()
             return told
         threads = thread_count()
-        set_threads(max(threads, min(core_count(), threads * processes_here())))
+        set_threads(max(self.threads, min(core_count(), self.threads * processes_here())))
         try:
             result = act()
         except BaseException as error:
@@ -186,7 +203,9 @@ class Ranks:
                 dist.recv(part, rank, group=self._waiting)
         return torch.cat(parts).to(own.device)
 
-    def share(self, array: NDArray[Any] | None, dtype: str, length: int) -> NDArray[Any]:
+    def share(
+        self, array: NDArray[Any] | None, dtype: str, length: int, *, piece_bytes: int = _SHARED_BYTES
+    ) -> NDArray[Any]:
         """Gives every rank an array of rank 0, if it is large in memory that processes of a machine share.
 
         Where rank 0 has mapped it from a file, the others map the same file if they find it; those on another
@@ -196,6 +215,7 @@ class Ranks:
             array: on rank 0, shape (length,).
             dtype: of its numbers.
             length: how many there are.
+            piece_bytes: are sent at a time; an array of no more stays in memory.
         """
         if self.size == 1 and array is not None:
             return array
@@ -209,8 +229,8 @@ class Ranks:
             dist.all_reduce(missing, group=self._waiting)
         if missing.item() == 0 and found is not None:
             return found
-        received = found if found is not None else _make_room(dtype, length)
-        step = max(1, _SHARED_BYTES // np.dtype(dtype).itemsize)
+        received = found if found is not None else _make_room(dtype, length, piece_bytes)
+        step = max(1, piece_bytes // np.dtype(dtype).itemsize)
         for start in range(0, length, step):
             piece = np.array(received[start : start + step])
             with self._noticing():
@@ -234,10 +254,8 @@ class Ranks:
 
     def is_first_to_fail(self) -> bool:
         """Whether no other rank has failed before; it is the one that tells why."""
-        import torch.distributed as dist
-
         with suppress(Exception):  # the store may have gone with the process that was lost
-            return bool(dist.distributed_c10d._get_default_store().add("charlm/failures", 1) == 1)
+            return bool(self._store.add("failures", 1) == 1)
         return True
 
 
@@ -280,14 +298,18 @@ def join_ranks() -> Iterator[Ranks]:
         return
     import torch
     import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     has_cuda = torch.cuda.is_available()
     if has_cuda:
         torch.cuda.set_device(_number("LOCAL_RANK") % torch.cuda.device_count())
+    backend, limit = "cpu:gloo,cuda:nccl" if has_cuda else "gloo", timedelta(seconds=_STEP_SECONDS)
     try:
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if has_cuda else "gloo", timeout=timedelta(seconds=_STEP_SECONDS)
-        )
+        store, _, _ = next(rendezvous("env://", rank, size, timeout=limit))
+        # torchrun starts processes again with the same store, in which the addresses of those before still stand.
+        ranks._store = PrefixStore(f"charlm/{_number('TORCHELASTIC_RESTART_COUNT')}/{size}", store)
+        dist.init_process_group(backend, store=ranks._store, rank=rank, world_size=size, timeout=limit)
         ranks._waiting = dist.new_group(backend="gloo", timeout=timedelta(seconds=_WAIT_SECONDS))
     except RuntimeError as error:
         raise TrainingError(
@@ -295,13 +317,13 @@ def join_ranks() -> Iterator[Ranks]:
         ) from None
     try:
         yield ranks
-    except Interrupted as error:  # all of them are, and rank 0 says so
-        if rank:
-            raise SystemExit(error.exit_code) from None
-        raise
-    except CharlmError as error:
-        if not ranks.is_first_to_fail():
-            raise SystemExit(error.exit_code) from None
+    except (CharlmError, SystemExit) as error:
+        told = isinstance(error, (Interrupted, SystemExit)) and not ranks.leads  # then rank 0 says so
+        if told or not ranks.is_first_to_fail():
+            code = error.code if isinstance(error, SystemExit) else error.exit_code
+            if code:
+                time.sleep(_GRACE_SECONDS)
+            raise SystemExit(code) from None
         raise
     except Exception:
         ranks.is_first_to_fail()  # what the others notice then is not worth telling
@@ -337,8 +359,8 @@ def _map_same(file: list[Any] | None, dtype: str, length: int) -> NDArray[Any] |
     return None
 
 
-def _make_room(dtype: str, length: int) -> NDArray[Any]:
-    if length * np.dtype(dtype).itemsize <= _SHARED_BYTES:
+def _make_room(dtype: str, length: int, memory_bytes: int) -> NDArray[Any]:
+    if length * np.dtype(dtype).itemsize <= memory_bytes:
         return np.empty(length, dtype)
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, dtype, "w+", 0, (length,)).view(np.ndarray)

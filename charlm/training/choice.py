@@ -13,9 +13,10 @@ from charlm.experts import EXPERTS
 from charlm.experts.expert import CountedExpert
 from charlm.model.network import CharacterModel, plan_layers
 from charlm.scoring.log_probs import cut_sequences
-from charlm.system.distributed import ALONE, Ranks
+from charlm.system.distributed import Ranks
 from charlm.text.corpus import Corpus, load_corpus
 from charlm.training.agreement import settle_framing
+from charlm.training.lanes import Lanes, group_count
 from charlm.training.remarks import remarks
 from charlm.training.step import TrainingStep, make_batches, measure_speed
 
@@ -24,12 +25,28 @@ COUNTED_SYMBOLS_PER_SECOND = 150_000  # of the budget: counting n-grams takes ab
 MEASURE_SECONDS = 0.7  # for each size that the recipe looks at
 
 Note = Callable[[str], None]
+Measure = Callable[[Config, Corpus, torch.device, float], float]
 
 
 def choose_rest(
-    config: Config, chosen: set[str], device: torch.device, note: Note, ranks: Ranks = ALONE
+    config: Config,
+    chosen: set[str],
+    device: torch.device,
+    note: Note,
+    *,
+    measure: Measure | None = None,
+    processes: int = 1,
 ) -> tuple[Config, Corpus]:
-    """Reads the corpus, chooses what nobody has set, and says what and why."""
+    """Reads the corpus, chooses what nobody has set, and says what and why.
+
+    Args:
+        config: what is set.
+        chosen: its keys.
+        device: where to train.
+        note: is told the reasons.
+        measure: how fast training is; None: as `measure_training` finds it.
+        processes: that share each batch.
+    """
     unit, amount = parse_amount(config.training.budget)
     held_out = config.corpus.validation
     share = 0.0 if isinstance(held_out, str) else held_out
@@ -48,13 +65,20 @@ def choose_rest(
     for remark in remarks(corpus):
         note(remark)
     given = {key: value for key, value in flatten(config).items() if {key, key.partition(".")[0]} & chosen}
-    recipe = _recipe(config, given, corpus, device, ranks)
+    recipe = _recipe(config, given, corpus, device, measure, processes)
     for reason in recipe.reasons:
         note(reason)
     return load_config(config.model_dump(), recipe.settings), corpus
 
 
-def _recipe(config: Config, given: Mapping[str, Any], corpus: Corpus, device: torch.device, ranks: Ranks) -> Recipe:
+def _recipe(
+    config: Config,
+    given: Mapping[str, Any],
+    corpus: Corpus,
+    device: torch.device,
+    measure: Measure | None,
+    processes: int,
+) -> Recipe:
     """Chooses what is not `given`, by the text, the budget and the speed of this machine."""
     vocabulary, ids = corpus.vocabulary, corpus.train.ids
     lines = vocabulary.framing == "lines"
@@ -66,9 +90,10 @@ def _recipe(config: Config, given: Mapping[str, Any], corpus: Corpus, device: to
     )
 
     def speed(settings: Mapping[str, Any]) -> float:
-        return measure_training(load_config(config.model_dump(), settings), corpus, device, MEASURE_SECONDS)
+        with_settings = load_config(config.model_dump(), settings)
+        return (measure or measure_training)(with_settings, corpus, device, MEASURE_SECONDS)
 
-    return choose(text, given, parse_amount(config.training.budget), speed, processes=ranks.size)
+    return choose(text, given, parse_amount(config.training.budget), speed, processes=processes)
 
 
 def measure_training(config: Config, corpus: Corpus, device: torch.device, seconds: float) -> float:
@@ -87,6 +112,21 @@ def make_network(config: Config, vocabulary_size: int, device: torch.device) -> 
         vocabulary_size, config.model, device, kernel=t.kernel, precision=t.precision, batch_size=t.batch_size
     )
     return CharacterModel(vocabulary_size, config.model, plan)
+
+
+def divide(config: Config, device: torch.device, ranks: Ranks, groups: int | None = None) -> Lanes | None:
+    """Returns how the lanes are divided; None: one process computes a batch as it likes.
+
+    Raises:
+        ConfigError: the ranks cannot share a batch evenly.
+    """
+    if groups is None:
+        if not ranks.are_together:
+            return None
+        groups = group_count(config.training.batch_size) if device.type == "cpu" else 1
+    lanes = Lanes(ranks, groups)
+    lanes.check(config.training.batch_size)
+    return lanes
 
 
 def count_experts(

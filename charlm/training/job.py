@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,11 +41,12 @@ from charlm.training.agreement import (
     compare_vocabularies,
     settle_framing,
 )
-from charlm.training.choice import Note, choose_rest, count_experts, make_network
+from charlm.training.choice import Note, choose_rest, count_experts, divide, make_network
 from charlm.training.evaluator import Evaluator
-from charlm.training.lanes import Lanes, group_count
+from charlm.training.lanes import Lanes
 from charlm.training.remarks import remarks
 from charlm.training.step import TrainingStep, make_batches
+from charlm.training.together import measure_sharing
 from charlm.training.trainer import Trainer
 
 
@@ -114,8 +116,9 @@ def begin(
         for remark in remarks(corpus):
             note(remark)
     else:
-        config, corpus = choose_rest(config, set(chosen), device, note, ranks)
-    lanes = _divide(config, device, ranks)
+        measure = partial(measure_sharing, ranks) if ranks.are_together else None
+        config, corpus = choose_rest(config, set(chosen), device, note, measure=measure, processes=ranks.size)
+    lanes = divide(config, device, ranks)
     network = _fresh_network(config, corpus, device, lanes)
     initialize_output_bias(network, corpus.vocabulary.unigram_log_probs)
     return _assemble(config, corpus, network.to(device), folder, lanes)
@@ -135,7 +138,7 @@ def begin_with(
         note(f"framing: {config.corpus.framing}, as in {trained.folder}; --set corpus.framing reads it otherwise")
     check_transfer(trained, config)
     device = find_device(config.training.device)
-    lanes = _divide(config, device, ranks)
+    lanes = divide(config, device, ranks)
     corpus = load_corpus(config.corpus, known=trained.vocabulary.characters)
     for remark in remarks(corpus):
         note(remark)
@@ -160,7 +163,7 @@ def resume(
     config = settle_framing(config, checkpoint.config.corpus.framing)
     check_settings(folder, checkpoint.config, config)
     device = find_device(config.training.device)
-    lanes = _divide(config, device, ranks, checkpoint.lane_groups)
+    lanes = divide(config, device, ranks, checkpoint.lane_groups)
     corpus = load_corpus(config.corpus, known=checkpoint.known)
     check_corpus(folder, checkpoint.corpus_key, corpus)
     for remark in remarks(corpus):
@@ -188,17 +191,6 @@ def follow(described: dict[str, Any], ranks: Ranks) -> TrainingJob:
     job = _assemble(config, corpus, network, RunFolder(described["folder"]), lanes, others=())
     job.trainer.share()
     return job
-
-
-def _divide(config: Config, device: torch.device, ranks: Ranks, groups: int | None = None) -> Lanes | None:
-    """Returns how the lanes are divided; None: one process computes a batch as it likes."""
-    if groups is None:
-        if not ranks.are_together:
-            return None
-        groups = group_count(config.training.batch_size) if device.type == "cpu" else 1
-    lanes = Lanes(ranks, groups)
-    lanes.check(config.training.batch_size)
-    return lanes
 
 
 def _fresh_network(config: Config, corpus: Corpus, device: torch.device, lanes: Lanes | None) -> CharacterModel:

@@ -132,3 +132,10 @@ def test_a_budget_of_time_is_measured_and_kept(seconds: int, tiny_corpus: Path, 
 def test_a_few_lines_are_no_more_than_there_are_in_a_batch() -> None:
     recipe = choose(TextProperties(180, 20, 15, 9.0), {}, ("steps", 10.0), machine(5e10))
     assert recipe.settings["training.batch_size"] == 20
+
+
+@pytest.mark.parametrize(("processes", "batch"), [(1, 16), (2, 16), (3, 18), (5, 20)])
+def test_processes_share_the_batch_evenly(processes: int, batch: int) -> None:
+    text = TextProperties(1_000_000, 100_000, 65, None)
+    recipe = choose(text, {}, ("steps", 10.0), machine(5e10), processes=processes)
+    assert recipe.settings["training.batch_size"] == batch

@@ -5,19 +5,24 @@ import itertools
 import math
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 import charlm
+from charlm.cli import app, main
 from charlm.errors import ConfigError, Interrupted, TrainingError
 from charlm.store.run_folder import RunFolder
-from charlm.system.distributed import Ranks, tree_sum
+from charlm.system.distributed import Ranks, join_ranks, tree_sum
+from charlm.training.forecast import Measured, forecast
 from charlm.training.lanes import Lanes, group_count
 from ranks import together, wait_for
 from runs import STEPS, StopAt, config, outcome
@@ -247,3 +252,92 @@ def test_a_rank_that_dies_ends_the_others_with_one_message_and_a_restart_goes_on
     ended = together(4, train(tiny_corpus, kind, run), restarts=1)
     assert (ended.codes, ended.said) == ([0] * 4, "")
     assert outcome(run) == trained(kind, 1, 32)
+
+
+# --- the text ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["in memory", "mapped", "mapped and gone"])
+@pytest.mark.parametrize("piece_bytes", [1000, 1 << 20])
+def test_each_rank_gets_the_symbols_and_maps_those_that_are_mapped(tmp_path: Path, kind: str, piece_bytes: int):
+    ids = np.random.default_rng(1).integers(0, 60_000, 5000).astype(np.uint16)
+    path = tmp_path / "ids"
+    path.write_bytes(bytes(64) + ids.tobytes())
+
+    def act() -> None:
+        with join_ranks() as ranks:
+            part = None
+            if ranks.leads:
+                part = ids[1000:4000]
+                if kind != "in memory":
+                    part = np.memmap(path, np.uint16, "r", 64).view(np.ndarray)[1000:4000]
+                if kind == "mapped and gone":
+                    path.unlink()
+            found = ranks.share(part, "<u2", 3000, piece_bytes=piece_bytes)
+            assert (found == ids[1000:4000]).all()
+            base: Any = found
+            while base is not None and not isinstance(base, np.memmap):
+                base = getattr(base, "base", None)
+            if kind == "mapped":
+                assert base.filename == str(path)
+            elif not ranks.leads:
+                assert (base is None) == (piece_bytes > 6000)  # in a temporary file of its own, or in memory
+
+    ended = together(3, act)
+    assert (ended.codes, ended.said) == ([0, 0, 0], "")
+
+
+# --- measured before it begins ----------------------------------------------------------------------
+
+
+def test_a_check_measures_all_processes_and_computes_what_more_would_take(
+    tmp_path: Path, tiny_corpus: Path, capfd: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config(tiny_corpus, batch_size=8)))
+    check = ["config", "check", str(path), "--at", "1GB", "--devices", "4"]
+    ended = together(2, lambda: app(check, standalone_mode=False))
+    assert ended.codes == [0, 0]
+    rows = dict(line.split("  ", 1) for line in capfd.readouterr().out.splitlines() if not line.startswith("  "))
+    assert rows["processes"].strip().startswith("2: ")
+    assert "of which" in rows["a step"]
+    assert rows["computed for"].strip() == "1.0 GB of such text, 4 processes"
+
+
+def test_the_recipe_measures_all_processes_and_makes_the_batch_one_that_they_can_share(
+    tmp_path: Path, tiny_corpus: Path
+):
+    run = tmp_path / "run"
+    ended = together(3, lambda: charlm.train(corpus=tiny_corpus, budget="3 steps", out=run, threads=1))
+    assert (ended.codes, ended.said) == ([0, 0, 0], "")
+    assert charlm.load(run).config.training.batch_size % 3 == 0
+
+
+def test_other_commands_are_refused_once(tiny_run: Path):
+    def score() -> None:
+        sys.argv = ["charlm", "score", str(tiny_run), "the boat"]
+        main()
+
+    ended = together(2, score)
+    assert ended.codes == [2, 2]
+    assert ended.said.count("charlm: torchrun divides trainings, and score would be done by each process") == 1
+
+
+def measured(processes: int, step: float, summing: float) -> Measured:
+    return Measured(processes, step, summing, 1000, 0.5, 0.0, 1, 250_000, 10_000_000, 100_000_000)
+
+
+def test_of_a_step_what_is_computed_is_shared_by_the_processes_and_what_is_sent_is_not():
+    alone, eight = (forecast(measured(2, 0.050, 0.010), 1e9, devices) for devices in (1, 8))
+    assert alone.step_seconds == pytest.approx(0.080)  # twice what each of two computes
+    assert eight.step_seconds == pytest.approx(0.080 / 8 + 0.010 * 7 / 8 * 2)
+    assert alone.pass_seconds == pytest.approx(0.080 * 500_000)
+    assert (alone.sent_bytes, eight.sent_bytes) == (0, pytest.approx(2 * 7 / 8 * 1e6))
+    assert eight.memory_bytes == pytest.approx(10e6 + 25 * 100e6)
+    assert eight.follower_bytes == 10e6
+    assert eight.text_disk_bytes == 1.5e9
+
+
+def test_without_a_second_process_nobody_knows_what_adding_up_takes():
+    assert forecast(measured(1, 0.050, 0.0), 1e9, 1).step_seconds == pytest.approx(0.050)
+    assert forecast(measured(1, 0.050, 0.0), 1e9, 2).step_seconds is None
