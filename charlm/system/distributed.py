@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _STEP_SECONDS = 600.0  # for all processes to reach the same step
-_WAIT_SECONDS = 7 * 86400.0  # for rank 0 to read, count, evaluate or save; a process that ends is noticed at once
+_WAIT_SECONDS = 86400.0  # for rank 0 to read, count, evaluate or save; a process that ends is noticed at once
 _GRACE_SECONDS = 0.3  # left to the one that says why: torchrun ends all when the first has ended
 _SHARED_BYTES = 1 << 26
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets

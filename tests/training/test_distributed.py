@@ -5,6 +5,7 @@ import itertools
 import math
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from charlm.store.run_folder import RunFolder
 from charlm.system.distributed import Ranks, join_ranks, tree_sum
 from charlm.training.forecast import Measured, forecast
 from charlm.training.lanes import Lanes, group_count
-from ranks import together, wait_for
+from ranks import SECONDS, together, wait_for
 from runs import STEPS, StopAt, config, outcome
 
 # --- who computes what ------------------------------------------------------------------------------
@@ -254,6 +255,32 @@ def test_a_rank_that_dies_ends_the_others_with_one_message_and_a_restart_goes_on
     assert outcome(run) == trained(kind, 1, 32)
 
 
+@pytest.mark.slow
+def test_torchrun_starts_a_training_again_that_lost_a_process_and_prints_its_folder_once(
+    tmp_path: Path, tiny_corpus: Path
+):
+    settings = config(tiny_corpus, batch_size=8, budget="400 steps", evaluate_every="20 steps")
+    whole, run, path = tmp_path / "whole", tmp_path / "run", tmp_path / "config.yaml"
+    assert together(2, lambda: charlm.train(settings, out=whole, threads=1)).codes == [0, 0]
+    path.write_text(yaml.safe_dump(settings))
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "--max-restarts=1",
+    ]
+    command = [*torchrun, "-m", "charlm", "train", str(path), "--out", str(run)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(RunFolder(run).metrics)
+    os.kill(int(RunFolder(run).lock.read_text().split()[1]), signal.SIGKILL)
+    out, err = process.communicate(timeout=SECONDS)
+    assert (process.returncode, out) == (0, f"{run}\n"), err
+    assert err.count(f"{run}: started again by torchrun") == 1
+    assert outcome(run) == outcome(whole)
+
+
 # --- the text ---------------------------------------------------------------------------------------
 
 
@@ -279,7 +306,7 @@ def test_each_rank_gets_the_symbols_and_maps_those_that_are_mapped(tmp_path: Pat
             while base is not None and not isinstance(base, np.memmap):
                 base = getattr(base, "base", None)
             if kind == "mapped":
-                assert base.filename == str(path)
+                assert Path(base.filename) == path
             elif not ranks.leads:
                 assert (base is None) == (piece_bytes > 6000)  # in a temporary file of its own, or in memory
 
