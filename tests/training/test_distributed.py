@@ -259,7 +259,7 @@ def test_a_rank_that_dies_ends_the_others_with_one_message_and_a_restart_goes_on
 def test_torchrun_starts_a_training_again_that_lost_a_process_and_prints_its_folder_once(
     tmp_path: Path, tiny_corpus: Path
 ):
-    settings = config(tiny_corpus, batch_size=8, budget="400 steps", evaluate_every="20 steps")
+    settings = config(tiny_corpus, batch_size=8, budget="100 steps", evaluate_every="20 steps")
     whole, run, path = tmp_path / "whole", tmp_path / "run", tmp_path / "config.yaml"
     assert together(2, lambda: charlm.train(settings, out=whole, threads=1)).codes == [0, 0]
     path.write_text(yaml.safe_dump(settings))
