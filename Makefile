@@ -51,7 +51,7 @@ test: $(TOOLS) $(BROWSER)  ## run the tests but for the slow ones (under three m
 slow: $(TOOLS) $(BROWSER)  ## run the slow tests: kills, damaged files, added cells and experts, kernels under sanitizers
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto -m slow
 
-kernels: $(READY)  ## test kernels.c alone: every compiler here, three processors, sanitizers (half a minute)
+kernels: $(READY)  ## test kernels.c alone: every compiler here, the processors of a wheel, sanitizers (a minute)
 	$(BIN)/pytest -q -n auto tests/kernels/test_kernels_in_c.py
 
 fuzz: $(READY)  ## damage run folders in 50,000 ways (about half an hour)

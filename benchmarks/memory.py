@@ -1,13 +1,14 @@
 """Does the memory of a training grow with the length of its text?
 
-Trains a tiny network (GRU of 16 units, windows of 64 x 32, one thread, no n-grams) for 50 steps on texts of
-growing size, each in a process of its own, and prints two numbers: the seconds from the call of `charlm.train`
-to the end of the first step, and the most memory that the process held of its own at any time. Memory is
-Linux's RssAnon: pages mapped from a file do not count, since the system takes them back when it needs them.
-Each text is measured twice: when it is read for the first time, and again when its encoding is already in the
-cache. There is no rival: each text stands beside the smaller ones.
+Trains a tiny network (GRU of 16 units, windows of 64 x 32, no n-grams) for 50 steps on texts of growing size, each
+in a process of its own, and prints three numbers: the seconds from the call of `charlm.train` to the end of the
+first step; the most memory that the process held of its own at any time (Linux's RssAnon: pages mapped from a file
+do not count, since the system takes them back when it needs them); and the most that was resident, mapped pages
+included, beyond what was when torch had been loaded (VmRSS). Each text is measured twice: when it is read for the
+first time, and again when its encoding is already in the cache. There is no rival: each text stands beside the
+smaller ones.
 
-    python benchmarks/memory.py [--megabytes 10 100 1000] [--framings stream lines] [--folder /tmp]
+    python benchmarks/memory.py [--megabytes 10 100 1000] [--framings stream lines] [--threads 1] [--folder /tmp]
 
 The folder needs room for three times the largest text; everything in it is removed at the end.
 """
@@ -44,9 +45,10 @@ def write_text(path: Path, megabytes: int) -> None:
             file.write(block)
 
 
-def private_megabytes() -> float:
+def megabytes_of(name: str) -> float:
+    """Memory of this process: `RssAnon`, or `VmRSS`."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("RssAnon:")[2].split()[0]) * 1024 / 1e6
+    return int(status.partition(f"{name}:")[2].split()[0]) * 1024 / 1e6
 
 
 class MemoryWatch:
@@ -55,12 +57,14 @@ class MemoryWatch:
     def __init__(self) -> None:
         self.start = time.perf_counter()
         self.first_step_seconds: float | None = None
-        self.peak_megabytes = 0.0
+        self.own_megabytes = self.resident_megabytes = 0.0
+        self._before = megabytes_of("VmRSS")
         threading.Thread(target=self._poll, daemon=True).start()
 
     def _poll(self) -> None:
         while True:
-            self.peak_megabytes = max(self.peak_megabytes, private_megabytes())
+            self.own_megabytes = max(self.own_megabytes, megabytes_of("RssAnon"))
+            self.resident_megabytes = max(self.resident_megabytes, megabytes_of("VmRSS") - self._before)
             time.sleep(_POLL_SECONDS)
 
     def on_step(self, report: object) -> None:
@@ -74,22 +78,30 @@ class MemoryWatch:
         pass
 
 
-def train(path: str, framing: str) -> None:
+def train(path: str, framing: str, threads: str) -> None:
     import charlm
+    import charlm.run  # loads torch
 
     config = {
         "corpus": {"path": path, "framing": framing, "validation": 0.01},
         "model": {"cell": "gru", "hidden_size": 16},
-        "training": {"budget": "50 steps", "batch_size": 64, "sequence_length": 32, "device": "cpu"},
+        "training": {
+            "budget": "50 steps",
+            "evaluate_every": "50 steps",  # of the largest text, an evaluation takes minutes
+            "batch_size": 64,
+            "sequence_length": 32,
+            "device": "cpu",
+        },
     }
     with tempfile.TemporaryDirectory() as out:
-        charlm.train({**config}, out=Path(out) / "run", threads=1, observer=(watch := MemoryWatch()))
-    print(json.dumps({"seconds": watch.first_step_seconds, "megabytes": watch.peak_megabytes}))
+        charlm.train({**config}, out=Path(out) / "run", threads=int(threads), observer=(watch := MemoryWatch()))
+    found = {"seconds": watch.first_step_seconds, "own": watch.own_megabytes, "resident": watch.resident_megabytes}
+    print(json.dumps(found))
 
 
-def measure_training(path: Path, framing: str) -> dict[str, float]:
+def measure_training(path: Path, framing: str, threads: int) -> dict[str, float]:
     environment = {**os.environ, "CHARLM_CACHE": str(path.parent), "TMPDIR": str(path.parent)}
-    command = [sys.executable, __file__, "--train", str(path), framing]
+    command = [sys.executable, __file__, "--train", str(path), framing, str(threads)]
     process = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, float] = json.loads(process.stdout)
     return result
@@ -100,19 +112,23 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--framings", nargs="+", default=["stream", "lines"])
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--train", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--train", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.train:
         return train(*options.train)
-    print(f"{describe_machine()}; each training has one thread\n")
-    rows = [("text, framing", "new text: first step after", "memory", "encoded text: first step after", "memory")]
+    print(f"{describe_machine()}; threads of each training: {options.threads}\n")
+    columns = ("first step after", "memory", "resident beyond torch")
+    rows = [("text, framing", *(f"{text} text: {column}" for text in ("new", "encoded") for column in columns))]
     for megabytes in options.megabytes:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             path = Path(folder) / "text.txt"
             write_text(path, megabytes)
             for framing in options.framings:
-                results = [measure_training(path, framing) for _ in ("new", "encoded")]
-                cells = [cell for r in results for cell in (f"{r['seconds']:.1f} s", f"{r['megabytes']:.0f} MB")]
+                cells = []
+                for _ in ("new", "encoded"):
+                    found = measure_training(path, framing, options.threads)
+                    cells += [f"{found['seconds']:.1f} s", f"{found['own']:.0f} MB", f"{found['resident']:.0f} MB"]
                 rows.append((f"{megabytes} MB, {framing}", *cells))
     print_table(rows)
     return None

@@ -14,11 +14,15 @@ hyper-parameters, and train on the same split; with every seed all of them take 
   from the zero state).
 - kneser-ney: the n-gram baseline of `charlm eval --baseline`, which takes only as long as counting takes.
 
-    python benchmarks/quality_at_time.py TEXT [--seconds 100] [--framing lines] [--seeds 3] [--only charlm]
+    python benchmarks/quality_at_time.py TEXT [--seconds 100] [--framing lines] [--seeds 3] [--untouched]
 
 TEXT is a file, or a corpus that charlm knows by name, such as `python`, the interpreter's own library. Each
 result is printed as soon as it is known, as a line of JSON; the last lines are a table of the medians and of
 how far each lies above charlm's.
+
+charlm chooses its best weights, and fits the powers of its mixture, on the text that it holds out. With
+`--untouched` it does so on the first half of that text, and everybody is measured on the second, which nothing was
+fitted on.
 """
 
 from __future__ import annotations
@@ -34,9 +38,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command-line program sets it; the rivals benefit too
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,7 +51,7 @@ import charlm
 from charlm.config import CorpusConfig
 from charlm.scoring.evaluation import evaluate_baseline
 from charlm.system.allocator import keep_freed_memory
-from charlm.text.corpus import Corpus, load_corpus
+from charlm.text.corpus import Corpus, Split, load_corpus
 from charlm.text.library import find
 from measure import print_table, shuffle_lines
 
@@ -208,21 +214,45 @@ def nanogpt(train: Ids, validation: Ids, vocabulary: int, seconds: float) -> flo
     return total / counted
 
 
-def kneser_ney(corpus: Corpus) -> float:
-    return evaluate_baseline(corpus.vocabulary, corpus.train, corpus.validation)
+class HeldOut(NamedTuple):
+    """What charlm is given, and where everybody is measured.
+
+    Attributes:
+        text: the file to train on.
+        validation: the value of `corpus.validation`: a share of the text, at its end, or a file.
+        measured: a file of its own; None: the validation split.
+    """
+
+    text: str
+    validation: float | str
+    measured: str | None = None
 
 
-def charlm_by_default(text: str, framing: str, validation: float, seconds: float, seed: int) -> tuple[float, str]:
+def cut_in_half(corpus: Corpus, folder: Path) -> tuple[HeldOut, Split]:
+    """Writes the training text and both halves of what is held out as files; returns them, and the second half."""
+    vocabulary, ids = corpus.vocabulary, corpus.validation.ids
+    middle = len(ids) // 2
+    if vocabulary.framing == "lines":  # behind the end of a line
+        middle += 1 + int(np.flatnonzero(ids[middle:] == vocabulary.boundary_id)[0])
+    parts = {"train": corpus.train.ids, "first": ids[:middle], "second": ids[middle:]}
+    texts = {name: vocabulary.decode(part.tolist()) for name, part in parts.items()}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="")
+    paths = (str(folder / name) for name in parts)
+    return HeldOut(*paths), Split.of(texts["second"], vocabulary)
+
+
+def charlm_by_default(held_out: HeldOut, framing: str, seconds: float, seed: int) -> tuple[float, str]:
     """Trains by the command line with the text and the time alone; returns nats and what charlm chose."""
     with tempfile.TemporaryDirectory() as folder:
         run = str(Path(folder) / "run")
-        fixed = [f"corpus.framing={framing}", "corpus.split=tail", f"corpus.validation={validation}"]
+        fixed = [f"corpus.framing={framing}", "corpus.split=tail", f"corpus.validation={held_out.validation}"]
         fixed.append(f"training.seed={seed}")
         command = [sys.executable, "-m", "charlm", "train", *(a for f in fixed for a in ("--set", f)), "--out", run]
-        command += ["--corpus", text, "--budget", f"{seconds:g}s", "--quiet"]
+        command += ["--corpus", held_out.text, "--budget", f"{seconds:g}s", "--quiet"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # it prints the path of the run
         lm = charlm.load(run)
-        evaluation = lm.evaluate(None)
+        evaluation = lm.evaluate(held_out.measured)
         m, t = lm.config.model, lm.config.training
         dropout = f"dropout {m.dropout:g}, of recurrent weights {m.recurrent_dropout:g}"
         return evaluation.nats_per_character, f"{m.cell} {m.hidden_size}, {dropout}, lr {t.learning_rate:g}"
@@ -242,6 +272,9 @@ def main() -> None:
     parser.add_argument(
         "--held-out", type=int, help="hold out this many random lines instead of the end of the text"
     )
+    parser.add_argument(
+        "--untouched", action="store_true", help="measure on the second half of it, and choose and fit on the first"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="", help="names of models, separated by commas")
     options = parser.parse_args()
@@ -252,7 +285,10 @@ def main() -> None:
         shuffled = Path(scratch.name) / "shuffled"
         share, path = shuffle_lines(Path(path), options.held_out, shuffled), str(shuffled)
     corpus = load_corpus(CorpusConfig(path=path, framing=options.framing, split="tail", validation=share))
-    train, validation = (torch.from_numpy(split.ids.astype("int64")) for split in (corpus.train, corpus.validation))
+    held_out, measured = HeldOut(path, share), corpus.validation
+    if options.untouched:
+        held_out, measured = cut_in_half(corpus, Path(scratch.name))
+    train, validation = (torch.from_numpy(split.ids.astype("int64")) for split in (corpus.train, measured))
     names = options.only.split(",") if options.only else ["charlm", *RIVALS, "kneser-ney"]
     losses: dict[str, list[float]] = {name: [] for name in names}
     for seed in range(1, options.seeds + 1):
@@ -262,9 +298,9 @@ def main() -> None:
             torch.manual_seed(seed)
             start, chosen = time.perf_counter(), ""
             if name == "charlm":
-                loss, chosen = charlm_by_default(path, options.framing, share, options.seconds, seed)
+                loss, chosen = charlm_by_default(held_out, options.framing, options.seconds, seed)
             elif name == "kneser-ney":
-                loss = kneser_ney(corpus)
+                loss = evaluate_baseline(corpus.vocabulary, corpus.train, measured)
             else:
                 loss = RIVALS[name](train, validation, len(corpus.vocabulary), options.seconds)
             losses[name].append(loss)

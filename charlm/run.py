@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any, NoReturn
 import torch
 
 from charlm import kernels
+from charlm.cells.plan import Plan
 from charlm.config import Config, load_config, to_yaml
 from charlm.errors import ConfigError, InputError, RunError
 from charlm.language_model import LanguageModel, PathLike, load
@@ -27,6 +26,7 @@ from charlm.system.allocator import keep_freed_memory
 from charlm.system.arguments import check_path, each_of
 from charlm.system.devices import find_device
 from charlm.system.distributed import Ranks, is_restarted, join_ranks
+from charlm.system.portable import peak_memory_bytes
 from charlm.system.threads import set_threads
 from charlm.text.corpus import load_corpus, named_paths
 from charlm.text.reading import refuse_special_files
@@ -264,6 +264,12 @@ def _note_missing_compiler(config: Config, observer: Observer) -> None:
         )
 
 
+def _describe_kernels(plan: Plan, device: torch.device) -> str:
+    """Says what computes the layers, such as `compiled, in bfloat16; shipped with charlm, for x86-64-v4`."""
+    used = f"{' and '.join(dict.fromkeys(plan.kernels))}, in {str(plan.dtype).removeprefix('torch.')}"
+    return f"{used}; {kernels.describe()}" if device.type == "cpu" else used
+
+
 def _check_room(prepared: job.TrainingJob, observer: Observer) -> None:
     keep = prepared.config.training.keep
     check_room(prepared.mixture, prepared.step, keep, prepared.folder, observer.on_note)
@@ -352,7 +358,9 @@ class Preflight:
         unknown_share: share of the validation split that the vocabulary does not know.
         windows_per_epoch: steps of one pass.
         parameters: trainable numbers.
-        memory_bytes: the most memory that this process has held while taking steps of training.
+        memory_bytes: the most memory that this process has held while taking steps of training; None where the
+            system does not tell.
+        kernels: what computes the recurrent layers, and in which precision.
         characters_per_second: measured over a second and a half of training.
         seconds: the expected length of the training.
         epochs: the expected number of passes.
@@ -370,7 +378,8 @@ class Preflight:
     unknown_share: float
     windows_per_epoch: int
     parameters: int
-    memory_bytes: int
+    memory_bytes: int | None
+    kernels: str
     characters_per_second: float
     seconds: float
     epochs: float
@@ -414,7 +423,8 @@ def _look(config: Config, measure_seconds: float, ranks: Ranks) -> Preflight:
     divide(config, device, ranks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
-        parameters = parameter_count(make_network(config, len(vocabulary), device))
+        network = make_network(config, len(vocabulary), device)
+        parameters = parameter_count(network)
         speed = measure_training(config, corpus, device, measure_seconds)
     windows = make_batches(corpus, config.training).windows_per_epoch
     budget, _ = read_amounts(config.training, train)
@@ -427,8 +437,7 @@ def _look(config: Config, measure_seconds: float, ranks: Ranks) -> Preflight:
     fastest = together or speed
     seconds = budget.expected_seconds(fastest, windows)
     pairs = zip(vocabulary.symbols, vocabulary.counts, strict=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    memory = peak if sys.platform == "darwin" else peak * 1024
+    memory = peak_memory_bytes()
     in_lines = vocabulary.framing == "lines"
     return Preflight(
         config=config,
@@ -441,6 +450,7 @@ def _look(config: Config, measure_seconds: float, ranks: Ranks) -> Preflight:
         windows_per_epoch=windows,
         parameters=parameters,
         memory_bytes=memory,
+        kernels=_describe_kernels(network.plan, device),
         characters_per_second=speed,
         seconds=seconds,
         epochs=seconds * fastest / train.characters,

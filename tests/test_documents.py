@@ -20,7 +20,10 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "data/README.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs/course").glob("*.md")),
+    *sorted((ROOT / "docs/zh").rglob("*.md")),
 ]
+CHAPTERS = sorted((ROOT / "docs/course").glob("*.md"))
 IDS = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 LOG = ROOT / "dev/LOG.md"
 SCRIPTS = sorted({*ROOT.glob("benchmarks/*.py"), *ROOT.glob("dev/*.py")} - {ROOT / "benchmarks/measure.py"})
@@ -31,7 +34,7 @@ def test_every_charlm_command_in_a_document_exists_with_its_options(path: Path) 
     root = typer.main.get_command(app)
     text = path.read_text(encoding="utf-8")
     quoted = [
-        line.removeprefix("$ ")
+        line.strip().removeprefix("$ ")
         for block in re.findall(r"```\w*\n(.*?)```", text, re.S)
         for line in block.splitlines()
     ] + re.findall(r"`([^`\n]+)`", text)
@@ -52,9 +55,38 @@ def test_every_charlm_command_in_a_document_exists_with_its_options(path: Path) 
 @pytest.mark.parametrize("path", [*DOCUMENTS, LOG], ids=[*IDS, "dev/LOG.md"])
 def test_every_link_is_there(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
     for link in links:
-        assert (path.parent / link).exists(), link
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.exists(), link
+        if anchor and target.suffix == ".md":
+            assert anchor in _anchors(target), link
+
+
+def _anchors(path: Path) -> set[str]:
+    """What the headings of a document are called in links: lower case, hyphens for spaces, no punctuation."""
+    text = re.sub(r"^ *```.*?^ *```", "", path.read_text(encoding="utf-8"), flags=re.S | re.M)
+    return {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ +(.*)$", text, re.M)
+    }
+
+
+def test_each_chapter_of_the_course_stands_in_both_languages_with_the_same_parts() -> None:
+    chinese = ROOT / "docs/zh/course"
+    assert CHAPTERS
+    assert [path.name for path in sorted(chinese.glob("*.md"))] == [path.name for path in CHAPTERS]
+    for path in CHAPTERS:
+        assert _parts(chinese / path.name) == _parts(path), path.name
+
+
+def _parts(path: Path) -> dict[str, int]:
+    """Counts headings, blocks of code and pictures of a chapter."""
+    text = path.read_text(encoding="utf-8")
+    patterns = {"headings": r"^## ", "pictures": r"!\[[^]]*\]\("}
+    patterns |= {kind: rf"^ *```{kind}$" for kind in ("console", "python", "sh", "yaml")}
+    return {name: len(re.findall(pattern, text, re.M)) for name, pattern in patterns.items()}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=IDS)  # the log may name files as they were on its days

@@ -16,9 +16,9 @@ ROOT = Path(charlm.__file__).parent
 ORDER = [
     "errors", "system", "kernels", "config", "text", "cells", "model", "experts", "scoring", "sampling", "writing",
     "ranking", "store", "training", "language_model", "analysis", "decoders", "notebook", "run", "report",
-    "lm_eval", "cli",
+    "export", "lm_eval", "cli",
 ]  # fmt: skip
-MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "analysis", "report", "run", "lm_eval", "cli"}
+MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "analysis", "report", "export", "run", "lm_eval", "cli"}
 # These read a run's configuration and hand it on, section by section.
 MAY_KNOW_THE_WHOLE = {
     "store/trained.py", "training/agreement.py", "training/choice.py", "training/job.py", "training/together.py",
@@ -40,7 +40,7 @@ NO_SECTION = {"parse_amount"}  # of what charlm.config offers
 MAY_IMPORT_TORCH = {"cells", "training", "analysis", "run", "report"}
 MODULES_THAT_IMPORT_TORCH = {
     "model/network.py", "model/exchange.py", "model/transfer.py", "experts/torch_network.py",
-    "experts/ngram_tables.py", "scoring/dynamic.py", "system/devices.py",
+    "experts/ngram_tables.py", "scoring/dynamic.py", "system/devices.py", "export/hf_files/modeling_charlm.py",
     "system/distributed.py",
 }  # fmt: skip
 EXEMPT = {"__init__.py", "__main__.py"}  # the lazy public API, and `python -m charlm`

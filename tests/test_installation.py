@@ -2,22 +2,21 @@
 
 The wheel is built without a network and installed into an environment of its own, which sees the libraries of the
 environment that runs the tests. Commands are run in an empty folder with nothing but a user's own files; only their
-budgets are made smaller.
+budgets are made smaller. The wheel holds Python alone; `tests/test_shipped_kernels.py` installs one with kernels.
 """
 
 import os
 import re
 import shutil
 import subprocess
-import sys
-import sysconfig
 import tarfile
-import venv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from packages import build, install
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,14 +40,6 @@ NEEDS_NETWORK = re.compile(r"^charlm corpus fetch (tiny-shakespeare)$")
 
 
 # ------------------------------------------------------------------------------------------------- the packages
-
-
-def build(source: Path, kind: str, folder: Path) -> Path:
-    """Builds a `wheel` or an `sdist` of a source tree, without a network."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
-    subprocess.run(command, cwd=source, check=True, capture_output=True)
-    (package,) = folder.glob("*.whl" if kind == "wheel" else "*.tar.gz")
-    return package
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +92,7 @@ class User:
         for name, content in OWN_FILES.items():
             (folder / name).write_text(content, encoding="utf-8")
         self.environment = folder / ".venv"
-        venv.create(self.environment, symlinks=True)
-        self._pip("install", "--no-deps", "--no-index", str(wheel))
-        found = {"base": str(self.environment), "platbase": str(self.environment)}
-        site = Path(sysconfig.get_path("purelib", vars=found))
-        libraries = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-        (site / "libraries.pth").write_text("\n".join(libraries) + "\n")  # its own packages come before these
+        install(wheel, self.environment)
 
     def run(self, command: str) -> str:
         """Runs a command line in a shell and returns standard output and error together."""
@@ -125,10 +111,6 @@ class User:
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}"
         return done.stdout
-
-    def _pip(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "pip", "--python", str(self.environment / "bin" / "python"), *arguments]
-        subprocess.run(command, check=True, capture_output=True)
 
 
 @pytest.fixture

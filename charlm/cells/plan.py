@@ -6,7 +6,7 @@ it. Another device is another branch here and nowhere else.
 Three kernels compute the same equations with the same weights:
 
 - `python`: the cell's own file, forward and gradient by hand, on any device;
-- `compiled`: `kernels.c`, compiled for the machine at hand, on a CPU with a C compiler;
+- `compiled`: `kernels.c`, on a CPU, where it was shipped for it or there is a C compiler;
 - `fused`: PyTorch's own (oneDNN's LSTM on the CPU; cuDNN's LSTM, GRU and simple cell on CUDA).
 
 A fused kernel multiplies its input, so a one-hot input has to be written out as vectors of width V. That pays while
@@ -132,7 +132,7 @@ def make_plan(
     if kernel == "compiled" and not has_compiled:
         raise InputError(
             f"training.kernel compiled: {cell.name} on {device.type} has none; it needs a cell that kernels.c "
-            "knows, a CPU, and a C compiler, cc or what CC names; write auto"
+            "knows, a CPU, and a C compiler, cc or what CC names, or a wheel built with one; write auto"
         )
     if kernel == "compiled" and precision == "bfloat16" and not machine.compiled_bfloat16:
         raise InputError("training.precision bfloat16: this processor has no such products in C; write auto")

@@ -20,7 +20,20 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")  # 2^16 cycles, a fiftiet
 import typer
 
 from charlm import __version__
-from charlm.cli import compare, config, corpus, evaluate, inspect, pairs, report, rerank, sample, score, train
+from charlm.cli import (
+    compare,
+    config,
+    corpus,
+    evaluate,
+    export,
+    inspect,
+    pairs,
+    report,
+    rerank,
+    sample,
+    score,
+    train,
+)
 from charlm.cli.failures import describe_failure, finish_output, prepare_streams
 from charlm.cli.help import Command, Group
 from charlm.cli.layout import terminal_width, wrap_lines
@@ -120,6 +133,7 @@ for name, function in (
     ("compare", compare.compare),
     ("inspect", inspect.inspect),
     ("report", report.report),
+    ("export", export.export),
 ):
     app.command(name, cls=Command)(function)
 app.add_typer(config.app, name="config")

@@ -19,8 +19,9 @@ import typer
 from charlm.analysis.comparison import PlannedTraining, check_unchanged, read_memory, record_memory
 from charlm.cli.render import note
 from charlm.config import to_yaml
-from charlm.errors import Interrupted
+from charlm.errors import InputError, Interrupted
 from charlm.store.run_folder import write_atomically
+from charlm.system.portable import in_bytes
 from charlm.training.signals import Requests, catch_signals
 
 _POLL_SECONDS = 0.05
@@ -30,10 +31,16 @@ def run_trainings(planned: Sequence[PlannedTraining], *, threads: int | None, qu
     """Runs what is not complete yet of some trainings, one after the other; goes on with what is begun.
 
     Raises:
+        InputError: the system is Windows.
         RunError: a folder holds a run with other settings; nothing is trained then.
         Interrupted: a signal stopped a training; its work is saved.
         typer.Exit: a training failed, and has said why.
     """
+    if not hasattr(os, "wait4"):
+        raise InputError(
+            "this system has none of the means by which compare runs and measures trainings: train each by "
+            "`charlm train` and give their run folders to `charlm compare`, or use Linux, macOS or WSL"
+        )
     for training in planned:
         check_unchanged(training)
     with catch_signals() as requests:
@@ -85,7 +92,7 @@ def _wait_for(command: Sequence[str], requests: Requests) -> tuple[int, int]:
                 passed_on = True
             time.sleep(_POLL_SECONDS)
         process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return process.returncode, in_bytes(usage.ru_maxrss)
 
 
 def _stop_when_alone() -> None:

@@ -123,6 +123,9 @@ def check(
     rare = f"{count_of(len(p.rare), 'character occurs', 'characters occur')} once or twice"
     if p.rare:
         rare += ": " + " ".join(printable(char) for char, _ in p.rare[:20]) + (" ..." if len(p.rare) > 20 else "")
+    memory = "this system does not tell"
+    if p.memory_bytes is not None:
+        memory = f"{format_size(p.memory_bytes)} at most, measured over a few steps"
     rows = [
         ("training text", count_of(p.train_characters, "character")),
         ("validation", f"{count_of(p.validation_characters, 'character')}, {p.unknown_share:.2%} of them unknown"),
@@ -130,7 +133,8 @@ def check(
         ("vocabulary", f"{count_of(p.vocabulary_size, 'symbol')}; {rare}"),
         ("windows", f"{p.windows_per_epoch:,} of {t.batch_size} x {t.sequence_length} per epoch"),
         ("parameters", f"{p.parameters:,}"),
-        ("memory", f"{format_size(p.memory_bytes)} at most, measured over a few steps"),
+        ("memory", memory),
+        ("kernels", p.kernels),
         ("speed", f"{p.characters_per_second:,.0f} characters per second, measured"),
         *_process_rows(p),
         ("budget", f"{t.budget}: about {format_duration(p.seconds)}, {p.epochs:.1f} epochs"),
@@ -175,12 +179,14 @@ def _forecast_rows(p: Preflight, size: float | None, devices: int | None) -> lis
         time = "not known: torchrun with 2 processes measures what adding up takes"
     else:
         time = f"{format_duration(f.pass_seconds)} for one pass, {1000 * f.step_seconds:.1f} ms a step"
-    one = f"{format_size(f.memory_bytes)} in the first process"
-    others = f", {format_size(f.follower_bytes)} in each other one" if N > 1 else ""
+    memory = "not known: this system does not tell"
+    if f.memory_bytes is not None and f.follower_bytes is not None:
+        others = f", {format_size(f.follower_bytes)} in each other one" if N > 1 else ""
+        memory = f"{format_size(f.memory_bytes)} in the first process{others}"
     return [
         ("computed for", f"{format_size(text_bytes)} of such text, {count_of(N, 'process', 'processes')}"),
         ("  time", time),
-        ("  memory", one + others),
+        ("  memory", memory),
         ("  disk", f"{format_size(f.text_disk_bytes)} for the text, {format_size(f.run_disk_bytes)} for the run"),
         ("  traffic", f"{format_size(f.sent_bytes)} sent by each process in each step"),
     ]

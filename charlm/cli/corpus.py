@@ -104,12 +104,16 @@ def stats(
     """
     from charlm.text.columns import Columns, parse_field
     from charlm.text.decoding import OPTION
-    from charlm.text.reading import read_text
+    from charlm.text.progress import Progress
+    from charlm.text.reading import find_files, read_pieces, text_bytes
     from charlm.text.statistics import statistics
 
     notes: list[str] = []
     columns = Columns(None if field is None else parse_field(field), False, notes, "--field")
-    s = statistics(read_text(paths, encoding=encoding, remedy=OPTION, note=note, columns=columns))
+    files = find_files(paths, encoding=encoding, tables=field is not None, note=note)
+    progress = Progress("counting", text_bytes(files), note)
+    read = read_pieces(paths, files=files, encoding=encoding, remedy=OPTION, note=note, columns=columns)
+    s = statistics(progress.watch(read))
     for remark in notes:
         note(remark)
 

@@ -9,6 +9,8 @@ import yaml
 from charlm.config.messages import describe_allowed
 from charlm.config.schema import Config
 
+LEFT_OUT = "(left out)"
+
 
 def to_yaml(config: Config, *, comments: bool = False) -> str:
     """Writes a configuration as YAML, with `comments` as a manual of every key."""
@@ -25,6 +27,20 @@ def to_yaml(config: Config, *, comments: bool = False) -> str:
             out.append(f"  {name}: {_scalar(getattr(model, name))}")
         sections.append("\n".join(out) + "\n")
     return "\n".join(sections)
+
+
+def without_paths(config: Config) -> Config:
+    """Returns a configuration that does not tell the names of a person's files and folders, for others to see."""
+    changes = {
+        key: LEFT_OUT
+        for key in ("path", "validation", "test")
+        if not isinstance(value := getattr(config.corpus, key), float) and not _is_known_corpus(value)
+    }
+    return config.model_copy(update={"corpus": config.corpus.model_copy(update=changes)})
+
+
+def _is_known_corpus(paths: str | list[str]) -> bool:
+    return all(path.startswith("corpus:") for path in ([paths] if isinstance(paths, str) else paths))
 
 
 def _scalar(value: Any) -> str:

@@ -1,7 +1,8 @@
-"""Recurrences (`kernels.c`) and n-grams (`ngrams.c`) as machine code, compiled once where there is a C compiler.
+"""Recurrences (`kernels.c`) and n-grams (`ngrams.c`) as machine code: shipped in a wheel, or compiled here once.
 
 A window is one call, without Python's lock, where the same in PyTorch or NumPy is some ten calls a step: for small
-layers those cost more than their arithmetic. Where there is no compiler, nothing is lost but speed.
+layers those cost more than their arithmetic. Where there is neither a library nor a C compiler, nothing is lost but
+speed.
 
 Training calls the recurrences with tensors (`cells.compiled`), scoring with arrays (`model.inference`); the n-grams
 are called by `experts.ngram_kernel`.
@@ -11,46 +12,70 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import os
 import platform
-import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 
+from charlm.kernels.compiling import (
+    SOURCES,
+    choose,
+    compile_library,
+    digest,
+    file_name,
+    find_compiler,
+    processor_features,
+)
 from charlm.system.files import cache_folder, replace_file
 
-_SOURCES = [Path(__file__).with_name(name) for name in ("kernels.c", "ngrams.c")]
-_FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 # Of each cell that kernels.c knows: its name there, and how many numbers it saves for each unit and step.
 _KERNELS = {"rnn": ("rnn", 0), "lstm": ("lstm", 6), "gru": ("gru_after", 4), "gru-before": ("gru_before", 4)}
-_SECONDS = 60.0
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """Returns the compiled kernels; None where they cannot be had.
+    """Returns the kernels as machine code; None where they cannot be had.
 
-    They lie in the cache, in a folder that nobody else may write to, and are compiled again for another machine.
+    A wheel that was built where there is a C compiler carries them; see `load_shipped`. Otherwise they are compiled
+    here, and lie in the cache, in a folder that nobody else may write to.
     """
-    if (compiler := _compiler()) is None:
+    shipped = load_shipped(SOURCES[0].parent, platform.machine(), processor_features())
+    return _compile_here() if shipped is None else shipped
+
+
+def load_shipped(folder: Path, machine: str, features: Set[str]) -> ctypes.CDLL | None:
+    """Loads the fastest library of a folder that a processor can run; None where there is none.
+
+    One that was built of other sources has another name, and is passed over like one that does not load.
+    """
+    for build in choose(machine, features):
+        with suppress(OSError):
+            return ctypes.CDLL(str(folder / file_name(build)))
+    return None
+
+
+def _compile_here() -> ctypes.CDLL | None:
+    if (compiler := find_compiler()) is None:
         return None
     try:
-        source = b"".join(path.read_bytes() for path in _SOURCES)
-        key = hashlib.sha256(source + repr((_FLAGS, _machine(), compiler)).encode()).hexdigest()[:16]
         folder = cache_folder() / "kernels"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         owner = folder.stat()
         if owner.st_uid != os.getuid() or owner.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return None
+        # Another processor, for which the compiler makes different code, has a file of its own.
+        key = digest(compiler, platform.machine(), platform.processor(), *sorted(processor_features()))
         if not (target := folder / f"{key}.so").exists():
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 made = Path(scratch) / target.name
-                command = [compiler, *_FLAGS, "-o", str(made), *map(str, _SOURCES)]
-                subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
+                try:
+                    compile_library(compiler, ("-march=native",), made)
+                except subprocess.CalledProcessError:  # compilers for Arm may not know this flag
+                    compile_library(compiler, (), made)
                 with replace_file(target, shared=True) as file:
                     file.write(made.read_bytes())
         return ctypes.CDLL(str(target))
@@ -58,25 +83,22 @@ def library() -> ctypes.CDLL | None:
         return None
 
 
-def _compiler() -> str | None:
-    return shutil.which(os.environ.get("CC") or "cc") if os.name == "posix" else None
+def describe() -> str:
+    """Says where the kernels come from, or why there are none."""
+    if (found := library()) is None:
+        return f"no compiled kernels: {why_missing()}"
+    path = Path(found._name)
+    if path.parent == SOURCES[0].parent:
+        return f"shipped with charlm, for {path.name.partition('.')[0]}"
+    return f"built here by {find_compiler()}"
 
 
 def why_missing() -> str:
     """Says why there are no compiled kernels, and what helps."""
-    if _compiler() is None:
+    if (compiler := find_compiler()) is None:
         name = os.environ.get("CC") or "cc"
         return f"no C compiler {name} (install gcc or clang, for example by `apt install gcc`, or name one in CC)"
-    return f"the C compiler {_compiler()} could not make the kernels, or the cache folder cannot hold them"
-
-
-def _machine() -> str:
-    """Tells machines apart for which the compiler makes different code."""
-    try:
-        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    except (OSError, StopIteration):
-        flags = platform.processor()
-    return f"{platform.machine()} {flags}"
+    return f"the C compiler {compiler} could not make the kernels, or the cache folder cannot hold them"
 
 
 def has_bfloat16() -> bool:

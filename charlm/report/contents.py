@@ -30,7 +30,7 @@ from charlm.analysis.learning import Learning, read_learning
 from charlm.analysis.overlap import OverlapReport, find_longest_runs, measure_overlap, read_parts
 from charlm.analysis.units import Units, find_units
 from charlm.config import Config
-from charlm.config.writing import to_yaml
+from charlm.config.writing import LEFT_OUT, to_yaml, without_paths
 from charlm.errors import CorpusError, InputError
 from charlm.language_model import LanguageModel
 from charlm.report.network_data import NetworkData, pack_network, with_dequantized_weights
@@ -38,7 +38,6 @@ from charlm.scoring.evaluation import evaluate
 from charlm.text.corpus import Corpus, Split, describe_held_out
 
 QUOTED_CHARACTERS = 20  # in a row that also stand in the corpus: what has them is not shown in a redacted page
-LEFT_OUT = "(left out)"
 _CHECKED_CHARACTERS = 1 << 26  # of the corpus, searched for what samples quote; a longer one shows no samples
 _LISTED_SYMBOLS = 400  # of the vocabulary
 _BEGINNING_CHARACTERS = (24, 90)  # of the sentence that the page opens with, at least and at most
@@ -184,7 +183,7 @@ class _Gathering:
             corpus=_name_corpus(lm, redact),
             language=_find_language(lm),
             model=_describe_model(lm),
-            config=_redacted(lm.config) if redact else lm.config,
+            config=without_paths(lm.config) if redact else lm.config,
             parameters=sum(value.size for value in lm.mixture.network.arrays().values()),
             symbols=_list_symbols(lm),
             vocabulary_size=len(lm.vocabulary),
@@ -368,15 +367,6 @@ def _list_symbols(lm: LanguageModel) -> list[tuple[str, int]]:
     vocabulary = lm.vocabulary
     pairs = [(vocabulary.symbols[i], vocabulary.counts[i]) for i in range(len(vocabulary))]
     return sorted(pairs, key=lambda pair: -pair[1])[:_LISTED_SYMBOLS]
-
-
-def _redacted(config: Config) -> Config:
-    corpus = config.corpus
-    changes: dict[str, object] = {"path": LEFT_OUT}
-    for key in ("validation", "test"):
-        if isinstance(getattr(corpus, key), str):
-            changes[key] = LEFT_OUT
-    return config.model_copy(update={"corpus": corpus.model_copy(update=changes)})
 
 
 def _choose_beginning(contents: Contents, redact: bool) -> str:

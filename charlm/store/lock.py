@@ -7,7 +7,6 @@ never stale. That the file exists means nothing.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import socket
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from charlm.errors import InputError
+from charlm.system.portable import is_running, lock_file
 from charlm.system.untrusted import open_regular, open_regular_for_writing
 
 
@@ -27,7 +27,7 @@ def hold_lock(path: Path) -> Iterator[bool]:
         path: the lock file. It is created if it is missing, and is left empty when the lock is released.
 
     Yields:
-        Whether the file system supports locks; some network file systems do not.
+        Whether there are locks: Windows has none of this kind, nor have some network file systems.
 
     Raises:
         InputError: another process holds the lock, the file cannot be created, or it or its folder is a link.
@@ -49,7 +49,7 @@ def hold_lock(path: Path) -> Iterator[bool]:
         raise InputError(f"{path}: {problem}{hint}") from None
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(descriptor)
         except (BlockingIOError, PermissionError):  # over NFS the second means the same
             holder = _read_holder(descriptor)
             who = f" ({holder[0]})" if holder else ""
@@ -63,7 +63,8 @@ def hold_lock(path: Path) -> Iterator[bool]:
             locked = True
         with contextlib.suppress(OSError):  # only for messages and those who watch: a full disk does not matter
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         try:
             yield locked
         finally:
@@ -82,11 +83,11 @@ def find_holder(path: Path) -> str | None:
     try:
         with open_regular(path) as file:
             holder = _read_holder(file.fileno())
-            if holder is None or (holder[2] == socket.gethostname() and not _is_running(int(holder[1]))):
+            if holder is None or (holder[2] == socket.gethostname() and not is_running(int(holder[1]))):
                 return None
             try:
                 # Asked only where a holder stands there, so that a training that is about to begin never meets it.
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                lock_file(file.fileno(), shared=True)
             except OSError:  # held; or there are no locks here, and what is written must be believed
                 return holder[0]
             return None  # its process was killed, and another one has its number now, or is on another machine
@@ -95,14 +96,5 @@ def find_holder(path: Path) -> str | None:
 
 
 def _read_holder(descriptor: int) -> re.Match[str] | None:
-    return re.match(r"process (\d{1,9}) on ([\w.-]{1,100})", os.pread(descriptor, 200, 0).decode(errors="replace"))
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return re.match(r"process (\d{1,9}) on ([\w.-]{1,100})", os.read(descriptor, 200).decode(errors="replace"))

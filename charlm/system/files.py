@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,30 @@ def replace_file(path: Path, *, shared: bool = False) -> Iterator[BinaryIO]:
     except BaseException:
         with contextlib.suppress(OSError):
             beside.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+@contextmanager
+def make_folder(path: Path) -> Iterator[Path]:
+    """Makes a folder beside its place, and renames it into place when the block has filled it.
+
+    If the block raises, nothing is left. A folder that holds anything is never replaced.
+
+    Args:
+        path: the folder to make.
+
+    Raises:
+        OSError: it cannot be made, or is there already.
+    """
+    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    beside.mkdir()
+    try:
+        yield beside
+        sync_folder(beside)
+        os.rename(beside, path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
         raise
     sync_folder(path.parent)
 

@@ -153,4 +153,5 @@ def _use_one_thread() -> None:
     _set_torch_threads(1)
 
 
-os.register_at_fork(after_in_child=_use_one_thread)
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_use_one_thread)

@@ -19,6 +19,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from charlm.system.portable import physical_memory_bytes
+
 _MAX_SCALAR_CHARACTERS = 10_000  # of a value in YAML; no path is as long
 _MAX_HEADER_BYTES = 1 << 22  # of a safetensors file; 16 layers and an optimiser take less than a hundredth
 _DTYPES = {  # of a safetensors file, as NumPy calls them; bfloat16, which it lacks, is in no file of ours
@@ -48,11 +50,15 @@ def open_regular_for_writing(path: Path) -> int:
     Raises:
         OSError: the file cannot be opened or created, or is a symbolic link, or not a regular file.
     """
-    return _open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+    if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
+        raise OSError("a symbolic link")
+    return _open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0))
 
 
 def _open(path: Path, flags: int) -> int:
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o644)
+    for name in ("O_NONBLOCK", "O_NOCTTY", "O_BINARY"):  # the third is of Windows, which lacks the others
+        flags |= getattr(os, name, 0)
+    descriptor = os.open(path, flags, 0o644)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError("not an ordinary file")
@@ -152,7 +158,8 @@ def map_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]
         ValueError: the file breaks one of these rules, or is no safetensors file.
     """
     with open_regular(path) as file:
-        if (size := os.fstat(file.fileno()).st_size) > (memory := _physical_memory_bytes()):
+        size, memory = os.fstat(file.fileno()).st_size, physical_memory_bytes()
+        if memory is not None and size > memory:
             raise ValueError(f"it has {size / 1e9:,.0f} GB, this machine {memory / 1e9:,.0f} GB of memory")
         if size < 8:
             raise ValueError(f"it ends after {size} bytes")
@@ -188,7 +195,3 @@ def _tensors(data: NDArray[np.uint8], header: Mapping[str, Any]) -> dict[str, ND
     if end != len(data):
         raise ValueError(f"{len(data) - end:,} bytes behind the last tensor")
     return tensors
-
-
-def _physical_memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -16,10 +16,15 @@ from numpy.typing import NDArray
 
 from charlm.errors import CorpusError
 from charlm.system.counts import count_of
+from charlm.text.cache import release_pages
 from charlm.text.vocabulary import Ids
 
 IGNORE = -1  # the target of a place that holds no character
 _SEARCHED_SYMBOLS = 1 << 22  # searched for boundaries at a time
+_SHUFFLED_LINES = 1 << 24  # together, which takes 20 bytes a line
+_BLOCK_LINES = 1 << 16  # of a larger text that stay together until lines are shuffled
+_RELEASED_LINES = 1 << 12  # after so many, what they were read from, 64 kB around each, need not stay in memory
+_RELEASED_WINDOWS = 1024  # the same of a stream
 
 
 class Window(NamedTuple):
@@ -41,7 +46,8 @@ class Batches(Protocol):
     """What the trainer reads: windows, epoch by epoch."""
 
     windows_per_epoch: (
-        int  # of the first epoch; lines are grouped anew each time, so later ones may differ a little
+        int  # of the first epoch; lines are grouped anew each time, so later ones may differ a little; of more
+        # lines than are shuffled together, it is estimated from the first section
     )
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Window]:
@@ -113,6 +119,8 @@ class StreamBatches:
         N, T = len(self._ids), self._sequence_length
         rows = self._rows(number)
         for window in range(first, max(row.windows for row in rows)):
+            if window % _RELEASED_WINDOWS == 0:
+                release_pages(self._ids)
             begins, ends, fresh = map(
                 np.array, zip(*(row.span(window, T) for row in rows), strict=True)
             )  # (B,) each
@@ -164,85 +172,158 @@ class LineBatches:
 
     Lines longer than T are read in windows of T with the state carried.
 
+    Of more lines than may be shuffled together, an epoch is read in sections: the text is cut into blocks of lines
+    that follow each other, the blocks are drawn into sections of equal size, and the lines of a section are
+    shuffled. So memory is bounded, and a section lies at some hundreds of places of a disk rather than at millions.
+
     Args:
         ids: lines, each ended by the boundary, shape (N,).
         boundary_id: the symbol before the first and after the last character of a line.
-        batch_size: B; the last batch of an epoch may hold fewer lines.
+        batch_size: B; the last batch of an epoch, or of each of its sections, may hold fewer lines.
         sequence_length: T.
         seed: of the order of the lines.
+        most_shuffled: so many lines are shuffled together, at most, but for part of a block.
+        block_lines: how many lines make a block.
 
     Raises:
         CorpusError: fewer lines than fill one batch.
     """
 
-    def __init__(self, ids: Ids, boundary_id: int, batch_size: int, sequence_length: int, seed: int) -> None:
+    def __init__(
+        self,
+        ids: Ids,
+        boundary_id: int,
+        batch_size: int,
+        sequence_length: int,
+        seed: int,
+        *,
+        most_shuffled: int = _SHUFFLED_LINES,
+        block_lines: int = _BLOCK_LINES,
+    ) -> None:
         self._ids = ids
         self._boundary_id = boundary_id
         self._batch_size = batch_size
         self._sequence_length = sequence_length
         self._seed = seed
-        self._bounds = line_bounds(ids, boundary_id)
-        lines = len(self._bounds) - 1
+        self._blocks, lines = _find_blocks(ids, boundary_id, block_lines)
         if lines < batch_size:
             raise CorpusError(
                 f"the training text has {count_of(lines, 'line')}, too few for training.batch_size: "
                 f"{batch_size}; lower training.batch_size or bring more text"
             )
-        self.windows_per_epoch = int(self._plan(0).windows.sum())
+        self._sections = min(-(-lines // most_shuffled), len(self._blocks) - 1)
+        self._whole = _Lines.of(line_bounds(ids, boundary_id)) if self._sections == 1 else None
+        plan = self._plan(0, 0)
+        self.windows_per_epoch = round(int(plan.windows.sum()) * lines / len(plan.order))
 
-    def _plan(self, number: int) -> _Plan:
+    def _draw(self, number: int, section: int) -> tuple[np.random.Generator, _Lines]:
+        """Returns the lines of a section of an epoch, and what shuffles them."""
+        if self._whole is not None:
+            return np.random.default_rng((self._seed, number)), self._whole
+        blocks = np.random.default_rng((self._seed, number)).permutation(len(self._blocks) - 1)
+        drawn = [
+            self._blocks[block] + line_bounds(self._ids[slice(*self._blocks[block : block + 2])], self._boundary_id)
+            for block in np.sort(np.array_split(blocks, self._sections)[section]).tolist()
+        ]
+        release_pages(self._ids)
+        return np.random.default_rng((self._seed, number, section)), _Lines.of(*drawn)
+
+    def _plan(self, number: int, section: int) -> _Plan:
         """Shuffles the lines, sorts them by length inside pools of 64 batches, and shuffles the batches."""
-        rng = np.random.default_rng((self._seed, number))
+        rng, lines = self._draw(number, section)
         B = self._batch_size
-        order = np.arange(len(self._bounds) - 1, dtype=self._bounds.dtype)
+        order = np.arange(len(lines.begins), dtype=np.uint32)
         rng.shuffle(order)
         longest = []
         for start in range(0, len(order), 64 * B):
             pool = order[start : start + 64 * B]  # a view: sorted in its place
-            lengths = self._bounds[pool + 1] - self._bounds[pool]
+            lengths = lines.ends[pool] - lines.begins[pool]
             by_length = np.argsort(lengths, kind="stable")
             pool[:] = pool[by_length]
             longest.append(np.maximum.reduceat(lengths[by_length], np.arange(0, len(pool), B)))
         windows = -(-np.concatenate(longest).astype(np.int64) // self._sequence_length)
-        return _Plan(order, rng.permutation(len(windows)), windows)
+        return _Plan(lines, order, rng.permutation(len(windows)), windows)
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Window]:
         """Yields the windows of every line once."""
-        plan, B, T = self._plan(number), self._batch_size, self._sequence_length
+        for section in range(self._sections):
+            plan = self._plan(number, section)
+            yield from self._read(plan, first)
+            first = max(0, first - int(plan.windows.sum()))
+
+    def _read(self, plan: _Plan, first: int) -> Iterator[Window]:
+        """Yields the windows of a section from the `first` on, perhaps none."""
+        B, T = self._batch_size, self._sequence_length
         ends = np.cumsum(plan.windows[plan.batches])
         skipped = int(np.searchsorted(ends, first, side="right"))  # batches that lie before `first` as a whole
         window = int(ends[skipped - 1]) if skipped else 0
-        for batch in plan.batches[skipped:].tolist():
-            lines = plan.order[batch * B : (batch + 1) * B]
+        for read, batch in enumerate(plan.batches[skipped:].tolist()):
+            if read % max(1, _RELEASED_LINES // B) == 0:
+                release_pages(self._ids)
+            order = plan.order[batch * B : (batch + 1) * B]
             windows = int(plan.windows[batch])
             for i in range(max(first - window, 0), windows):
-                yield self._window(lines, i * T)
+                yield self._window(plan.lines, order, i * T)
             window += windows
 
-    def _window(self, lines: NDArray[Any], start: int) -> Window:
+    def _window(self, lines: _Lines, order: NDArray[np.uint32], start: int) -> Window:
         """Lays the T symbols from `start` of each line side by side: an endless line must not widen the others."""
-        begins = self._bounds[lines].astype(np.int64) + start
-        ends = np.minimum(self._bounds[lines + 1], begins + self._sequence_length)
+        begins = lines.begins[order].astype(np.int64) + start
+        ends = np.minimum(lines.ends[order], begins + self._sequence_length)
         spans = zip(begins.tolist(), ends.tolist(), strict=True)
         inputs, targets = pad_lines([self._ids[a:b] for a, b in spans], self._boundary_id)
         if start:
             going_on = begins < ends
             inputs[going_on, 0] = self._ids[begins[going_on] - 1]
-        return Window(inputs, targets, np.full(len(lines), start > 0))
+        return Window(inputs, targets, np.full(len(order), start > 0))
+
+
+class _Lines(NamedTuple):
+    """Where lines begin and end, shape (N,) each."""
+
+    begins: NDArray[Any]
+    ends: NDArray[Any]
+
+    @classmethod
+    def of(cls, *bounds: NDArray[Any]) -> _Lines:
+        """Of blocks of lines, each as `line_bounds` gives it."""
+        if len(bounds) == 1:
+            return cls(bounds[0][:-1], bounds[0][1:])
+        return cls(np.concatenate([b[:-1] for b in bounds]), np.concatenate([b[1:] for b in bounds]))
 
 
 class _Plan(NamedTuple):
-    """One epoch of lines.
+    """One section of an epoch of lines.
 
     Attributes:
+        lines: of the section.
         order: all lines; those of batch i are at i · B to (i + 1) · B.
         batches: the batches in the order in which they are read.
         windows: how many windows each batch has.
     """
 
-    order: NDArray[Any]
+    lines: _Lines
+    order: NDArray[np.uint32]
     batches: NDArray[np.int64]
     windows: NDArray[np.int64]
+
+
+def _find_blocks(ids: Ids, boundary_id: int, block_lines: int) -> tuple[NDArray[np.int64], int]:
+    """Returns where each block of so many lines begins and where the last one ends, and the number of lines."""
+    begins = [np.zeros(1, np.int64)]
+    lines = 0
+    for start, found in _boundaries(ids, boundary_id, _SEARCHED_SYMBOLS):
+        begins.append(found[-(lines + 1) % block_lines :: block_lines] + (start + 1))
+        lines += len(found)
+    begins.append(np.full(int(lines % block_lines > 0), len(ids)))
+    return np.concatenate(begins), lines
+
+
+def _boundaries(ids: Ids, boundary_id: int, piece_size: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yields, of so many symbols at a time, where they begin, and the places of the boundary from there."""
+    for start in range(0, len(ids), piece_size):
+        yield start, np.flatnonzero(ids[start : start + piece_size] == boundary_id)
+        release_pages(ids)
 
 
 def line_bounds(ids: Ids, boundary_id: int, *, piece_size: int = _SEARCHED_SYMBOLS) -> NDArray[Any]:
@@ -252,8 +333,7 @@ def line_bounds(ids: Ids, boundary_id: int, *, piece_size: int = _SEARCHED_SYMBO
     """
     dtype = np.uint32 if len(ids) < 1 << 32 else np.int64
     parts = [np.zeros(1, dtype)]
-    for start in range(0, len(ids), piece_size):
-        found = np.flatnonzero(ids[start : start + piece_size] == boundary_id)
+    for start, found in _boundaries(ids, boundary_id, piece_size):
         parts.append((found + (start + 1)).astype(dtype))
     return np.concatenate(parts)
 

@@ -37,7 +37,9 @@ from charlm.text.lines import complete_lines
 
 Field = str | int
 
+HEADER_NOTE = "the first row is read as the names of the columns"  # said of the first such file
 _MAX_RECORD_CHARACTERS = 1 << 26
+_JOINED_CHARACTERS = 1 << 16  # of texts that are passed on together
 _LITERAL_QUOTES = "\t|"  # delimiters of files that are often written without quoting
 _PEEKED_CHARACTERS = 1 << 16  # of the first piece
 _MAX_KALDI_KEYS = 1 << 20  # looked at, to find one that stands twice
@@ -94,7 +96,7 @@ class Columns:
     one_line: bool
     notes: list[str]
     option: str = "corpus.field"  # by which a person chooses the column
-    _alike: dict[str, list[str]] = dataclass_field(default_factory=dict)  # the files by what they look like
+    alike: dict[str, list[str]] = dataclass_field(default_factory=dict)  # the files by what they look like
 
     def select(self, pieces: Iterable[str], name: str) -> Iterator[str]:
         """Yields the texts of the column, each with a newline behind it; without a field, the file as it is.
@@ -109,8 +111,14 @@ class Columns:
         if self.field is None:
             yield from self._as_it_is(pieces, name)
             return
-        n_without = n_joined = 0
-        for record in read_records(_line_batches(pieces, name), self.field, name, self.notes):
+        yield from self.join(read_records(_line_batches(pieces, name), self.field, name, self.notes), name)
+
+    def join(self, records: Iterable[Record], name: str) -> Iterator[str]:
+        """Yields the texts of records, each with a newline behind it, many at a time."""
+        assert self.field is not None
+        n_without = n_joined = size = 0
+        waiting: list[str] = []
+        for record in records:
             if record.text is None:
                 n_without += 1
                 continue
@@ -118,7 +126,12 @@ class Columns:
             if self.one_line and "\n" in text:
                 n_joined += 1
                 text = join_lines(text)
-            yield text + "\n"
+            waiting += (text, "\n")
+            size += len(text) + 1
+            if size > _JOINED_CHARACTERS:
+                yield "".join(waiting)
+                waiting, size = [], 0
+        yield "".join(waiting)
         if n_without:
             self.notes.append(
                 f"{name}: {count_of(n_without, 'record')} without a value for {_called(self.field)}, left out"
@@ -133,12 +146,12 @@ class Columns:
                 first = False
                 lines = piece[:_PEEKED_CHARACTERS].split("\n", PEEKED_LINES)
                 if kind := describe_columns(lines[:-1] if len(lines) > 1 else lines, name):
-                    self._note_raw(name, kind)
+                    self.note_raw(name, kind)
             yield piece
 
-    def _note_raw(self, name: str, kind: str) -> None:
+    def note_raw(self, name: str, kind: str) -> None:
         """Notes that a file looks like columns; of several of a kind there is one note, which names them."""
-        names = self._alike.setdefault(kind, [])
+        names = self.alike.setdefault(kind, [])
         before = raw_note(kind, self.option, names)
         names.append(name)
         note = raw_note(kind, self.option, names)
@@ -262,8 +275,7 @@ def _records(lines: _Lines, field: Field, name: str, notes: list[str]) -> Iterat
         others = {column: value for column, value in row.values.items() if column != key}
         text = row.values.get(key)
         if text is not None and not isinstance(text, str):
-            inner = "".join(f"; perhaps {key}.{path}" for path in list(text)[:1]) if isinstance(text, dict) else ""
-            raise CorpusError(f"{name}, line {row.line}: {_called(field)} is not a text: {str(text)[:40]}{inner}")
+            raise not_a_text(f"{name}, line {row.line}", field, text)
         yield Record(text, others, row.line)
 
 
@@ -310,7 +322,7 @@ def _table(
             ]
             if named:
                 if isinstance(field, int):
-                    _note_once(notes, name, "the first row is read as the names of the columns")
+                    _note_once(notes, name, HEADER_NOTE)
                 continue
         if len(cells) > len(names):
             raise CorpusError(
@@ -333,10 +345,21 @@ def _check_column(name: str, line: int, field: Field, cells: Sequence[str]) -> N
 
 def _no_column(name: str, line: int, field: Field, names: Iterable[str]) -> CorpusError:
     there = list(names)
+    return no_column(f"{name}, line {line}", field, there)
+
+
+def not_a_text(where: str, field: Field, value: Any) -> CorpusError:
+    """Returns what to raise where the value of a column is something else than a text."""
+    inner = "".join(f"; perhaps {field}.{path}" for path in list(value)[:1]) if isinstance(value, dict) else ""
+    return CorpusError(f"{where}: {_called(field)} is not a text: {str(value)[:40]}{inner}")
+
+
+def no_column(where: str, field: Field, names: Sequence[str]) -> CorpusError:
+    """Returns what to raise where there is no such column."""
     if isinstance(field, int):
-        return CorpusError(f"{name}, line {line}: no column {field}; there {_are(len(there))}")
-    shown = ", ".join(repr(column[:40]) for column in there[:20]) + (", ..." if len(there) > 20 else "")
-    return CorpusError(f"{name}, line {line}: no column {field!r}; there are {shown or 'none'}")
+        return CorpusError(f"{where}: no column {field}; there {_are(len(names))}")
+    shown = ", ".join(repr(column[:40]) for column in names[:20]) + (", ..." if len(names) > 20 else "")
+    return CorpusError(f"{where}: no column {field!r}; there are {shown or 'none'}")
 
 
 def _called(field: Field) -> str:

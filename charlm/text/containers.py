@@ -49,6 +49,7 @@ _OFFICE = "libreoffice --headless --convert-to txt:Text {}"
 _OCR = "tesseract {} stdout"
 _MEDIA = "whisper {}"
 _TAR = NotText("a tar archive", "tar xf {}")
+PARQUET = NotText("a Parquet table", "parquet-tools csv {}")  # but for those who read a column of it
 _PROGRAM = NotText("a program", "strings {}")
 _SIGNATURES: tuple[tuple[int, bytes, NotText], ...] = (
     (0, b"%PDF-", NotText("a PDF document", "pdftotext {} -")),
@@ -92,7 +93,7 @@ _SIGNATURES: tuple[tuple[int, bytes, NotText], ...] = (
     (0, b"\xca\xfe\xba\xbe", _PROGRAM),
     (0, b"\0asm", _PROGRAM),
     (0, b"SQLite format 3\0", NotText("an SQLite database", "sqlite3 {} .dump")),
-    (0, b"PAR1", NotText("a Parquet table", "parquet-tools csv {}")),
+    (0, b"PAR1", PARQUET),
     (0, b"ARROW1\0", NotText("an Arrow table")),
     (0, b"\x89HDF\r\n\x1a\n", NotText("an HDF5 file", "h5dump {}")),
     (0, b"\x93NUMPY", NotText("a NumPy array")),

@@ -106,7 +106,8 @@ class _Decoding:
         errors = "surrogateescape" if self._is_utf8 and not self._is_plain else "strict"
         self._decoder = make_decoder(encoding, errors)
         self._offset, self._line = 0, 1  # of the bytes that are not decoded yet
-        self._begun = self._beyond_ascii = False  # whether there were characters, and some beyond ASCII
+        self._begun = not source.begins  # whether there were characters
+        self._beyond_ascii = False  # whether some were beyond ASCII
         self._after_cr = False  # a newline that comes next belongs to the end of the last line
 
     def pieces(self) -> Iterator[str]:

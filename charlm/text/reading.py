@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -21,11 +21,13 @@ from charlm.system.counts import list_some
 from charlm.system.encodings import UTF_8
 from charlm.text import library
 from charlm.text.columns import Columns
-from charlm.text.containers import packing_by_name
+from charlm.text.containers import PARQUET, packing_by_name
 from charlm.text.decoding import SETTING, Note, decode
+from charlm.text.parquet import is_parquet, read_parquet
 from charlm.text.source import (
     MAX_UNPACKED_BYTES,
     NotTextError,
+    Span,
     describe_skipped,
     read_sources,
     unreadable,
@@ -80,28 +82,95 @@ def read_pieces(
         CorpusError: naming the file, and for a fault in its encoding the byte, the line, and what it may be.
     """
     if files is None:
-        files = find_files(paths, level=level, encoding=encoding, strict=strict, note=note)
-    empty, end = True, "\n"
+        tables = columns is not None and columns.field is not None
+        files = find_files(paths, level=level, encoding=encoding, strict=strict, tables=tables, note=note)
+    empty = True
     skipped: list[str] | None = None if strict else []
+    for piece in read_files(
+        files,
+        level=level,
+        encoding=encoding,
+        remedy=remedy,
+        note=note,
+        read_bytes=read_bytes,
+        max_unpacked_bytes=max_unpacked_bytes,
+        columns=columns,
+        skipped=skipped,
+    ):
+        empty = empty and not piece.strip("\n")
+        yield piece
+    if skipped:
+        note(describe_skipped(skipped, "in zip archives"))
+    if empty:
+        raise empty_corpus(paths)
+
+
+def empty_corpus(paths: Sequence[str]) -> CorpusError:
+    """Returns what to raise where files hold nothing but newlines."""
+    return CorpusError(f"{', '.join(paths)}: the corpus is empty")
+
+
+def read_files(
+    files: Iterable[str | Path | Span],
+    *,
+    level: str,
+    encoding: str,
+    remedy: str = SETTING,
+    note: Note = lambda text: None,
+    read_bytes: int = READ_BYTES,
+    max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
+    columns: Columns | None = None,
+    skipped: list[str] | None,
+) -> Iterator[str]:
+    """Yields the text of files, or of parts of files, as `read_pieces` does, perhaps nothing.
+
+    Args:
+        files: those that `find_files` has found, or parts of them.
+        level: see `read_pieces`, as all that follow.
+        encoding: see there.
+        remedy: see there.
+        note: see there.
+        read_bytes: see there.
+        max_unpacked_bytes: see there.
+        columns: see there.
+        skipped: see `read_sources`.
+
+    Raises:
+        CorpusError: see `read_pieces`.
+    """
+    end = "\n"
     for file in files:
-        path, name = (None, STDIN) if file == STDIN else (Path(file), str(file))
-        for source in read_sources(
-            path, read_bytes, name=name, level=level, max_unpacked_bytes=max_unpacked_bytes, skipped=skipped
-        ):
+        path, name = (None, STDIN) if file == STDIN else _named_source(file)
+
+        def texts(path: Path | Span | None = path, name: str = name) -> Iterator[Iterator[str]]:
+            plain = path.path if isinstance(path, Span) else path
+            if columns is not None and plain is not None and is_parquet(plain):
+                if columns.field is None:
+                    raise CorpusError(
+                        f"{name}: a Parquet table, not a text; name the column of texts by {columns.option}"
+                    )
+                yield columns.join(read_parquet(plain, columns.field, name), name)
+                return
+            for source in read_sources(
+                path, read_bytes, name=name, level=level, max_unpacked_bytes=max_unpacked_bytes, skipped=skipped
+            ):
+                text = decode(source, encoding, level, remedy=remedy, note=note)
+                yield text if columns is None or not source.begins else columns.select(text, name)
+
+        for text in texts():
             begins = True
-            text = decode(source, encoding, level, remedy=remedy, note=note)
-            for piece in text if columns is None else columns.select(text, name):
+            for piece in text:
                 if begins and end != "\n" and piece:
                     yield "\n"
                 begins = begins and not piece
                 if piece:
-                    empty = empty and not piece.strip("\n")
                     end = piece[-1]
                     yield piece
-    if skipped:
-        note(describe_skipped(skipped, "in zip archives"))
-    if empty:
-        raise CorpusError(f"{', '.join(paths)}: the corpus is empty")
+
+
+def _named_source(file: str | Path | Span) -> tuple[Path | Span, str]:
+    """Returns what to read, and what messages call it."""
+    return (file, str(file.path)) if isinstance(file, Span) else (Path(file), str(file))
 
 
 def find_files(
@@ -110,6 +179,7 @@ def find_files(
     level: str = "character",
     encoding: str = UTF_8,
     strict: bool = False,
+    tables: bool = False,
     note: Note = lambda text: None,
 ) -> list[str | Path]:
     """Returns the files that the paths of a configuration stand for; standard input is a `-`.
@@ -120,6 +190,7 @@ def find_files(
         level: at `byte` level all files are texts.
         encoding: of the texts.
         strict: whether what is not text in a folder or among the files of a glob is refused.
+        tables: whether a Parquet table is read, of which a column is.
         note: is told what is skipped because it is not text.
 
     Raises:
@@ -127,7 +198,7 @@ def find_files(
     """
     paths = list(paths)
     refuse_twice(paths)
-    return [file for path in paths for file in _expand(path, level, encoding, strict, note)]
+    return [file for path in paths for file in _expand(path, level, encoding, strict, tables, note)]
 
 
 def refuse_twice(paths: Iterable[str | Path]) -> None:
@@ -195,8 +266,12 @@ def _made_up_devices() -> set[int]:
     return devices - {os.stat("/").st_dev}
 
 
-def content_key(files: Iterable[str | Path]) -> str:
+def content_key(files: Iterable[str | Path], tell: Callable[[int], None] = lambda size: None) -> str:
     """Returns the SHA-256 of what files hold, in their order.
+
+    Args:
+        files: the files.
+        tell: is told the number of bytes that were read, now and then.
 
     Raises:
         CorpusError: a file cannot be read.
@@ -205,14 +280,25 @@ def content_key(files: Iterable[str | Path]) -> str:
     for file in files:
         try:
             with Path(file).open("rb") as opened:
-                inside = hashlib.file_digest(opened, "sha256").hexdigest()
+                inside = hashlib.sha256()
+                while chunk := opened.read(READ_BYTES):
+                    inside.update(chunk)
+                    tell(len(chunk))
         except OSError as error:
             raise unreadable(str(file), error) from None
-        key.update(f"{inside} {packing_by_name(str(file))}\n".encode())
+        key.update(f"{inside.hexdigest()} {packing_by_name(str(file))}\n".encode())
     return key.hexdigest()
 
 
-def _expand(path: str, level: str, encoding: str, strict: bool, note: Note) -> Iterator[str | Path]:
+def text_bytes(files: Iterable[str | Path]) -> int | None:
+    """Returns how much text there is in files; None: it is not known before they are unpacked or have arrived."""
+    files = list(files)
+    if any(file == STDIN or packing_by_name(str(file)) or not Path(file).is_file() for file in files):
+        return None
+    return sum(Path(file).stat().st_size for file in files)
+
+
+def _expand(path: str, level: str, encoding: str, strict: bool, tables: bool, note: Note) -> Iterator[str | Path]:
     """Yields the files that a path of a configuration stands for."""
     if path == STDIN:
         yield STDIN
@@ -230,7 +316,7 @@ def _expand(path: str, level: str, encoding: str, strict: bool, note: Note) -> I
         files, others = _walk(Path(path))
         if not files and not others:
             raise CorpusError(f"{path}: no files in this folder")
-        yield from _only_texts(path, files, others, level, encoding, strict, note)
+        yield from _only_texts(path, files, others, level, encoding, strict, tables, note)
     elif mode:
         yield Path(path)
     else:
@@ -249,7 +335,7 @@ def _expand(path: str, level: str, encoding: str, strict: bool, note: Note) -> I
             if any(name == known.name for known in library.known_corpora()):
                 hint += f"; for the known corpus of this name write {_NAMED}{name}"
             raise CorpusError(f"{path}: {hint}")
-        yield from _only_texts(path, files, others, level, encoding, strict, note)
+        yield from _only_texts(path, files, others, level, encoding, strict, tables, note)
 
 
 def _check_folders(pattern: str) -> None:
@@ -325,7 +411,14 @@ def _stat(path: Path) -> os.stat_result:
 
 
 def _only_texts(
-    path: str, files: list[Path], others: dict[Path, str], level: str, encoding: str, strict: bool, note: Note
+    path: str,
+    files: list[Path],
+    others: dict[Path, str],
+    level: str,
+    encoding: str,
+    strict: bool,
+    tables: bool,
+    note: Note,
 ) -> list[Path]:
     """Returns the files that are texts, and says which are not.
 
@@ -335,7 +428,8 @@ def _only_texts(
     texts = []
     skipped = dict(others)
     for file in files:
-        if what := what_else(file, level=level, encoding=encoding):
+        what = what_else(file, level=level, encoding=encoding)
+        if what is not None and not (tables and what == PARQUET):
             skipped[file] = what.kind
             if strict:
                 raise NotTextError(str(file), what)

@@ -40,6 +40,7 @@ from charlm.text.detection import detect_wide
 
 MAX_UNPACKED_BYTES = 1 << 30
 _MAX_UNPACKED_RATIO = 200  # text unpacks to 2 to 10 times the size of the file, and gzip can reach 1,000
+_SEARCHED_BYTES = 1 << 20  # for a newline to cut behind; without one, a part is longer
 _SPOOLED_BYTES = 1 << 24  # of a zip archive that comes through a pipe, held in memory
 
 
@@ -59,6 +60,20 @@ class NotTextError(CorpusError):
         self.what = what
 
 
+class Span(NamedTuple):
+    """A file, or a part of one that holds its bytes as they are and is cut behind newlines.
+
+    Attributes:
+        path: the file.
+        begin: its first byte.
+        end: the byte behind its last one; None: the end of the file.
+    """
+
+    path: Path
+    begin: int = 0
+    end: int | None = None
+
+
 class Source(NamedTuple):
     """The bytes of one text.
 
@@ -66,15 +81,17 @@ class Source(NamedTuple):
         name: what messages call it.
         chunks: its bytes, unpacked; they are read before the next text of the same file.
         is_file: whether `name` is a file that holds these bytes as they are.
+        begins: whether the bytes begin the text, rather than go on with it behind a newline.
     """
 
     name: str
     chunks: Iterator[bytes]
     is_file: bool
+    begins: bool = True
 
 
 def read_sources(
-    path: Path | None,
+    path: Path | Span | None,
     chunk_bytes: int,
     *,
     name: str,
@@ -86,7 +103,7 @@ def read_sources(
     """Yields the texts of a file or of standard input: one, or those of a zip archive.
 
     Args:
-        path: the file; None: standard input.
+        path: the file, or a part of it; None: standard input.
         chunk_bytes: the size of a chunk; the last one may be smaller.
         name: what messages call the source.
         level: at `byte` level what is not text is read as well, but for packed files, which are unpacked.
@@ -99,7 +116,14 @@ def read_sources(
     Raises:
         CorpusError: the source cannot be read, is a damaged packed file, unpacks to too much, or is not text.
     """
+    begin, end = 0, None
+    if isinstance(path, Span):
+        path, begin, end = path
     with _faults(name), _open(path, name) as file:
+        if begin:
+            file.seek(begin)
+            yield Source(name, _limit(_read_chunks(name, file, chunk_bytes, False), end, begin), True, False)
+            return
         head = _read_head(file, chunk_bytes, as_they_come)
         kind = packing(head)
         wanted = packing_by_name(str(path)) if path is not None else None
@@ -109,7 +133,7 @@ def read_sources(
         rest = cast("BinaryIO", io.BufferedReader(raw))
         if kind is None:
             _refuse_other(name, head, level)
-            yield Source(name, _read_chunks(name, rest, chunk_bytes, as_they_come), path is not None)
+            yield Source(name, _limit(_read_chunks(name, rest, chunk_bytes, as_they_come), end), path is not None)
             return
         bound = _Bound(name, raw, max_unpacked_bytes)
         if kind == "zip":
@@ -189,7 +213,7 @@ def _open(path: Path | None, name: str) -> AbstractContextManager[BinaryIO]:
 
 def _ends(file: IO[bytes], status: os.stat_result) -> bool:
     """Whether reading a device comes to an end: a terminal and /dev/null do, /dev/zero does not."""
-    return file.isatty() or status.st_rdev == os.stat(os.devnull).st_rdev
+    return file.isatty() or getattr(status, "st_rdev", 0) == getattr(os.stat(os.devnull), "st_rdev", 0)
 
 
 def _read_head(file: BinaryIO, chunk_bytes: int, as_they_come: bool) -> bytes:
@@ -247,6 +271,33 @@ def _read_chunks(
     with _faults(name, kind):
         while chunk := read(chunk_bytes):
             yield chunk
+
+
+def _limit(chunks: Iterator[bytes], end: int | None, begin: int = 0) -> Iterator[bytes]:
+    """Passes on what lies before a place of the file; None: everything."""
+    for chunk in chunks:
+        yield chunk if end is None else chunk[: end - begin]
+        begin += len(chunk)
+        if end is not None and begin >= end:
+            return
+
+
+def cut_file(path: Path, span_bytes: int, *, searched_bytes: int = _SEARCHED_BYTES) -> Iterator[Span]:
+    """Yields the parts of a large file that is not packed, each of about so many bytes and cut behind a newline.
+
+    Raises:
+        CorpusError: it cannot be read.
+    """
+    with _faults(str(path)), path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        begin = 0
+        if stat.S_ISREG(status.st_mode) and packing(file.read(HEAD_BYTES)) is None:
+            for place in range(span_bytes, status.st_size - span_bytes // 2, span_bytes):
+                file.seek(place)
+                newline = file.read(searched_bytes).find(b"\n")
+                if newline >= 0 and begin < place + newline + 1 < status.st_size:
+                    yield Span(path, begin, begin := place + newline + 1)
+    yield Span(path, begin)
 
 
 class _Bound:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from charlm.errors import CorpusError
 from charlm.system.counts import count_of
@@ -62,24 +63,46 @@ def tail_runs(sizes: tuple[int, int, int]) -> Runs:
     return lambda: ((split, size) for split, size in enumerate(sizes) if size)
 
 
-def spread_lines(sizes: tuple[int, int, int]) -> Runs:
+def spread_lines(sizes: tuple[int, int, int]) -> LineRuns:
     """Lines drawn from all over a text: of every block of lines its share."""
-    total = sum(sizes)
+    return LineRuns(sizes)
 
-    def runs() -> Iterator[tuple[int, int]]:
+
+class LineRuns:
+    """The `Runs` of `spread_lines`, which are short and many: also as the split of each line."""
+
+    def __init__(self, sizes: tuple[int, int, int]) -> None:
+        self._sizes = sizes
+
+    def __call__(self) -> Iterator[tuple[int, int]]:
+        """Yields the runs."""
+        for drawn in self.blocks():
+            starts = np.flatnonzero(np.diff(drawn, prepend=-1))
+            sizes_of_runs = np.diff(starts, append=len(drawn))
+            yield from zip(drawn[starts].tolist(), sizes_of_runs.tolist(), strict=True)
+
+    def blocks(self) -> Iterator[NDArray[np.int8]]:
+        """Yields the split of each line, of a block of lines at a time."""
+        total = sum(self._sizes)
         rng = np.random.default_rng(_SEED)
         for start in range(0, total, _BLOCK_LINES):
             end = min(start + _BLOCK_LINES, total)
             drawn = np.zeros(end - start, np.int8)
-            here = [size * end // total - size * start // total for size in sizes[1:]]
+            here = [size * end // total - size * start // total for size in self._sizes[1:]]
             order = rng.permutation(end - start)
             drawn[order[: here[0]]] = 1
             drawn[order[here[0] : sum(here)]] = 2
-            starts = np.flatnonzero(np.diff(drawn, prepend=-1))
-            sizes_of_runs = np.diff(starts, append=end - start)
-            yield from zip(drawn[starts].tolist(), sizes_of_runs.tolist(), strict=True)
+            yield drawn
 
-    return runs
+
+def line_splits(runs: Runs) -> Iterator[NDArray[np.int8]]:
+    """Yields the split of each line of a text, of some lines at a time."""
+    if isinstance(runs, LineRuns):
+        yield from runs.blocks()
+        return
+    for split, size in runs():
+        for start in range(0, size, _BLOCK_LINES):
+            yield np.full(min(_BLOCK_LINES, size - start), split, np.int8)
 
 
 def spread_pieces(sizes: tuple[int, int, int], next_breaks: Callable[[list[int], int], list[int]]) -> Runs:

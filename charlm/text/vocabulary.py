@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 UNKNOWN = "<unk>"
 END_OF_SENTENCE = "</s>"  # what the boundary is called where scores are shown
-_CODE_POINTS = 0x110000
+CODE_POINTS = 0x110000
 
 
 class Vocabulary:
@@ -118,12 +118,40 @@ class Vocabulary:
             known: characters that come first, in this order, whether the text has them or not: those of a model
                 whose training is continued.
         """
-        found = np.zeros(256 if level == "byte" else _CODE_POINTS, np.int64)
+        found = np.zeros(CODE_POINTS, np.int64)
         for piece in [text] if isinstance(text, str) else text:
-            n = np.bincount(np.frombuffer(to_bytes(piece), np.uint8) if level == "byte" else code_points(piece))
-            found[: len(n)] += n
+            count_points(piece, found)
+        return cls.of_counts(
+            found,
+            framing=framing,
+            level=level,
+            normalization=normalization,
+            lowercase=lowercase,
+            min_count=min_count,
+            known=known,
+        )
+
+    @classmethod
+    def of_counts(
+        cls,
+        found: NDArray[np.int64],
+        *,
+        framing: str,
+        level: str,
+        normalization: str,
+        lowercase: bool,
+        min_count: int = 1,
+        known: Sequence[str] = (),
+    ) -> Vocabulary:
+        """Builds the vocabulary of a training text by how often each code point occurs in it, shape (1,114,112,).
+
+        All other arguments are as in `build`.
+        """
         if level == "byte":
-            counts = found.tolist()
+            by_byte = np.zeros(256, np.int64)
+            for point in np.flatnonzero(found).tolist():
+                np.add.at(by_byte, list(to_bytes(chr(point))), found[point])
+            counts = by_byte.tolist()
             symbols = list(map(chr, range(256)))
         else:
             first = np.fromiter(map(ord, known), np.int64, len(known))
@@ -175,7 +203,7 @@ class Vocabulary:
     @cached_property
     def _table(self) -> Ids:
         """Maps a code point to its id; unknown characters to `<unk>`."""
-        table = np.zeros(_CODE_POINTS, np.int32)
+        table = np.zeros(CODE_POINTS, np.int32)
         for i, symbol in enumerate(self.symbols):
             if len(symbol) == 1:
                 table[ord(symbol)] = i
@@ -190,6 +218,12 @@ class Vocabulary:
         if self.level == "byte":
             return np.frombuffer(to_bytes(text), np.uint8).astype(np.int32)
         return self._table[code_points(text)]
+
+    def encode_points(self, points: NDArray[np.uint8 | np.uint32]) -> Ids:
+        """Turns the code points of normalised text into ids, as `encode` does with text."""
+        if self.level == "byte":
+            return self.encode(points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass"))
+        return self._table[points]
 
     def encode_sentence(self, text: str) -> Ids:
         """Turns one normalised sentence into ids, without boundaries.
@@ -211,7 +245,7 @@ class Vocabulary:
     @property
     def unseen_characters(self) -> int:
         """How many characters of Unicode's 1,114,112 the model does not know; 0 at byte level."""
-        return 0 if self.unknown_id is None else _CODE_POINTS - (len(self) - 1)
+        return 0 if self.unknown_id is None else CODE_POINTS - (len(self) - 1)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Turns ids back into text; `<unk>` becomes U+FFFD, as do bytes that are not UTF-8."""
@@ -367,3 +401,14 @@ def code_points(text: str) -> NDArray[np.uint8 | np.uint32]:
     if text.isascii():
         return np.frombuffer(text.encode(), np.uint8)
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def count_points(text: str, found: NDArray[np.int64]) -> None:
+    """Adds how often each code point occurs in a text to counts of shape (1,114,112,)."""
+    counts = np.bincount(code_points(text))
+    found[: len(counts)] += counts
+
+
+def byte_size(found: NDArray[np.int64]) -> int:
+    """Returns the size of `to_bytes` of a text by how often each code point occurs in it."""
+    return sum(len(to_bytes(chr(point))) * int(found[point]) for point in np.flatnonzero(found).tolist())

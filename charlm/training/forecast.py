@@ -28,7 +28,7 @@ class Measured:
         lines_per_byte: of the text, where lines are apart; else 0.
         id_bytes: of a symbol.
         parameters: of the network.
-        memory_bytes: of a process.
+        memory_bytes: of a process; None: the system does not tell.
         counted_symbols: by n-grams, at most.
     """
 
@@ -40,7 +40,7 @@ class Measured:
     lines_per_byte: float
     id_bytes: int
     parameters: int
-    memory_bytes: int
+    memory_bytes: int | None
     counted_symbols: int
 
 
@@ -52,8 +52,8 @@ class Forecast:
         step_seconds: of a step; None: nothing was added up here, so that its time is not known.
         pass_seconds: of one pass over the text; None as above.
         sent_bytes: by each process in each step.
-        memory_bytes: of rank 0, which counts n-grams.
-        follower_bytes: of memory of each other process.
+        memory_bytes: of rank 0, which counts n-grams; None: the system does not tell.
+        follower_bytes: of memory of each other process; None as above.
         text_disk_bytes: for the encoded text, and its copy while it is encoded.
         run_disk_bytes: for the run folder, without n-grams.
     """
@@ -61,8 +61,8 @@ class Forecast:
     step_seconds: float | None
     pass_seconds: float | None
     sent_bytes: float
-    memory_bytes: float
-    follower_bytes: float
+    memory_bytes: float | None
+    follower_bytes: float | None
     text_disk_bytes: float
     run_disk_bytes: float
 
@@ -74,13 +74,14 @@ def forecast(measured: Measured, text_bytes: float, devices: int) -> Forecast:
     if step is not None and devices > 1:
         share = (devices - 1) / devices
         step = step + m.sum_seconds * share * m.processes / (m.processes - 1) if m.processes > 1 else None
-    lines = text_bytes * m.lines_per_byte * _LINE_BYTES
+    follower = None if m.memory_bytes is None else m.memory_bytes + text_bytes * m.lines_per_byte * _LINE_BYTES
+    counted = _NGRAM_BYTES * min(symbols, m.counted_symbols)
     return Forecast(
         step_seconds=step,
         pass_seconds=None if step is None else symbols / m.symbols_per_step * step,
         sent_bytes=2 * (devices - 1) / devices * 4 * m.parameters,
-        memory_bytes=m.memory_bytes + lines + _NGRAM_BYTES * min(symbols, m.counted_symbols),
-        follower_bytes=m.memory_bytes + lines,
+        memory_bytes=None if follower is None else follower + counted,
+        follower_bytes=follower,
         text_disk_bytes=symbols * m.id_bytes + text_bytes,
         run_disk_bytes=_COPIES * 4 * m.parameters,
     )

@@ -8,7 +8,6 @@ anew, so that no step is missing or stands there twice.
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import os
 import shutil
@@ -22,6 +21,7 @@ from typing import Protocol
 
 from charlm.errors import InputError
 from charlm.store.run_folder import RunFolder
+from charlm.system.portable import lock_file
 from charlm.training.reports import Metrics, Observer, StepReport, load_metrics, read_samples
 
 SCALARS = (
@@ -99,10 +99,12 @@ def check_log(kind: str | None) -> None:
     """Checks that the library for a log is there.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not, or the system lacks what lets training go on while the log is written.
     """
     if kind is None:
         return
+    if not hasattr(os, "set_blocking"):  # Windows
+        raise InputError(f"training.log: {kind} needs Linux, macOS or WSL; write --set training.log=null")
     spec = importlib.util.find_spec(kind)
     if spec is None or spec.origin is None:
         raise InputError(
@@ -217,7 +219,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock_file(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)

@@ -1,7 +1,7 @@
 """Signals during training: some ask it to stop, SIGUSR1 asks it to save and go on.
 
 Ctrl-C, SIGTERM and a terminal that closes (SIGHUP) stop training after the step at hand, with everything saved.
-Before the first step there is nothing to save, and they stop at once.
+Before the first step there is nothing to save, and they stop at once. Windows has neither SIGHUP nor SIGUSR1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from types import FrameType
 
 from charlm.errors import Interrupted
 
-STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+def _known(*names: str) -> tuple[signal.Signals, ...]:
+    """Returns those of some signals that the system has."""
+    return tuple(signal.Signals[name] for name in names if name in signal.Signals.__members__)
+
+
+STOP = _known("SIGINT", "SIGTERM", "SIGHUP")
+_SAVE = _known("SIGUSR1")
 
 
 @dataclass
@@ -57,7 +64,7 @@ def catch_signals() -> Iterator[Requests]:
     if threading.current_thread() is not threading.main_thread():
         yield requests
         return
-    before = {number: signal.getsignal(number) for number in (*STOP, signal.SIGUSR1)}
+    before = {number: signal.getsignal(number) for number in (*STOP, *_SAVE)}
     caught = {number: action for number, action in before.items() if action not in (signal.SIG_IGN, None)}
 
     def restore(*numbers: signal.Signals) -> None:
@@ -76,7 +83,7 @@ def catch_signals() -> Iterator[Requests]:
         requests.save = True
 
     for number in caught:
-        signal.signal(number, on_save if number == signal.SIGUSR1 else on_stop)
+        signal.signal(number, on_save if number in _SAVE else on_stop)
     try:
         yield requests
     except _StopAtOnce as stop:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from charlm import kernels
 from charlm.cells import CELLS, Cell, compiled, run_layer
+from charlm.kernels.compiling import find_compiler
 
 NAMES = ["rnn", "lstm", "gru", "gru-before"]
 V = 5
@@ -152,6 +153,21 @@ def test_without_a_compiler_or_with_one_that_fails_there_are_none(
         assert kernels.library() is None
         assert not kernels.has_bfloat16()
     assert not list(anew.iterdir())
+
+
+@compiler
+@pytest.mark.slow
+def test_a_compiler_that_does_not_know_the_processor_makes_them_for_any_of_its_kind(
+    anew: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (old := tmp_path / "old-compiler").write_text(
+        f'#!/bin/sh\ncase "$*" in *-march=*) exit 1;; esac\nexec {find_compiler()} "$@"\n'
+    )
+    old.chmod(0o755)
+    monkeypatch.setenv("CC", str(old))
+    assert kernels.library() is not None
+    assert kernels.describe() == f"built here by {old}"
+    assert len(list(anew.iterdir())) == 1
 
 
 def test_without_a_cache_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:

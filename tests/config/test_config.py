@@ -16,6 +16,7 @@ from charlm.config import Config, json_schema, keys, load_config, parse_amount, 
 from charlm.config.messages import describe_allowed
 from charlm.config.reading import MAX_CONFIG_BYTES
 from charlm.config.schema import RETIRED
+from charlm.config.writing import LEFT_OUT, without_paths
 from charlm.errors import ConfigError
 
 Write = Callable[[str | bytes], Path]
@@ -436,3 +437,20 @@ def test_the_schema_agrees_with_what_is_accepted(key: str) -> None:
 def test_reading_a_configuration_does_not_import_torch() -> None:
     code = "import sys, charlm.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        ("corpus.path", "/home/anna/letters.txt", LEFT_OUT),
+        ("corpus.path", ["corpus:english", "letters.txt"], LEFT_OUT),
+        ("corpus.path", "corpus:english", "corpus:english"),
+        ("corpus.path", ["corpus:english", "corpus:python"], ["corpus:english", "corpus:python"]),
+        ("corpus.validation", "held_out.txt", LEFT_OUT),
+        ("corpus.test", "held_out.txt", LEFT_OUT),
+        ("corpus.test", 0.2, 0.2),
+    ],
+)
+def test_a_configuration_for_others_names_no_files_of_a_person(key: str, value: Any, shown: Any) -> None:
+    config = without_paths(load(key, value))
+    assert getattr(config.corpus, key.removeprefix("corpus.")) == shown

@@ -1,7 +1,8 @@
 """`kernels.c` and `ngrams.c`, tested as C is: built in every way, under sanitizers, against a scalar reference.
 
-A driver makes the comparisons. Here it is compiled: by each compiler that is installed, for this processor, for one
-with AVX2 and for any x86-64, with the flags that charlm compiles with and with each sanitizer.
+A driver makes the comparisons. Here it is compiled: by each compiler that is installed, for this processor and for
+those that a wheel has libraries for, with the flags that charlm compiles with and with each sanitizer. Where there
+are a compiler for aarch64 and qemu-user, it is driven on that, too.
 """
 
 from __future__ import annotations
@@ -17,19 +18,18 @@ from pathlib import Path
 
 import pytest
 
-from charlm import kernels
+from charlm.kernels.compiling import BUILDS, FLAGS, processor_features
 
 DRIVER = Path(__file__).with_name("kernels_driver.c")
 NGRAMS_DRIVER = Path(__file__).with_name("ngrams_driver.c")
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
 SANITIZED = ("-std=gnu11", "-O1", "-g", "-fno-sanitize-recover=all")
 LINKED = ("-lm", "-lpthread")
-# The processors to build for, and what a processor must have to run the build.
-PROCESSORS = {
-    "native": set[str](),
-    "haswell": {"avx2", "fma", "bmi1", "bmi2", "movbe", "abm"},
-    "x86-64": set[str](),
-}
+SHIPPED = tuple(flag for flag in FLAGS if flag not in ("-shared", "-fPIC"))
+# The processors to build for: the flags, and what a processor must have to run the build.
+PROCESSORS = {build.name: (build.flags, build.needs) for build in BUILDS["x86_64"]}
+PROCESSORS["native"] = (("-march=native",), frozenset())
+CROSS_COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 CANNOT = 77  # the driver's exit status where the machine lacks what a test needs
 SECONDS = 300.0
 
@@ -39,6 +39,7 @@ pytestmark = [
 ]
 every_compiler = pytest.mark.parametrize("compiler", ["gcc", "clang"])
 every_processor = pytest.mark.parametrize("processor", PROCESSORS)
+every_width = pytest.mark.parametrize("processor", ["native", "x86-64-v3", "x86-64"])  # of vectors
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -71,14 +72,14 @@ def build(
         pytest.skip(f"{compiler} has no {sanitizer} sanitizer here: {reason}")
     program = folder / "driver"
     sanitize = (f"-fsanitize={sanitizer}",) if sanitizer else ()
-    made = run(compiler, *flags, f"-march={processor}", *sanitize, *WARNINGS, driver, "-o", program, *LINKED)
+    made = run(compiler, *flags, *PROCESSORS[processor][0], *sanitize, *WARNINGS, driver, "-o", program, *LINKED)
     assert made.returncode == 0, made.stderr
     return program
 
 
 def drive(program: Path, processor: str, *arguments: str) -> None:
     """Runs the driver, which compares; skips the test where the processor cannot run what was built."""
-    if missing := PROCESSORS[processor] - processor_flags():
+    if missing := PROCESSORS[processor][1] - processor_features():
         pytest.skip(f"built; this processor cannot run it without {', '.join(sorted(missing))}")
     done = run(program, *arguments)
     if done.returncode == CANNOT:
@@ -86,22 +87,16 @@ def drive(program: Path, processor: str, *arguments: str) -> None:
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stderr}"
 
 
-def processor_flags() -> set[str]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
-
-
 @every_processor
 @every_compiler
 def test_as_shipped_it_builds_without_a_warning_and_gives_the_numbers_of_the_equations(
     compiler: str, processor: str, tmp_path: Path
 ) -> None:
-    flags = tuple(flag for flag in kernels._FLAGS if flag not in ("-march=native", "-shared", "-fPIC"))
-    program = build(tmp_path, compiler, processor, flags)
+    program = build(tmp_path, compiler, processor, SHIPPED)
     drive(program, processor, "values", "200")
 
 
-@every_processor
+@every_width
 @every_compiler
 def test_it_touches_no_memory_but_its_own_and_does_nothing_undefined(
     compiler: str, processor: str, tmp_path: Path
@@ -110,13 +105,12 @@ def test_it_touches_no_memory_but_its_own_and_does_nothing_undefined(
     drive(program, processor, "values", "100")
 
 
-@every_processor
+@every_width
 @every_compiler
 def test_ngrams_as_shipped_and_under_sanitizers_are_what_their_tables_say(
     compiler: str, processor: str, tmp_path: Path
 ) -> None:
-    shipped = tuple(flag for flag in kernels._FLAGS if flag not in ("-march=native", "-shared", "-fPIC"))
-    drive(build(tmp_path, compiler, processor, shipped, driver=NGRAMS_DRIVER), processor, "5000")
+    drive(build(tmp_path, compiler, processor, SHIPPED, driver=NGRAMS_DRIVER), processor, "5000")
     sanitized = build(tmp_path, compiler, processor, SANITIZED, "address,undefined", NGRAMS_DRIVER)
     drive(sanitized, processor, "2000")
 
@@ -138,3 +132,21 @@ def test_an_array_may_hold_more_numbers_than_an_int_counts(tmp_path: Path) -> No
     compiler = next((name for name in ("gcc", "clang") if shutil.which(name)), "gcc")
     flags = ("-std=gnu11", "-O3", "-fno-sanitize-recover=all")
     drive(build(tmp_path, compiler, "native", flags, "signed-integer-overflow"), "native", "large")
+
+
+@pytest.mark.skipif(
+    any(shutil.which(program) is None for program in (CROSS_COMPILER, EMULATOR)),
+    reason=f"{CROSS_COMPILER} or {EMULATOR} is not installed",
+)
+@pytest.mark.parametrize(
+    ("driver", "arguments"), [(DRIVER, ["values", "60"]), (DRIVER, ["threads"]), (NGRAMS_DRIVER, ["5000"])]
+)
+def test_on_aarch64_it_gives_the_numbers_of_the_equations(
+    driver: Path, arguments: list[str], tmp_path: Path
+) -> None:
+    (library,) = BUILDS["aarch64"]
+    program = tmp_path / "driver"
+    made = run(CROSS_COMPILER, *SHIPPED, *library.flags, *WARNINGS, "-static", driver, "-o", program, *LINKED)
+    assert made.returncode == 0, made.stderr
+    done = run(EMULATOR, program, *arguments)
+    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stderr}"

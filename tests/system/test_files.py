@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from charlm.system.files import replace_file, sync_folder
+from charlm.system.files import make_folder, replace_file, sync_folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -57,3 +57,48 @@ def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), replace_file(tmp_path / "missing" / "file"):
         pass
     sync_folder(tmp_path / "missing")  # what cannot be synced is let be
+
+
+# ---------------------------------------------------------------------------------------------------------- folders
+
+
+def test_a_folder_is_there_when_it_is_full(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    with make_folder(path) as beside:
+        (beside / "file").write_bytes(b"content")
+        assert not path.exists()
+    assert contents(path) == {"file": b"content"}
+    assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+    (tmp_path / "usual").mkdir()
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_folder_that_is_not_finished_is_not_there(tmp_path: Path, error: type[BaseException]) -> None:
+    def write() -> None:
+        with make_folder(tmp_path / "folder") as beside:
+            (beside / "file").write_bytes(b"content")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_has_come_there_meanwhile_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "place"
+
+    def write() -> None:
+        with make_folder(path) as beside:
+            (beside / "file").write_bytes(b"new")
+            if kind == "folder":
+                path.mkdir()
+                (path / "file").write_bytes(b"old")
+            else:
+                path.write_bytes(b"old")
+
+    with pytest.raises(OSError):
+        write()
+    assert (path / "file" if kind == "folder" else path).read_bytes() == b"old"
+    assert [each.name for each in tmp_path.iterdir()] == ["place"]

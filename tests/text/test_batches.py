@@ -1,6 +1,6 @@
 """Batches: every character is a target once an epoch, and behind each input stands what really follows it."""
 
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
 
 import numpy as np
 import pytest
@@ -363,6 +363,52 @@ def test_fewer_lines_than_a_batch_are_refused_with_their_number(lines: list[list
 def test_a_text_without_lines_is_refused(B: int) -> None:
     with pytest.raises(CorpusError, match="has 0 lines"):
         LineBatches(encode([]), BOUNDARY, B, 4, 1)
+
+
+# --- More lines than are shuffled together
+
+
+def in_sections(lines: list[list[int]], B: int, seed: int = 1, shuffled: int = 16, block: int = 4) -> LineBatches:
+    return LineBatches(encode(lines), BOUNDARY, B, 3, seed, most_shuffled=shuffled, block_lines=block)
+
+
+@given(texts, st.integers(1, 3), st.integers(1, 16), st.integers(1, 5), numbers)
+def test_every_line_is_read_once_in_whatever_section_it_is(
+    lines: list[list[int]], B: int, shuffled: int, block: int, epoch: int
+) -> None:
+    batches = in_sections(lines, min(B, len(lines)), shuffled=shuffled, block=block)
+    read = []
+    for batch in line_batches(batches, epoch):
+        read += [row[row != IGNORE].tolist() for row in all_of(batch)[1]]
+    assert sorted(read) == sorted([*line, BOUNDARY] for line in lines)
+
+
+@given(texts, st.integers(0, 60), numbers)
+def test_an_epoch_in_sections_can_be_entered_at_any_window(lines: list[list[int]], first: int, epoch: int) -> None:
+    batches = in_sections(lines, 1)
+    assert_same(list(batches.epoch(epoch, first)), list(batches.epoch(epoch))[first:])
+
+
+def test_as_many_lines_as_are_shuffled_together_are_read_in_the_order_that_they_always_had() -> None:
+    lines = [[2 + i] for i in range(64)]
+    whole, in_one = LineBatches(encode(lines), BOUNDARY, 2, 3, 1), in_sections(lines, 2, shuffled=64)
+    assert_same(list(in_one.epoch(1)), list(whole.epoch(1)))
+    assert [w.targets[:, 0].tolist() for w in islice(whole.epoch(1), 4)] == [[34, 65], [21, 14], [13, 38], [24, 52]]
+
+
+def test_a_section_is_of_blocks_from_all_over_the_text_and_each_epoch_has_others() -> None:
+    batches = in_sections([[2 + i] for i in range(64)], 1)
+    drawn = [{int(w.targets[0, 0] - 2) // 4 for w in islice(batches.epoch(epoch), 16)} for epoch in range(3)]
+    assert [len(blocks) for blocks in drawn] == [4] * 3  # of four lines each
+    assert len(set(map(frozenset, drawn))) == 3
+    assert any(max(blocks) - min(blocks) > 3 for blocks in drawn)
+    first = [int(w.targets[0, 0]) for w in islice(batches.epoch(0), 16)]
+    assert first != sorted(first)
+
+
+def test_the_windows_of_a_text_in_sections_are_estimated_by_its_first() -> None:
+    batches = in_sections([[2] * (i % 7) for i in range(210)], 1)
+    assert batches.windows_per_epoch == pytest.approx(len(list(batches.epoch(0))), rel=0.2)
 
 
 # --- Helpers that scoring shares

@@ -35,6 +35,19 @@ def test_a_disk_without_room_is_found_before_the_text_is_read(
         load(text)
 
 
+def test_a_disk_without_room_for_the_ids_is_found_before_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("".join(map(chr, range(0x4E00, 0x4E00 + 300))) + "a" * 9000)  # ids take two bytes each
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9**9, 9**9, 18_599))
+    with pytest.raises(
+        CorpusError, match=rf"no room to encode .*the ids take 18.6 kB; {tmp_path / 'cache'}.* free"
+    ):
+        load(text, validation=0)
+    assert kept(tmp_path) == {}
+
+
 def load(path: Path | list[str], *, max_bytes: int = 1 << 30, **settings: Any) -> Corpus:
     """Reads a corpus with a cache to which every text is large."""
     paths = path if isinstance(path, list) else str(path)

@@ -219,6 +219,21 @@ def test_a_split_counts_a_symbol_piece_by_piece(tmp_path: Path, piece_size: int)
     assert [train.count(symbol, piece_size=piece_size) for symbol in (0, 1, 2, None)] == [0, 3, 2, 0]
 
 
+def test_a_sample_of_a_split_is_pieces_or_whole_lines_from_all_over_it() -> None:
+    text = "".join(f"{number:05}\n" for number in range(9000))
+    vocabulary = Vocabulary.build(text, framing="lines")
+    split = Split.of(text, vocabulary)
+    lines = vocabulary.decode(split.sample(6000, vocabulary.boundary_id).ids.tolist()).splitlines()
+    assert 800 < len(lines) < 1000
+    assert all(len(line) == 5 for line in lines)
+    assert int(lines[0]) < 100
+    assert int(lines[-1]) > 8900
+    pieces = split.sample(6000, pieces=10).sequences()
+    assert [len(piece) for piece in pieces] == [600] * 10
+    assert all(vocabulary.decode(piece.tolist()) in text for piece in pieces)
+    assert split.sample(len(text)) is split
+
+
 @pytest.mark.parametrize(("symbols", "dtype"), [(255, "uint8"), (256, "uint16"), (300, "uint16")])
 def test_ids_are_stored_in_the_smallest_type_that_holds_the_vocabulary(
     tmp_path: Path, symbols: int, dtype: str

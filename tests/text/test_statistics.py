@@ -14,6 +14,11 @@ def test_statistics_count_what_matters_before_training() -> None:
     assert found.longest == [(2, 4), (4, 4), (1, 3), (3, 0)]
 
 
+@given(st.lists(st.text(st.sampled_from("ab\n画"), max_size=9), max_size=9))
+def test_a_text_in_pieces_has_the_statistics_of_the_whole(pieces: list[str]) -> None:
+    assert statistics(pieces) == statistics("".join(pieces))
+
+
 @given(st.text(min_size=1))
 def test_statistics_agree_with_a_plain_count(text: str) -> None:
     found = statistics(text)
