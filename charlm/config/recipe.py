@@ -88,8 +88,8 @@ def validation_share(share: float, characters: int, seconds: float) -> float:
     return share if largest >= share else min(share, float(f"{largest:.1g}"))
 
 
-def window(text: TextProperties) -> dict[str, int]:
-    """Returns batch size and sequence length: about a thousand characters a step."""
+def window(text: TextProperties, processes: int = 1) -> dict[str, int]:
+    """Returns batch size and sequence length: about a thousand characters a step, shared evenly by processes."""
     if text.line_length is None:
         shape = {"training.batch_size": 16, "training.sequence_length": 64}
     else:
@@ -97,7 +97,7 @@ def window(text: TextProperties) -> dict[str, int]:
         shape = {"training.batch_size": min(max(lines, 16), 128), "training.sequence_length": 64}
     # A tiny text must still give a few windows: no more lines than it has, no streams of fewer than 8 symbols.
     most = max(1, int(text.characters / max(8, text.line_length or 0)))
-    return {**shape, "training.batch_size": min(shape["training.batch_size"], most)}
+    return {**shape, "training.batch_size": -(-min(shape["training.batch_size"], most) // processes) * processes}
 
 
 def choose(
@@ -105,6 +105,8 @@ def choose(
     given: Mapping[str, Any],
     budget: tuple[str, float],
     speed: Callable[[Mapping[str, Any]], float],
+    *,
+    processes: int = 1,
 ) -> Recipe:
     """Chooses a configuration.
 
@@ -113,11 +115,12 @@ def choose(
         given: the settings of the user, by dotted key; they are kept, and the rest is chosen to go with them.
         budget: unit and amount, as `parse_amount` returns them.
         speed: measures how many characters per second training with these settings reads.
+        processes: how many share each batch.
     """
     N = text.characters
     large_vocabulary = text.symbols > _LARGE_VOCABULARY_SYMBOLS
     settings: dict[str, Any] = {
-        **window(text),
+        **window(text, processes),
         "model.ngram": _NGRAM_ORDER_LARGE_VOCABULARY if large_vocabulary else _NGRAM_ORDER,
         # Who wants no n-grams wants the network alone.
         "model.words": text.blanks >= _LEAST_BLANKS and given.get("model.ngram", _NGRAM_ORDER) is not None,

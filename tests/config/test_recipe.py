@@ -145,3 +145,10 @@ def test_words_are_counted_where_blanks_part_them_and_never_beside_a_network_tha
     assert not words(0.01)
     assert not words(0.18, model__ngram=None)
     assert words(0.01, model__words=True, model__ngram=None)
+
+
+@pytest.mark.parametrize(("processes", "batch"), [(1, 16), (2, 16), (3, 18), (5, 20)])
+def test_processes_share_the_batch_evenly(processes: int, batch: int) -> None:
+    text = TextProperties(1_000_000, 100_000, 65, None, 0.0)
+    recipe = choose(text, {}, ("steps", 10.0), machine(5e10), processes=processes)
+    assert recipe.settings["training.batch_size"] == batch
