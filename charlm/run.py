@@ -33,7 +33,7 @@ from charlm.text.reading import refuse_special_files
 from charlm.training import job
 from charlm.training.agreement import read_checkpoint
 from charlm.training.budget import read_amounts
-from charlm.training.choice import MOST_COUNTED_SYMBOLS, divide, make_network, measure_training
+from charlm.training.choice import MOST_COUNTED_SYMBOLS, Note, divide, make_network, measure_training
 from charlm.training.forecast import Measured
 from charlm.training.log import check_log, log_evaluations
 from charlm.training.remarks import remarks, unknown_share
@@ -388,8 +388,15 @@ class Preflight:
     notes: list[str]
 
 
-def preflight(config: Config, measure_seconds: float = MEASURE_SECONDS) -> Preflight:
+def preflight(
+    config: Config, measure_seconds: float = MEASURE_SECONDS, *, note: Note = lambda text: None
+) -> Preflight:
     """Looks at corpus, vocabulary, model, memory and time before any training.
+
+    Args:
+        config: the configuration.
+        measure_seconds: for how long training is tried.
+        note: is told how far the reading of a large corpus is.
 
     Started by `torchrun`, it also measures how fast all of its processes are together; those beside rank 0 end
     here, with `SystemExit`.
@@ -408,16 +415,16 @@ def preflight(config: Config, measure_seconds: float = MEASURE_SECONDS) -> Prefl
         made: list[Preflight] = []
 
         def look() -> dict[str, Any]:
-            made.append(_look(config, measure_seconds, ranks))
+            made.append(_look(config, measure_seconds, ranks, note))
             return {}
 
         ranks.lead(look)
         return made[0]
 
 
-def _look(config: Config, measure_seconds: float, ranks: Ranks) -> Preflight:
+def _look(config: Config, measure_seconds: float, ranks: Ranks, note: Note) -> Preflight:
     check_log(config.training.log)
-    corpus = load_corpus(config.corpus)
+    corpus = load_corpus(config.corpus, note=note)
     vocabulary, train = corpus.vocabulary, corpus.train
     device = find_device(config.training.device)
     divide(config, device, ranks)

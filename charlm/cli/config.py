@@ -11,7 +11,7 @@ import typer
 from charlm.cli import options
 from charlm.cli.help import Command, Group
 from charlm.cli.layout import fit_fields, terminal_width
-from charlm.cli.render import format_duration, printable, remark_lines
+from charlm.cli.render import format_duration, note, printable, remark_lines
 from charlm.system.counts import count_of, format_size, parse_size
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def check(
     from charlm.run import preflight
 
     size = _read_size(at)
-    p = preflight(load_config(config, options.configuration_overrides(corpus, budget, assign)))
+    p = preflight(load_config(config, options.configuration_overrides(corpus, budget, assign)), note=note)
     t = p.config.training
     rare = f"{count_of(len(p.rare), 'character occurs', 'characters occur')} once or twice"
     if p.rare:
