@@ -70,7 +70,7 @@ class TrainingStep:
         hook: Hook | None = None,
     ) -> None:
         self.network = network
-        self.optimizer = optimizer or make_optimizer(network, config)
+        self.optimizer = optimizer or make_optimizer(network, config, network.table)
         self.state: NetworkState | None = None
         self._config = config
         self._gradient = GradientComputer(network)
