@@ -95,7 +95,7 @@ def train_default(hidden_size: int, folder: Path) -> charlm.LanguageModel:
     """
     config = {
         "corpus": {"path": "corpus:english"},
-        "model": {"hidden_size": hidden_size, "ngram": 9},  # the order that the recipe chooses
+        "model": {"hidden_size": hidden_size, "ngram": 9, "words": True},  # what the recipe mixes in
         "training": {"budget": "1 steps", "device": "cpu"},
         "sampling": {"length": 1},
     }
