@@ -1,7 +1,8 @@
 """How fast does charlm score sentences, compared with nn.LSTM one sentence at a time, and does its memory grow?
 
 Measures characters per second of an untrained one-layer LSTM over the symbols of charlm's corpus `english`:
-mixed with 9-grams and word contexts of nine tenths of that corpus, as `charlm train --corpus` makes it by default, and alone.
+mixed with 9-grams and word contexts of nine tenths of that corpus, as `charlm train --corpus` makes it by default,
+and alone.
 10,000 pieces of 20 to 60 characters of the last tenth go through the function behind `charlm score --file`,
 every number of a score included. The rival is what a good programmer writes first: an embedding of width 32,
 the fused `nn.LSTM` and log-softmax, one sentence at a time, in inference mode, without n-grams. charlm and its
