@@ -2,7 +2,8 @@
 
 Measures characters per second, one text at a time and 64 at once, of an untrained one-layer LSTM over the
 symbols of charlm's corpus `english`: mixed with 9-grams and word contexts of that corpus, as `charlm train
---corpus` makes it by default, and alone. charlm and its rival run alternately; the medians of the rounds and their ratio are printed.
+--corpus` makes it by default, and alone. charlm and its rival run alternately; the medians of the rounds and their
+ratio are printed.
 charlm's characters come out of `write` as text. The rival is what a good programmer writes with torch.nn: an
 embedding of width H, one step of `nn.LSTM` per symbol, softmax and `multinomial`, in inference mode; it has no
 n-grams.
