@@ -155,7 +155,10 @@ class TrainingConfig(_Section):
         0.99, ge=0, lt=1, description="decay of the mean squared gradient of adam, adamw and rmsprop"
     )
     weight_decay: float = Field(
-        0.01, ge=0, le=1e3, description="weight decay of adamw on matrices; biases have none"
+        0.01,
+        ge=0,
+        le=1e3,
+        description="weight decay of adamw on matrices; biases have none, nor has what symbols are looked up in",
     )
     schedule: Literal["linear", "cosine", "constant", "step"] = Field(
         "linear", description="how the learning rate falls over the budget; constant: not at all"

@@ -180,6 +180,11 @@ class CharacterModel(nn.Module):
         return self.output.weight.device
 
     @property
+    def table(self) -> Tensor:
+        """What symbols are looked up in: the embedding, or without one the input matrix of the first layer."""
+        return self.recurrent.parameter("weight_ih", 0) if self.embedding is None else self.embedding.weight
+
+    @property
     def plan(self) -> Plan:
         """How the layers are computed."""
         return self.recurrent.plan
