@@ -177,7 +177,7 @@ class TrainingConfig(_Section):
         1, ge=1, le=1_000_000, description="how many evaluations keep their checkpoints; 1: the newest only"
     )
     log: Literal["tensorboard", "trackio"] | None = Field(
-        None, description="also writes losses and samples for this program, into RUN/log; null: for none"
+        None, description="also write losses and samples for this program, into RUN/log; null: for none"
     )
     kernel: Literal["auto", "python", "compiled", "fused"] = Field(
         "auto",
@@ -187,8 +187,8 @@ class TrainingConfig(_Section):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="of the matrix products in training; weights and sums are always float32; auto: bfloat16 where "
-        "the processor multiplies it faster and the layers are large enough to gain",
+        description="precision of the matrix products in training; weights and sums are always float32; auto: "
+        "bfloat16 where the processor multiplies it faster and the layers are large enough to gain",
     )
     seed: int = Field(1, ge=0, lt=2**32, description="the same seed gives the same run")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
