@@ -90,16 +90,17 @@ def drop(values: Tensor, share: float, generator: torch.Generator | None) -> Ten
     """
     if generator is None or share == 0:
         return values
-    return _keep_mask(values, share, generator).mul_(1 / (1 - share)) * values
+    draw = keep_by_bits if values.device.type == "cpu" else keep_by_numbers
+    return draw(values, share, generator).mul_(1 / (1 - share)) * values
 
 
-def _keep_mask(values: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Draws a one for each of the values that is kept, and a zero for the share that is dropped.
+def keep_by_numbers(values: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Draws a one for each of the values that is kept, and a zero for the share that is dropped, on any device."""
+    return torch.empty_like(values).bernoulli_(1 - share, generator=generator)
 
-    On the CPU, 64 random bits decide about four values: `bernoulli_` takes seven times as long.
-    """
-    if values.device.type != "cpu":
-        return torch.empty_like(values).bernoulli_(1 - share, generator=generator)
+
+def keep_by_bits(values: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Draws as `keep_by_numbers` does, but on the CPU: 64 random bits decide about four values, seven times as fast."""
     bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
     fours = bits.view(torch.int16)[: values.numel()].view(values.shape)
     return fours.to(values.dtype).ge_(2**16 * share - 2**15)
