@@ -100,7 +100,7 @@ def keep_by_numbers(values: Tensor, share: float, generator: torch.Generator) ->
 
 
 def keep_by_bits(values: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Draws as `keep_by_numbers` does, but on the CPU: 64 random bits decide about four values, seven times as fast."""
+    """Draws as `keep_by_numbers` does, on the CPU seven times as fast: 64 random bits decide about four values."""
     bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
     fours = bits.view(torch.int16)[: values.numel()].view(values.shape)
     return fours.to(values.dtype).ge_(2**16 * share - 2**15)
