@@ -84,7 +84,7 @@ RESUMED_TOLERANCE = 2e-2  # nats per character, of one training that goes on on 
 
 SHAPES = [(cell, hidden, layers) for hidden, layers in ((512, 1), (1024, 2), (2048, 4)) for cell in ("lstm", "gru")]
 WIDE_SYMBOLS = 6000
-_AROUND_CURVE_SECONDS = 25.0  # to start, read the text, count n-grams and end, around a training's budget
+_AROUND_CURVE_SECONDS = 30.0  # to start, read the text, count n-grams and end, around a training's budget
 
 
 class Sizes(NamedTuple):
@@ -118,7 +118,7 @@ class Part(NamedTuple):
     """A part of the script.
 
     Attributes:
-        run: yields its rows, given the options and the seconds that it has.
+        run: yields its rows, given the options and the time (`time.monotonic`) at which it will be stopped.
         limit: seconds that it may take.
         needs_device: whether it is about the device, and not the CPU alone.
     """
@@ -406,13 +406,14 @@ def threads(options: argparse.Namespace, _: float) -> Iterator[Row]:
 # ---------------------------------------------------------------------------------------------------------- curve
 
 
-def curve(options: argparse.Namespace, limit: float) -> Iterator[Row]:
+def curve(options: argparse.Namespace, ends: float) -> Iterator[Row]:
     """Trains by the command line, and shows how the loss falls."""
     hidden, layers, batch, length = sizes_of(options).curve
-    seconds = min(options.minutes * 60, limit - _AROUND_CURVE_SECONDS)
+    left = ends - time.monotonic()
+    seconds = min(options.minutes * 60, left - _AROUND_CURVE_SECONDS)
     if seconds < 1:
         yield {
-            "skipped": f"{limit:.0f} seconds are left, and {_AROUND_CURVE_SECONDS:.0f} are needed around a training"
+            "skipped": f"{left:.0f} seconds are left, and {_AROUND_CURVE_SECONDS:.0f} are needed around a training"
         }
         return
     settings = {
@@ -432,21 +433,21 @@ def curve(options: argparse.Namespace, limit: float) -> Iterator[Row]:
         ]
         print(f"curve: {' '.join(command)}", file=sys.stderr, flush=True)
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        ended = "in time"
-        try:
-            done = subprocess.run(
-                command, env={**os.environ, "PYTHONPATH": path}, stdout=sys.stderr, timeout=limit - 2
-            )
-            if done.returncode:
-                ended = f"with exit code {done.returncode}"
-        except subprocess.TimeoutExpired:
-            ended = "at the limit of its time"
-        metrics = load_metrics(run) if (run / "metrics.jsonl").exists() else []
+        process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=sys.stderr)
         wanted = ("seconds", "step", "characters", "train_loss", "validation_loss", "characters_per_second")
-        for each in metrics:
-            yield {name: each[name] for name in wanted}
-        if ended != "in time":
-            yield {"failed": f"the training ended {ended}"}
+        shown, over = 0, False
+        while not over:
+            over = process.poll() is not None or time.monotonic() > ends - 2
+            for each in load_metrics(run)[shown:] if (run / "metrics.jsonl").exists() else ():
+                shown += 1
+                yield {name: each[name] for name in wanted}
+            time.sleep(0.0 if over else 0.2)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+            yield {"skipped": "the end of the training: its time was over"}
+        elif process.returncode:
+            yield {"failed": f"the training ended with exit code {process.returncode}"}
 
 
 PARTS = {
@@ -463,13 +464,13 @@ PARTS = {
 # -------------------------------------------------------------------------------------------- one process for each
 
 
-def _work(name: str, options: argparse.Namespace, limit: float, connection: Connection) -> None:
+def _work(name: str, options: argparse.Namespace, ends: float, connection: Connection) -> None:
     """Runs a part in its own process, which leads a session, so that it can be ended with all that it started."""
     os.setsid()
     keep_freed_memory()
     torch.manual_seed(0)
     try:
-        for row in PARTS[name].run(options, limit):
+        for row in PARTS[name].run(options, ends):
             connection.send(row)
     except Exception as error:
         if not isinstance(error, CharlmError):
@@ -482,8 +483,8 @@ def run_part(name: str, options: argparse.Namespace, limit: float) -> Iterator[R
     """Yields the rows of a part as they come, for so many seconds at most."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(name, options, limit, theirs))
     ends = time.monotonic() + limit
+    process = context.Process(target=_work, args=(name, options, ends, theirs))
     process.start()
     theirs.close()
     try:

@@ -144,7 +144,8 @@ def charlm_training(
     sections = {"model": {**shape, **model}, "training": {**TRAINING, **window, **how}}
     config = load_config({"corpus": {"path": "random"}, **sections})
     ids = np.random.default_rng(0).integers(0, symbols, 10**6).astype(np.min_scalar_type(symbols - 1))
-    network = make_network(config, symbols, device).to(device)
+    with device:  # drawn there: orthogonal matrices of thousands of units take a CPU many seconds
+        network = make_network(config, symbols, device)
     return TrainingStep(network, config.training), StreamBatches(ids, batch, length, 0)
 
 
