@@ -38,7 +38,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from multiprocessing.connection import Connection
@@ -48,6 +48,7 @@ from typing import Any, NamedTuple
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command-line program sets it
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # charlm need not be installed
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -155,11 +156,16 @@ def equality(options: argparse.Namespace, _: float) -> Iterator[Row]:
             except InputError as error:
                 yield {**row, "skipped": str(error)}
                 continue
-            values, gradients, evaluation = (max(column) for column in zip(*found, strict=True))
+            values, gradients, evaluation = map(largest, zip(*found, strict=True))
             tolerance = TOLERANCES[precision]
-            ok = max(values, gradients) <= tolerance and evaluation <= EVALUATION_TOLERANCE
+            ok = largest((values, gradients)) <= tolerance and evaluation <= EVALUATION_TOLERANCE
             yield {**row, "values": values, "gradients": gradients, "tolerance": tolerance,
                    "evaluation": evaluation, "tolerance of it": EVALUATION_TOLERANCE, "ok": ok}  # fmt: skip
+
+
+def largest(numbers: Iterable[float]) -> float:
+    """The largest, or NaN if there is one, which the largest of Python's would pass over."""
+    return float(np.max(list(numbers)))
 
 
 class Comparison:
@@ -198,7 +204,7 @@ class Comparison:
         with fused.exact_products() if precision == "float32" else nullcontext():
             found = self._compute(network.to(device))
         each = [
-            max(float((a.cpu() - b).norm() / b.norm()) for a, b in zip(ours, theirs, strict=True))
+            largest(float((a.cpu() - b).norm() / b.norm()) for a, b in zip(ours, theirs, strict=True))
             for ours, theirs in zip(found, self.expected, strict=True)
         ]
         return each[0], each[1], each[2]
@@ -247,7 +253,7 @@ def moving(options: argparse.Namespace, _: float) -> Iterator[Row]:
 
         def same_scores(what: str) -> Row:
             there, here = scores(options.device), scores("cpu")
-            most = max(abs(a - b) for a, b in zip(there, here, strict=True))
+            most = largest(abs(a - b) for a, b in zip(there, here, strict=True))
             return {"what": what, "difference": most, "tolerance": SCORE_TOLERANCE, "ok": most <= SCORE_TOLERANCE}
 
         train(run, "cpu", steps)
@@ -538,21 +544,42 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what is looked at")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="run only these parts")
-    parser.add_argument("--limit", type=float, default=480.0, help="seconds that all of it may take")
-    parser.add_argument("--minutes", type=float, default=5.0, help="of the training, if there is as much time left")
+    parser.add_argument("--limit", type=positive(float), default=480.0, help="seconds that all of it may take")
+    parser.add_argument(
+        "--minutes", type=positive(float), default=5.0, help="of the training, if there is as much time left"
+    )
     parser.add_argument("--corpus", default="corpus:python", help="the text of the training, the larger the better")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2, 4, 8, 16], help="numbers of CPU threads")
+    parser.add_argument(
+        "--threads", nargs="+", type=positive(int), default=[1, 2, 4, 8, 16], help="numbers of CPU threads"
+    )
     parser.add_argument("--small", action="store_true", help="sizes that say nothing, to try the script itself")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu.jsonl"), help="the file of the lines of JSON")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if "curve" in options.only and not options.corpus.startswith("corpus:") and not Path(options.corpus).exists():
+        parser.error(f"--corpus {options.corpus}: no such file or folder")  # better now than after minutes
+    try:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text("", encoding="utf-8")
+    except OSError as error:
+        parser.error(f"--out {options.out}: cannot be written: {error.strerror}")
+    return options
+
+
+def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < 1e6:
+            raise argparse.ArgumentTypeError(f"{text}: must be a number above 0")
+        return value
+
+    return number
 
 
 def main() -> int:
     options = parse_options()
     begun = time.monotonic()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     failed = False
-    with options.out.open("w", encoding="utf-8") as file:
+    with options.out.open("a", encoding="utf-8") as file:
 
         def note(row: Row) -> None:
             file.write(json.dumps(row) + "\n")

@@ -1,6 +1,7 @@
 """`benchmarks/gpu.py` runs as a whole where there is no GPU: on the CPU, in sizes that say nothing."""
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -61,20 +62,24 @@ def test_a_difference_between_device_and_cpu_is_seen(gpu: ModuleType) -> None:
     comparison.weights["projection.weight"][0, 0] += 0.1
     values, gradients, evaluation = comparison.differences(torch.device("cpu"), "python", "float32")
     assert min(values, gradients, evaluation) > gpu.TOLERANCES["float32"]
+    comparison.weights["projection.weight"][0, 0] = math.nan
+    assert all(map(math.isnan, comparison.differences(torch.device("cpu"), "python", "float32")))
+    assert math.isnan(gpu.largest([1.0, math.nan]))
 
 
 @pytest.mark.slow
 def test_the_command_writes_tables_and_lines_of_json_and_names_what_failed(tmp_path: Path) -> None:
-    out, missing = tmp_path / "new" / "gpu.jsonl", tmp_path / "missing.txt"
+    out, text = tmp_path / "new" / "gpu.jsonl", tmp_path / "text.txt"
+    text.write_text("short", encoding="utf-8")
     command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--device", "cpu", "--small"]
     command += ["--only", "threads", "curve"]
-    command += ["--threads", "1", "10000", "--out", str(out), "--corpus", str(missing), "--minutes", "0.02"]
+    command += ["--threads", "1", "10000", "--out", str(out), "--corpus", str(text), "--minutes", "0.02"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert "| cell | H | threads | char/s | by | times the first |" in done.stdout
     assert "skipped: cell gru, H 16, threads 10000: this machine has " in done.stdout
     assert "failed: the training ended with exit code 2" in done.stdout
-    assert f"{missing}: " in done.stderr
+    assert "charlm: " in done.stderr
     machine, *rows = map(json.loads, out.read_text(encoding="utf-8").splitlines())
     assert machine["cores"] >= 1
     assert [row["part"] for row in rows] == ["threads"] * 4 + ["curve"]
@@ -91,6 +96,29 @@ def test_without_a_gpu_the_command_says_what_it_skips_and_why(
     monkeypatch.setattr(sys, "argv", [*command, "--device", "cpu", "--limit", "1"])
     assert gpu.main() == 0
     assert capsys.readouterr().out.count("skipped: the 1 seconds of --limit are spent") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--corpus", "missing.txt"), "--corpus missing.txt: no such file or folder"),
+        (("--threads", "0"), "argument --threads: 0: must be a number above 0"),
+        (("--limit", "nan"), "argument --limit: nan: must be a number above 0"),
+        (("--out", "/dev/null/gpu.jsonl"), "--out /dev/null/gpu.jsonl: cannot be written: "),
+    ],
+)
+def test_wrong_arguments_are_refused_before_any_work(
+    gpu: ModuleType,
+    arguments: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *arguments])
+    with pytest.raises(SystemExit) as error:
+        gpu.main()
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow
