@@ -502,9 +502,9 @@ def run_part(name: str, options: argparse.Namespace, limit: float) -> Iterator[R
         if process.exitcode:
             yield {"failed": f"the process ended with {process.exitcode}"}
     finally:
-        if process.is_alive():
+        if process.pid and process.is_alive():
             with suppress(ProcessLookupError):  # it does not lead a session yet, and has started nothing
-                os.killpg(process.pid or 0, signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGKILL)
             process.kill()
         process.join()
 
