@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -25,6 +25,7 @@ from charlm.store.trained import TrainedModel, load_run_config
 from charlm.system.allocator import keep_freed_memory
 from charlm.system.arguments import check_path, each_of
 from charlm.system.devices import find_device
+from charlm.system.distributed import Ranks, is_restarted, join_ranks
 from charlm.system.portable import peak_memory_bytes
 from charlm.system.threads import set_threads
 from charlm.text.corpus import load_corpus, named_paths
@@ -32,13 +33,15 @@ from charlm.text.reading import refuse_special_files
 from charlm.training import job
 from charlm.training.agreement import read_checkpoint
 from charlm.training.budget import read_amounts
-from charlm.training.choice import make_network, measure_training
+from charlm.training.choice import MOST_COUNTED_SYMBOLS, Note, divide, make_network, measure_training
+from charlm.training.forecast import Measured
 from charlm.training.log import check_log, log_evaluations
 from charlm.training.remarks import remarks, unknown_share
 from charlm.training.reports import Metrics, Observer, StepReport
 from charlm.training.room import check_room
-from charlm.training.signals import catch_signals
+from charlm.training.signals import Requests, catch_signals
 from charlm.training.step import make_batches
+from charlm.training.together import measure_together, serve
 
 MEASURE_SECONDS = 1.5
 
@@ -85,6 +88,10 @@ def train(
         overrides: further values by dotted key.
         observer: hears of steps and evaluations; None: in a notebook, the cell shows them.
 
+    Started by `torchrun`, this function trains one model with all of its processes, see docs/scale.md. Rank 0
+    returns the model; the others end here, with `SystemExit`, when it has it. What torchrun starts again after a
+    failure goes on where it was saved.
+
     Raises:
         ConfigError: the configuration is not valid.
         CorpusError: the corpus cannot be read or is too small.
@@ -98,54 +105,102 @@ def train(
     for name, path in (("config", config), ("out", out), ("from_run", from_run)):
         if path is not None and not (name == "config" and isinstance(path, (Mapping, Config))):
             check_path(path, name)
-    set_threads(threads)
-    if resume and from_run is not None:
-        raise InputError("--resume goes on with a run and --from begins a new one: give one of the two")
-    if from_run is not None and config is None and corpus is None:
-        raise InputError(f"--from {from_run}: name the new text with --corpus, or a configuration")
     changes: dict[str, Any] = {"corpus": corpus, "budget": budget, "device": device, "overrides": overrides}
     with ExitStack() as held:
+        ranks = held.enter_context(join_ranks())
+        ranks.set_threads(threads)
+        if resume and from_run is not None:
+            raise InputError("--resume goes on with a run and --from begins a new one: give one of the two")
+        if from_run is not None and config is None and corpus is None:
+            raise InputError(f"--from {from_run}: name the new text with --corpus, or a configuration")
         if observer is None:
             observer = held.enter_context(NotebookProgress()) if in_notebook() else _Silent()
         requests = held.enter_context(catch_signals())
         held.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
         keep_freed_memory()
-        if resume:
-            folder = RunFolder(Path(out) if out is not None else _resumed_folder(config, corpus))
-            prepared = _resume(folder, config, changes, threads, held, observer)
-        else:
-            if from_run is None:
-                settings = resolve_config(config, **changes)
-                check_log(settings.training.log)
-                folder = _new_folder(out, config, settings)
-                chosen = set(overrides or ()) if config is None else None
-                prepared = job.begin(settings, folder, chosen=chosen, note=observer.on_note)
-            else:
-                trained = load(from_run, device="cpu").trained
-                settings = resolve_config(trained.config if config is None else config, **changes)
-                check_log(settings.training.log)
-                folder = _new_folder(out, config, settings)
-                prepared = job.begin_with(trained, settings, folder, note=observer.on_note)
-            folder.make()
-            held.enter_context(_lock(folder, observer))
-            _refuse_a_run(folder)  # another training may have begun and ended here meanwhile
-            _check_room(prepared, observer)
-            prepared.trainer.save()
-        _note_missing_compiler(prepared.config, observer)
-        # The checkpoint, which remembers the settings, comes before the file that shows them: where that stands
-        # there is something to go on from.
-        folder.create(to_yaml(prepared.config), prepared.corpus.vocabulary.to_json())
-        for expert in prepared.mixture.others:
-            folder.save_expert(expert)
-        requests.begun = True
+        if not ranks.leads:
+            _follow(ranks, requests)
+        made: list[job.TrainingJob] = []
+
+        def prepare() -> dict[str, Any]:
+            made.append(_prepare(config, changes, out, resume, from_run, threads, held, observer, ranks))
+            return made[0].describe() if ranks.size > 1 else {}
+
+        ranks.lead(prepare)
+        (prepared,) = made
+        prepared.share(ranks)
+        folder, requests.begun = prepared.folder, True
         kind, step = prepared.config.training.log, prepared.trainer.progress.step
         with log_evaluations(kind, folder, step, observer) as logging:
             prepared.trainer.run(logging, requests)
-        folder.load_model(prepared.mixture)
-        if prepared.corpus.validation.characters:
-            fit_memory(prepared.mixture, prepared.corpus.vocabulary, prepared.corpus.validation)
-            folder.save_model(prepared.mixture)
+        ranks.lead(lambda: _finish(prepared))
     return LanguageModel(TrainedModel(prepared.mixture, prepared.corpus.vocabulary, prepared.config, folder.path))
+
+
+def _follow(ranks: Ranks, requests: Requests) -> NoReturn:
+    """Trains as one of the ranks beside rank 0, and ends this process when rank 0 has done all that comes after."""
+    prepared = job.follow(serve(ranks), ranks)
+    requests.begun = True
+    prepared.trainer.run(_Silent(), requests)
+    ranks.lead(lambda: None)
+    raise SystemExit(0)
+
+
+def _prepare(
+    config: PathLike | Mapping[str, Any] | Config | None,
+    changes: Mapping[str, Any],
+    out: PathLike | None,
+    resume: bool,
+    from_run: PathLike | None,
+    threads: int | None,
+    held: ExitStack,
+    observer: Observer,
+    ranks: Ranks,
+) -> job.TrainingJob:
+    """Prepares a training up to its first step, with its folder locked and all files written that do not change."""
+    overrides = changes["overrides"]
+    if not resume and is_restarted():  # by the command that began the run, so that there is nothing to change
+        folder = RunFolder(Path(out) if out is not None else _resumed_folder(config, changes["corpus"]))
+        if folder.holds_run:
+            observer.on_note(f"{folder.path}: started again by torchrun; goes on from where it was saved")
+            config, resume, out = None, True, folder.path
+            changes = dict.fromkeys(changes)
+    if resume:
+        folder = RunFolder(Path(out) if out is not None else _resumed_folder(config, changes["corpus"]))
+        prepared = _resume(folder, config, changes, threads, held, observer, ranks)
+    else:
+        if from_run is None:
+            settings = resolve_config(config, **changes)
+            check_log(settings.training.log)
+            folder = _new_folder(out, config, settings)
+            chosen = set(overrides or ()) if config is None else None
+            prepared = job.begin(settings, folder, chosen=chosen, note=observer.on_note, ranks=ranks)
+        else:
+            trained = load(from_run, device="cpu").trained
+            settings = resolve_config(trained.config if config is None else config, **changes)
+            check_log(settings.training.log)
+            folder = _new_folder(out, config, settings)
+            prepared = job.begin_with(trained, settings, folder, note=observer.on_note, ranks=ranks)
+        folder.make()
+        held.enter_context(_lock(folder, observer))
+        _refuse_a_run(folder)  # another training may have begun and ended here meanwhile
+        _check_room(prepared, observer)
+        prepared.trainer.save()
+    _note_missing_compiler(prepared.config, observer)
+    # The checkpoint, which remembers the settings, comes before the file that shows them: where that stands
+    # there is something to go on from.
+    folder.create(to_yaml(prepared.config), prepared.corpus.vocabulary.to_json())
+    for expert in prepared.mixture.others:
+        folder.save_expert(expert)
+    return prepared
+
+
+def _finish(prepared: job.TrainingJob) -> None:
+    """Loads the best weights, and finds the powers of a memory beside them."""
+    prepared.folder.load_model(prepared.mixture)
+    if prepared.corpus.validation.characters:
+        fit_memory(prepared.mixture, prepared.corpus.vocabulary, prepared.corpus.validation)
+        prepared.folder.save_model(prepared.mixture)
 
 
 def _resume(
@@ -155,6 +210,7 @@ def _resume(
     threads: int | None,
     held: ExitStack,
     observer: Observer,
+    ranks: Ranks,
 ) -> job.TrainingJob:
     """Locks a run folder and prepares its training to go on; what is not given is as it was."""
     if folder.last.exists():
@@ -165,7 +221,7 @@ def _resume(
             f"{folder.config}: changed since training wrote it; the run goes on with what it had; "
             "use --set to change it"
         )
-    if threads is None:  # sums round otherwise with another number
+    if threads is None and checkpoint.threads and not ranks.are_together:  # with others, sums round otherwise
         set_threads(min(checkpoint.threads, os.cpu_count() or 1))
     settings = resolve_config(checkpoint.config if config is None else config, **changes)
     check_log(settings.training.log)
@@ -173,7 +229,7 @@ def _resume(
         said = named_paths(checkpoint.config.corpus)
         given = [] if changes["corpus"] is None else settings.corpus.path
         refuse_special_files(path for path in named_paths(settings.corpus) if path in said and path not in given)
-    prepared = job.resume(checkpoint, settings, folder, note=observer.on_note)
+    prepared = job.resume(checkpoint, settings, folder, note=observer.on_note, ranks=ranks)
     _check_room(prepared, observer)
     if settings != checkpoint.config:
         prepared.trainer.save()
@@ -308,6 +364,8 @@ class Preflight:
         characters_per_second: measured over a second and a half of training.
         seconds: the expected length of the training.
         epochs: the expected number of passes.
+        together: characters per second of all processes that torchrun has started; None: there is one.
+        measured: what `training.forecast` computes from.
         notes: what a person should know about the corpus, as training says it.
     """
 
@@ -325,33 +383,72 @@ class Preflight:
     characters_per_second: float
     seconds: float
     epochs: float
+    together: float | None
+    measured: Measured
     notes: list[str]
 
 
-def preflight(config: Config, measure_seconds: float = MEASURE_SECONDS) -> Preflight:
+def preflight(
+    config: Config, measure_seconds: float = MEASURE_SECONDS, *, note: Note = lambda text: None
+) -> Preflight:
     """Looks at corpus, vocabulary, model, memory and time before any training.
 
+    Args:
+        config: the configuration.
+        measure_seconds: for how long training is tried.
+        note: is told how far the reading of a large corpus is.
+
+    Started by `torchrun`, it also measures how fast all of its processes are together; those beside rank 0 end
+    here, with `SystemExit`.
+
     Raises:
+        ConfigError: the processes cannot share a batch evenly.
         CorpusError: the corpus cannot be read or is too small.
         InputError: no such device.
     """
-    keep_freed_memory()
+    with join_ranks() as ranks:
+        ranks.set_threads(None)
+        keep_freed_memory()
+        if not ranks.leads:
+            serve(ranks)
+            raise SystemExit(0)
+        made: list[Preflight] = []
+
+        def look() -> dict[str, Any]:
+            made.append(_look(config, measure_seconds, ranks, note))
+            return {}
+
+        ranks.lead(look)
+        return made[0]
+
+
+def _look(config: Config, measure_seconds: float, ranks: Ranks, note: Note) -> Preflight:
     check_log(config.training.log)
-    corpus = load_corpus(config.corpus)
-    vocabulary = corpus.vocabulary
+    corpus = load_corpus(config.corpus, note=note)
+    vocabulary, train = corpus.vocabulary, corpus.train
     device = find_device(config.training.device)
+    divide(config, device, ranks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         network = make_network(config, len(vocabulary), device)
         parameters = parameter_count(network)
         speed = measure_training(config, corpus, device, measure_seconds)
     windows = make_batches(corpus, config.training).windows_per_epoch
-    budget, _ = read_amounts(config.training, corpus.train)
-    seconds = budget.expected_seconds(speed, windows)
+    budget, _ = read_amounts(config.training, train)
+    symbols_per_step = len(train.ids) / windows
+    together, step_seconds, sum_seconds = None, symbols_per_step * train.characters / len(train.ids) / speed, 0.0
+    if ranks.size > 1:
+        pace = measure_together(config, len(vocabulary), ranks, measure_seconds)
+        step_seconds, sum_seconds = pace
+        together = train.characters / windows / step_seconds
+    fastest = together or speed
+    seconds = budget.expected_seconds(fastest, windows)
     pairs = zip(vocabulary.symbols, vocabulary.counts, strict=True)
+    memory = peak_memory_bytes()
+    in_lines = vocabulary.framing == "lines"
     return Preflight(
         config=config,
-        train_characters=corpus.train.characters,
+        train_characters=train.characters,
         validation_characters=corpus.validation.characters,
         test_characters=corpus.test.characters,
         vocabulary_size=len(vocabulary),
@@ -359,10 +456,23 @@ def preflight(config: Config, measure_seconds: float = MEASURE_SECONDS) -> Prefl
         unknown_share=unknown_share(corpus),
         windows_per_epoch=windows,
         parameters=parameters,
-        memory_bytes=peak_memory_bytes(),
+        memory_bytes=memory,
         kernels=_describe_kernels(network.plan, device),
         characters_per_second=speed,
         seconds=seconds,
-        epochs=seconds * speed / corpus.train.characters,
+        epochs=seconds * fastest / train.characters,
+        together=together,
+        measured=Measured(
+            processes=ranks.size,
+            step_seconds=step_seconds,
+            sum_seconds=sum_seconds,
+            symbols_per_step=symbols_per_step,
+            symbols_per_byte=len(train.ids) / train.bytes,
+            lines_per_byte=train.count(vocabulary.boundary_id) / train.bytes if in_lines else 0.0,
+            id_bytes=train.ids.itemsize,
+            parameters=parameters,
+            memory_bytes=memory,
+            counted_symbols=MOST_COUNTED_SYMBOLS if config.model.ngram else 0,
+        ),
         notes=list(remarks(corpus)),
     )

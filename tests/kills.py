@@ -5,10 +5,14 @@
 After each kill the best model saved before must load and score, and a training that was killed any number of times
 must end with the same bytes in every file as one that was not (times apart). The trainings are forked from one
 process that has loaded torch and does not train itself, so that a kill costs a fraction of a second.
+
+A tenth of the kills hit one of several processes that train together. The others are stopped as torchrun does it,
+and the run goes on with one, two or four of them, to the bytes that one comes to.
 """
 
 import argparse
 import contextlib
+import itertools
 import math
 import os
 import random
@@ -18,15 +22,17 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch._dynamo  # noqa: F401 (torch loads it with the first optimiser, which takes a second)
 
 import charlm.run
 from charlm.store.run_folder import RunFolder
-from runs import KINDS, config, outcome
+from ranks import together
+from runs import KINDS, STEPS, config, outcome
 
+SHARED = ("stream-lstm-adam", "lines-gru-adamw")  # of KINDS, those that several processes train together
 TEXT = 40 * "the boat sees the river.\na heron has the lamp!\nbread?\n"
 
 
@@ -92,6 +98,48 @@ class Killer:
             self.runs += 1
             shutil.rmtree(run)
 
+    def kill_ranks_until_done(self, kind: str, most: int, ends: float) -> None:
+        """Kills one of several processes that train together, again and again, until as many kills are made."""
+        settings = config(
+            self._corpus, kind, evaluate_every="2 steps", keep=2, batch_size=32, budget=f"{STEPS} steps"
+        )
+        whole = self.scratch / f"{kind}-ranks-whole"
+        started = time.monotonic()
+        assert together(1, lambda: charlm.train(settings, out=whole, threads=1)).codes == [0]
+        duration, expected = time.monotonic() - started, outcome(whole)
+        while self.kills < most and time.monotonic() < ends:
+            run = self.scratch / f"{kind}-ranks-{self.runs}"
+            for start in itertools.count():
+                size, enough = self._random.choice((1, 2, 4)), self.kills >= most
+                dead = self._random.randrange(size)
+                patience = self._random.uniform(0, 1.5 * duration)
+
+                def kill(processes: Sequence[int], dead: int = dead, patience: float = patience) -> None:
+                    time.sleep(patience)
+                    os.kill(processes[dead], signal.SIGKILL)  # where it has ended, it is not waited for yet
+                    time.sleep(self._random.uniform(0, 0.2))  # torchrun looks ten times a second
+                    for rank in set(range(len(processes))) - {dead}:
+                        os.kill(processes[rank], signal.SIGTERM)
+
+                ended = together(
+                    size,
+                    lambda run=run: charlm.train(settings, out=run, threads=1),  # type: ignore[misc]
+                    restarts=start,
+                    watch=None if enough else kill,
+                )
+                if not any(ended.codes):
+                    break
+                others = {code for rank, code in enumerate(ended.codes) if rank != dead}
+                told = ended.said.count("charlm: ")
+                assert (ended.codes[dead], others - {0, 1, 143, -signal.SIGTERM}) == (-signal.SIGKILL, set()), ended
+                assert (told <= 1, ended.said.count("Traceback")) == (True, 0), ended
+                self.kills += 1
+                self.half_written += any(run.rglob("*.new"))
+                check_readable(run)
+            assert outcome(run) == expected, f"{run} differs from {whole}"
+            self.runs += 1
+            shutil.rmtree(run)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -99,12 +147,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=math.inf, help="end after so long, with fewer kills")
     arguments = parser.parse_args()
+    plan = [(Killer.kill_until_done, kind, arguments.kills * 0.9 / len(KINDS)) for kind in KINDS]
+    plan += [(Killer.kill_ranks_until_done, kind, arguments.kills * 0.1 / len(SHARED)) for kind in SHARED]
+    total = sum(kills for *_, kills in plan)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         killer = Killer(Path(folder), arguments.seed)
-        started = time.monotonic()
-        for number, kind in enumerate(KINDS, 1):
-            share = number / len(KINDS)
-            killer.kill_until_done(kind, round(arguments.kills * share), started + 60 * arguments.minutes * share)
+        started, due = time.monotonic(), 0.0
+        for act, kind, kills in plan:
+            due += kills
+            act(killer, kind, round(due), started + 60 * arguments.minutes * due / total)
     print(
         f"{killer.kills} kills of {killer.runs} trainings, {killer.half_written} of them in the middle of writing "
         "a file: every best model could be read, every training ended as if undisturbed"

@@ -20,7 +20,9 @@ ORDER = [
 ]  # fmt: skip
 MAY_KNOW_THE_CONFIGURATION = {"config", "language_model", "analysis", "report", "export", "run", "lm_eval", "cli"}
 # These read a run's configuration and hand it on, section by section.
-MAY_KNOW_THE_WHOLE = {"store/trained.py", "training/agreement.py", "training/choice.py", "training/job.py"}
+MAY_KNOW_THE_WHOLE = {
+    "store/trained.py", "training/agreement.py", "training/choice.py", "training/job.py", "training/together.py",
+}  # fmt: skip
 # Any other module sees the section of its group, or none at all.
 OWN_SECTION = {
     "text": "CorpusConfig",
@@ -39,6 +41,7 @@ MAY_IMPORT_TORCH = {"cells", "training", "analysis", "run", "report"}
 MODULES_THAT_IMPORT_TORCH = {
     "model/network.py", "model/exchange.py", "model/transfer.py", "experts/torch_network.py",
     "experts/ngram_tables.py", "scoring/dynamic.py", "system/devices.py", "export/hf_files/modeling_charlm.py",
+    "system/distributed.py",
 }  # fmt: skip
 EXEMPT = {"__init__.py", "__main__.py"}  # the lazy public API, and `python -m charlm`
 

@@ -97,7 +97,7 @@ def measure_references(
     meaning = "The network by itself, with its best weights."
     found.append(Reference("network", alone["network"], meaning))
     if len(alone) > 1:
-        meaning = "Network and n-grams together, as `charlm eval` measures them and as the model writes and scores."
+        meaning = "The network and what is mixed with it: what `charlm eval` measures, and what writes and scores."
         found.append(Reference("mixture", reading.nats, meaning))
     return sorted(found, key=lambda reference: -reference.nats)
 

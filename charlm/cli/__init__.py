@@ -38,7 +38,8 @@ from charlm.cli.failures import describe_failure, finish_output, prepare_streams
 from charlm.cli.help import Command, Group
 from charlm.cli.layout import terminal_width, wrap_lines
 from charlm.cli.render import escape_control_characters, program_name
-from charlm.errors import CharlmError
+from charlm.errors import CharlmError, InputError
+from charlm.system.distributed import is_follower, processes_together
 from charlm.training.signals import exit_if_importing
 
 _NARROW_CELLS = 52  # to a narrower terminal than this, help is fitted here
@@ -100,6 +101,7 @@ def _print_version(requested: bool) -> None:
 
 @app.callback()
 def charlm(
+    ctx: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
@@ -112,6 +114,13 @@ def charlm(
     $ charlm sample runs/mine --prompt "The river " --length 100
     $ charlm score runs/mine "The river was high." "The rievr was high."
     """
+    if processes_together() > 1 and ctx.invoked_subcommand not in ("train", "config"):
+        if is_follower():
+            raise typer.Exit(2)
+        raise InputError(
+            f"torchrun divides trainings, and {ctx.invoked_subcommand} would be done by each process; divide what "
+            "is read with split and xargs -P, as docs/scale.md shows"
+        )
 
 
 for name, function in (

@@ -116,8 +116,10 @@ def compare(
             overrides["training.device"] = device.value
         planned = _plan(targets[0], overrides, out, cells, seeds, match)
         _check_two(content, len(planned))
-        if (order := planned[0].config.model.ngram) is not None and not quiet:
-            note(f"mixture: each with {order}-grams; --set model.ngram=null compares the networks alone")
+        model = planned[0].config.model
+        if model.mixed_in and not quiet:
+            alone = "--set model.ngram=null" + (" --set model.words=false" if model.words else "")
+            note(f"mixture: each with {model.mixed_in}; {alone} compares the networks alone")
         run_trainings(planned, threads=threads, quiet=quiet)
         for each in planned:
             groups.setdefault(each.config.model.cell, []).append(each.folder.path)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from charlm.cli import options
 from charlm.cli.help import Command, Group
 from charlm.cli.layout import fit_fields, terminal_width
-from charlm.cli.render import format_duration, printable, remark_lines
-from charlm.system.counts import count_of, format_size
+from charlm.cli.render import format_duration, note, printable, remark_lines
+from charlm.system.counts import count_of, format_size, parse_size
+
+if TYPE_CHECKING:
+    from charlm.run import Preflight
+
+_PAYS = 1.05  # times as fast as one process: less than this is lost in noise
 
 app = typer.Typer(
     cls=Group, help="Write, complete and check configuration files.", no_args_is_help=True, rich_markup_mode=None
@@ -80,10 +85,23 @@ def check(
     corpus: options.CorpusOption = None,
     budget: options.BudgetOption = None,
     assign: options.SetOption = None,
+    at: Annotated[
+        str | None,
+        options.hardware_option(
+            "--at", metavar="SIZE", help="Also compute what a text of this size would take, for example 100GB."
+        ),
+    ] = None,
+    devices: Annotated[
+        int | None,
+        options.hardware_option(
+            "--devices", metavar="N", min=1, max=65536, help="Compute it for N processes like the one measured."
+        ),
+    ] = None,
 ) -> None:
     """Check a configuration, and measure what training with it takes.
 
-    A few training steps measure speed and memory; nothing is written.
+    A few training steps measure speed and memory; nothing is written. Started by torchrun it measures with all of
+    its processes, and says whether they pay.
 
     \b
     $ charlm config check config:quickstart
@@ -92,11 +110,15 @@ def check(
     ...
     speed          54,107 characters per second, measured
     budget         60s: about 1:00, 22.7 epochs
+    $ charlm config check config:quickstart --at 100GB | tail -5
+    computed for   100.0 GB of such text, 1 process
+    ...
     """
     from charlm.config import load_config
     from charlm.run import preflight
 
-    p = preflight(load_config(config, options.configuration_overrides(corpus, budget, assign)))
+    size = _read_size(at)
+    p = preflight(load_config(config, options.configuration_overrides(corpus, budget, assign)), note=note)
     t = p.config.training
     rare = f"{count_of(len(p.rare), 'character occurs', 'characters occur')} once or twice"
     if p.rare:
@@ -114,11 +136,60 @@ def check(
         ("memory", memory),
         ("kernels", p.kernels),
         ("speed", f"{p.characters_per_second:,.0f} characters per second, measured"),
+        *_process_rows(p),
         ("budget", f"{t.budget}: about {format_duration(p.seconds)}, {p.epochs:.1f} epochs"),
+        *(_forecast_rows(p, size, devices) if size or devices else []),
     ]
     print("\n".join(fit_fields(rows, terminal_width(sys.stdout))))
     for remark in p.notes:
         print("\n".join(remark_lines(remark, terminal_width(sys.stderr))), file=sys.stderr)
+
+
+def _read_size(text: str | None) -> float | None:
+    from charlm.errors import InputError
+
+    try:
+        return None if text is None else parse_size(text)
+    except ValueError as error:
+        raise InputError(f"--at {error}") from None
+
+
+def _process_rows(p: Preflight) -> list[tuple[str, str]]:
+    """Returns how fast the processes are that torchrun has started, and whether they pay."""
+    m = p.measured
+    if p.together is None:
+        return []
+    times = p.together / p.characters_per_second
+    verdict = "they pay" if times > _PAYS else "one alone, with all cores, is as good"
+    return [
+        ("processes", f"{m.processes}: {p.together:,.0f} characters per second, {times:.2f} times one; {verdict}"),
+        ("a step", f"{1000 * m.step_seconds:.1f} ms, of which {1000 * m.sum_seconds:.1f} add up gradients"),
+    ]
+
+
+def _forecast_rows(p: Preflight, size: float | None, devices: int | None) -> list[tuple[str, str]]:
+    """Returns what a text of this size and so many processes would take; all of it is computed."""
+    from charlm.training.forecast import forecast
+
+    m = p.measured
+    text_bytes = size or p.train_characters / m.symbols_per_byte
+    N = devices or m.processes
+    f = forecast(m, text_bytes, N)
+    if f.step_seconds is None or f.pass_seconds is None:
+        time = "not known: torchrun with 2 processes measures what adding up takes"
+    else:
+        time = f"{format_duration(f.pass_seconds)} for one pass, {1000 * f.step_seconds:.1f} ms a step"
+    memory = "not known: this system does not tell"
+    if f.memory_bytes is not None and f.follower_bytes is not None:
+        others = f", {format_size(f.follower_bytes)} in each other one" if N > 1 else ""
+        memory = f"{format_size(f.memory_bytes)} in the first process{others}"
+    return [
+        ("computed for", f"{format_size(text_bytes)} of such text, {count_of(N, 'process', 'processes')}"),
+        ("  time", time),
+        ("  memory", memory),
+        ("  disk", f"{format_size(f.text_disk_bytes)} for the text, {format_size(f.run_disk_bytes)} for the run"),
+        ("  traffic", f"{format_size(f.sent_bytes)} sent by each process in each step"),
+    ]
 
 
 @app.command(cls=Command)

@@ -23,6 +23,7 @@ from charlm.cli.render import (
     remark_lines,
 )
 from charlm.errors import InputError
+from charlm.system.distributed import is_follower
 from charlm.system.shell import quote_path
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def train(
 
     Ctrl-C and SIGTERM save the work and stop; --resume continues exactly where training stopped. SIGUSR1 saves the
     work while training continues. --from starts from a trained model: its characters are matched with those of the
-    new text, new ones are added, and the first line names both kinds.
+    new text, new ones are added, and the first line names both kinds. `torchrun --standalone --nproc-per-node N -m
+    charlm train ...` trains one model with N processes.
 
     \b
     $ charlm train config:quickstart --budget 60s
@@ -90,7 +92,7 @@ def train(
         from charlm.run import train as train_model
     overrides = options.parse_assignments(assign)
     _refuse_unquoted(config, budget)
-    with _Display(quiet) as display:
+    with _Display(quiet or is_follower()) as display:
         run = train_model(
             config,
             corpus=corpus,

@@ -118,8 +118,24 @@ class ModelConfig(_Section):
         None,
         ge=2,
         le=16,
-        description="mixes in an n-gram model of this order, counted in seconds; null: the network alone",
+        description="mixes in an n-gram model of this order, counted in seconds; null: no n-grams",
     )
+    words: bool = Field(
+        False,
+        description="mixes in counts of what follows the beginning of a word, after the words before it; for texts "
+        "whose words are parted by spaces",
+    )
+
+    @property
+    def mixed_in(self) -> str:
+        """What is mixed with the network, in words; empty: nothing."""
+        return describe_mixture(self.ngram, self.words)
+
+
+def describe_mixture(ngram: int | None, words: bool) -> str:
+    """Says what `model.ngram` and `model.words` mix with a network; empty: nothing."""
+    parts = [f"{ngram}-grams"] if ngram else []
+    return " and ".join([*parts, "word contexts"] if words else parts)
 
 
 class TrainingConfig(_Section):
@@ -139,7 +155,10 @@ class TrainingConfig(_Section):
         0.99, ge=0, lt=1, description="decay of the mean squared gradient of adam, adamw and rmsprop"
     )
     weight_decay: float = Field(
-        0.01, ge=0, le=1e3, description="weight decay of adamw on matrices; biases have none"
+        0.01,
+        ge=0,
+        le=1e3,
+        description="weight decay of adamw on matrices; biases have none, nor has what symbols are looked up in",
     )
     schedule: Literal["linear", "cosine", "constant", "step"] = Field(
         "linear", description="how the learning rate falls over the budget; constant: not at all"

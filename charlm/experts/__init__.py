@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from charlm.experts.expert import CountedExpert
 from charlm.experts.ngram import NgramModel
+from charlm.experts.words import WordModel
 
 # Every expert beside the network, in the order in which a mixture has them. A run keeps each in NAME.safetensors.
-EXPERTS: tuple[type[CountedExpert], ...] = (NgramModel,)
+EXPERTS: tuple[type[CountedExpert], ...] = (NgramModel, WordModel)

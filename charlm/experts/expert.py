@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.config import ModelConfig
-from charlm.text.vocabulary import Ids
+from charlm.text.vocabulary import Ids, Vocabulary
 
 State = Any
 Reading = Any
@@ -100,14 +100,13 @@ class CountedExpert(Expert, Protocol):
         """Says whether a configuration asks for this expert."""
 
     @classmethod
-    def count(cls, config: ModelConfig, sequences: Sequence[Ids], vocabulary_size: int, first_id: int) -> Self:
+    def count(cls, config: ModelConfig, sequences: Sequence[Ids], vocabulary: Vocabulary) -> Self:
         """Counts the training text.
 
         Args:
             config: the `model` section of the configuration.
             sequences: lines, or the whole text as one: ids of shape (n_i,).
-            vocabulary_size: V.
-            first_id: the symbol before the first of each sequence.
+            vocabulary: of the text; its boundary stands before the first symbol of each sequence.
         """
 
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -28,18 +28,17 @@ from numpy.typing import NDArray
 
 from charlm.config import ModelConfig
 from charlm.experts.expert import ExpertStep
-from charlm.experts.ngram_kernel import NgramKernel, compile_ngrams
+from charlm.experts.interpolated import Interpolated, known_lengths, to_log_probs
 from charlm.experts.ngram_tables import Floats, Ints, Unsigned, count_tables, lay_out, read_tables, table_arrays
-from charlm.text.vocabulary import Ids
+from charlm.text.vocabulary import Ids, Vocabulary
 
 ORDER = 7  # within 0.004 nats of the best order on English prose and plays, Chinese sentences and verse, and names
 
 _PIECE_SYMBOLS = 1 << 18  # predicted together
 _BEGINNING_SYMBOLS = 16  # of a text, whose contexts are kinds of their own
-_SMALLEST = np.finfo(np.float32).tiny  # in place of a probability that float32 rounds to nothing
 
 
-class NgramModel:
+class NgramModel(Interpolated):
     """Counts n-grams of sequences that each begin after `first_id`, and predicts others the same way.
 
     As an expert of a mixture its state says which n-grams end at the last symbol, and how many symbols there
@@ -71,11 +70,9 @@ class NgramModel:
         return config.ngram is not None
 
     @classmethod
-    def count(
-        cls, config: ModelConfig, sequences: Sequence[Ids], vocabulary_size: int, first_id: int
-    ) -> NgramModel:
+    def count(cls, config: ModelConfig, sequences: Sequence[Ids], vocabulary: Vocabulary) -> NgramModel:
         """Counts n-grams of the order `model.ngram`."""
-        return cls(sequences, vocabulary_size, first_id, config.ngram or ORDER)
+        return cls(sequences, len(vocabulary), vocabulary.boundary_id, config.ngram or ORDER)
 
     @property
     def contexts(self) -> int:
@@ -91,18 +88,6 @@ class NgramModel:
         """Returns what to call each kind of context: its known symbols, early in a text, or all since it began."""
         known = [str(k) for k in range(self.order)]
         return [*known, *(f"{k} early" for k in known), *(f"{k} in all" for k in known[: self.order - 1])]
-
-    @cached_property
-    def _kernel(self) -> NgramKernel | None:
-        return compile_ngrams(self.tables, self._lowest)
-
-    @cached_property
-    def _lowest(self) -> NDArray[np.float32]:
-        """The probability of every symbol where no context is known, (V,)."""
-        single = self.tables[0]
-        alpha, gamma = single.probabilities.alpha, single.probabilities.gamma
-        lowest: NDArray[np.float32] = alpha + gamma[0] / np.float32(self.vocabulary_size)
-        return lowest
 
     @property
     def context_length(self) -> int:
@@ -182,8 +167,8 @@ class NgramModel:
             the state is the last of these, (B, K + 1).
         """
         symbols = ids.astype(np.int64)
-        if self._kernel is not None:
-            readings = self._kernel.advance(symbols, state, _BEGINNING_SYMBOLS + 1)
+        if self.kernel is not None:
+            readings = self.kernel.advance(symbols, state, _BEGINNING_SYMBOLS + 1)
             return readings, readings[-1]
         T, B = ids.shape
         K = self.context_length
@@ -200,7 +185,7 @@ class NgramModel:
 
     def context(self, reading: Ints) -> Ints:
         """Returns the kind of context at each place: (N, K + 1) → (N,)."""
-        return self._kinds[_known(reading[:, :-1]), reading[:, -1]]
+        return self._kinds[known_lengths(reading[:, :-1]), reading[:, -1]]
 
     @cached_property
     def _kinds(self) -> Ints:
@@ -210,18 +195,14 @@ class NgramModel:
         kinds: Ints = known + np.where(read <= _BEGINNING_SYMBOLS, early, 0)
         return kinds
 
-    def log_probs(self, reading: Ints) -> NDArray[np.float32]:
-        """Returns the log-probability of every symbol after each place: (N, K + 1) → (N, V)."""
-        return _log(self.distributions(reading))
-
     def make_step(self, state: Ints) -> ExpertStep:
         """Returns a function that reads one symbol of each text and predicts the next."""
-        if self._kernel is not None:
-            read = self._kernel.make_step(state, _BEGINNING_SYMBOLS + 1)
+        if self.kernel is not None:
+            read = self.kernel.make_step(state, _BEGINNING_SYMBOLS + 1)
 
             def predict(ids: NDArray[np.intp]) -> tuple[NDArray[np.float32], Ints]:
                 p, known, after = read(ids)
-                return _log(p), self._kinds[known, after[:, -1]]
+                return to_log_probs(p), self._kinds[known, after[:, -1]]
 
             return predict
 
@@ -231,45 +212,6 @@ class NgramModel:
             return self.log_probs(state), self.context(state)
 
         return step
-
-    def distributions(self, reading: Ints) -> NDArray[np.float32]:
-        """Returns the probability of every symbol after each context.
-
-        Multiplied out, p is Σ_n alpha_n Π_{m>n} gamma_m, so all V symbols are touched once, and beyond that only
-        those that were seen after the context.
-
-        Args:
-            reading: which n-grams end there, and how many symbols there are, as `advance` gives them, (N, K + 1).
-
-        Returns:
-            Probabilities, shape (N, V).
-        """
-        if self._kernel is not None:
-            return self._kernel.distributions(reading)
-        places, read = reading[:, :-1], reading[:, -1]
-        known = _known(places)
-        weight = np.ones(len(places), np.float32)  # Π_{m>n} gamma_m
-        parts = []
-        for n in range(int(known.max(initial=0)) + 1, 1, -1):
-            table, rows = self.tables[n - 1], np.flatnonzero(known >= n - 1)
-            if table.opening is not None:  # all of the text is the context
-                whole = (known[rows] == n - 1) & (read[rows] == n - 1) & table.opens(places[rows, n - 2])
-                begun, rows = rows[whole], rows[~whole]
-                contexts = places[begun, n - 2]
-                found = table.opening.probabilities
-                parts.append((table, found.alpha, table.opening.row, begun, contexts, weight[begun]))
-                weight[begun] *= found.gamma[contexts - table.opening.context]
-            contexts = places[rows, n - 2]
-            parts.append((table, table.probabilities.alpha, 0, rows, contexts, weight[rows]))
-            weight[rows] *= table.probabilities.gamma[contexts]
-        p: NDArray[np.float32] = np.multiply.outer(weight, self._lowest)
-        for table, alphas, row, rows, contexts, weights in parts:  # one at a time: V entries for a row there may be
-            starts = table.first[contexts].astype(np.int64)
-            counts = table.first[contexts + 1] - starts
-            entries = np.repeat(starts - (counts.cumsum() - counts), counts) + np.arange(counts.sum())
-            alpha = alphas[entries - row] * np.repeat(weights, counts)
-            p[np.repeat(rows, counts), table.symbols[entries]] += alpha
-        return p
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Returns the tables, for a file."""
@@ -288,18 +230,6 @@ class NgramModel:
         model = cls([], vocabulary_size, first_id, order)
         model.tables = read_tables(arrays, vocabulary_size, first_id, order)
         return model
-
-
-def _log(p: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Takes the logarithm, in place."""
-    np.maximum(p, _SMALLEST, out=p)
-    return np.log(p, out=p)
-
-
-def _known(places: Ints) -> Ints:
-    """Returns the length of the longest known context at each place: (N, K) → (N,)."""
-    known: Ints = (places >= 0).cumprod(1).sum(1)  # a context is known only where the shorter ones are
-    return known
 
 
 def _pieces(sequences: Sequence[Ids], length: int) -> Iterator[list[tuple[int, int]]]:

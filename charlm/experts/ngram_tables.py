@@ -131,23 +131,23 @@ def count_tables(
     V = vocabulary_size
     text, depth = lay_out(sequences, first_id, order, V)
     tables: list[Table] = []
-    symbols, first = _smallest(np.arange(V)), np.array([0, V], np.uint32)  # single symbols follow the empty context
+    symbols, first = smallest(np.arange(V)), np.array([0, V], np.uint32)  # single symbols follow the empty context
     opening = np.array([first_id, first_id + 1])  # from where to where n-grams begin with `first_id`
     ranks: Unsigned = text  # which n-gram ends at each place
     for n in range(1, order + 1):
         longer = None if n == order else _extend(text, depth, ranks, n, len(symbols), V, part_symbols)
         if longer is None:
             occurrences = _tally(ranks, depth >= max(n - 1, 1), len(symbols))
-            tables.append(Table(symbols, _smallest(occurrences), first))
+            tables.append(Table(symbols, smallest(occurrences), first))
             break
         counts = longer.lefts
         if n == 1:
-            tables.append(Table(symbols, _smallest(counts), first))
+            tables.append(Table(symbols, smallest(counts), first))
         else:
             np.add.at(counts, ranks[depth == n - 1], 1)  # beginnings
             contexts, opening = opening, first[opening].astype(np.int64)
             opened = _opening(ranks, depth >= n - 1, counts, first, contexts, opening)
-            tables.append(Table(symbols, _smallest(counts), first, opened))
+            tables.append(Table(symbols, smallest(counts), first, opened))
         symbols, first, ranks = longer.symbols, longer.first, longer.ranks
     return tables
 
@@ -158,7 +158,7 @@ def table_arrays(tables: Sequence[Table]) -> dict[str, NDArray[Any]]:
     for n, table in enumerate(tables, 1):
         arrays[f"counts.{n}"] = table.counts
         if n > 1:
-            arrays |= {f"symbols.{n}": table.symbols, f"children.{n}": _smallest(np.diff(table.first))}
+            arrays |= {f"symbols.{n}": table.symbols, f"children.{n}": smallest(np.diff(table.first))}
         if table.opening is not None:
             arrays[f"opening_counts.{n}"] = table.opening.counts
     return arrays
@@ -173,7 +173,7 @@ def read_tables(arrays: Mapping[str, NDArray[Any]], vocabulary_size: int, first_
     V = vocabulary_size
     tables: list[Table] = []
     used, opening = 0, np.array([first_id, first_id + 1])
-    symbols, first = _smallest(np.arange(V)), np.array([0, V], np.uint32)
+    symbols, first = smallest(np.arange(V)), np.array([0, V], np.uint32)
     for n in range(1, sum(name.startswith("counts.") for name in arrays) + 1):
         names = [f"counts.{n}"] if n == 1 else [f"counts.{n}", f"symbols.{n}", f"children.{n}"]
         if missing := [name for name in names if name not in arrays]:
@@ -187,20 +187,17 @@ def read_tables(arrays: Mapping[str, NDArray[Any]], vocabulary_size: int, first_
             counts, symbols, children = parts
             if symbols.dtype != tables[0].symbols.dtype or len(children) != n_contexts:
                 raise ValueError(f"the tables of {n}-grams do not fit each other")
-            first = _starts(children)
+            first = starts_of(children)
         else:
             (counts,) = parts
         if n == 1 and len(counts) != V:
             raise ValueError(f"{len(counts)} symbols, the vocabulary has {V}")
         if not len(counts) == len(symbols) == first[-1] > 0:
             raise ValueError(f"the tables of {n}-grams do not fit each other")
-        # They are copied, since what is mapped from a file changes, or is gone, with the file. They are checked
-        # before as well: a file with holes claims any length, and a copy of a hole takes memory.
-        for copy in (False, True):
-            if copy:
-                counts, symbols = counts.copy(), symbols.copy()
-            if n > 1 and not (_are_positive(counts) and _are_in_order(symbols, first, V)):
-                raise ValueError(f"the {n}-grams are not in order, or were never counted")
+        if n == 1:
+            counts = counts.copy()
+        else:
+            symbols, counts = check_followers(symbols, counts, first, V, f"the {n}-grams")
         table = Table(symbols, counts, first)
         if n > 1:
             contexts, opening = opening, first[opening].astype(np.int64)
@@ -216,6 +213,33 @@ def read_tables(arrays: Mapping[str, NDArray[Any]], vocabulary_size: int, first_
     if not tables or used != len(arrays):
         raise ValueError("the tables are not whole")
     return tables
+
+
+def check_followers(
+    symbols: Unsigned, counts: Unsigned, first: Places, vocabulary_size: int, what: str
+) -> tuple[Unsigned, Unsigned]:
+    """Returns copies of what may come from a stranger, since what is mapped from a file changes, or goes, with it.
+
+    They are checked before as well: a file with holes claims any length, and a copy of a hole takes memory.
+
+    Args:
+        symbols: those that follow each context.
+        counts: of each.
+        first: where those after each context stand.
+        vocabulary_size: V.
+        what: for a message.
+
+    Raises:
+        ValueError: they are not symbols that ascend after each context, each counted at least once.
+    """
+    if not len(counts) == len(symbols) == first[-1]:
+        raise ValueError(f"{what} do not fit their contexts")
+    for copy in (False, True):
+        if copy:
+            counts, symbols = counts.copy(), symbols.copy()
+        if not (_are_positive(counts) and _are_in_order(symbols, first, vocabulary_size)):
+            raise ValueError(f"{what} are not in order, or were never counted")
+    return symbols, counts
 
 
 def discount(counts: Unsigned) -> Floats:
@@ -316,11 +340,11 @@ def _extend(
         np.add.at(lefts, ranks[places[begins]], 1)
         next_ranks[places] = begins.cumsum() + (found - 1)
         symbols.append(last)
-        children.append(_smallest(np.bincount(contexts, minlength=high - low)))
+        children.append(smallest(np.bincount(contexts, minlength=high - low)))
         found += len(last)
     if not found:
         return None
-    return _Longer(np.concatenate(symbols), _starts(np.concatenate(children)), next_ranks, lefts)
+    return _Longer(np.concatenate(symbols), starts_of(np.concatenate(children)), next_ranks, lefts)
 
 
 def _find_places(depth: NDArray[np.uint8], ranks: Unsigned, n: int, low: int, high: int) -> Places:
@@ -384,7 +408,7 @@ def _opening(
     occurrences = np.bincount(ranks[ends] - begin, minlength=end - begin)
     if (occurrences == counts[begin:end]).all():
         return None
-    return _make_opening(_smallest(occurrences), first, contexts, rows)
+    return _make_opening(smallest(occurrences), first, contexts, rows)
 
 
 def _make_opening(counts: Unsigned, first: Places, contexts: Ints, rows: Ints) -> Opening:
@@ -398,7 +422,7 @@ def _contexts(first: NDArray[Any]) -> Ints:
     return np.repeat(np.arange(len(children)), children)
 
 
-def _starts(children: Unsigned) -> Places:
+def starts_of(children: Unsigned) -> Places:
     """Returns where the n-grams after each context stand, of how many there are; 0 … number."""
     ends = children.cumsum(dtype=np.int64)
     if len(ends) and ends[-1] >= 1 << 32:
@@ -410,7 +434,7 @@ def _type_for(most: int) -> type[np.unsignedinteger[Any]]:
     return next(kind for kind in _UNSIGNED if most <= np.iinfo(kind).max)
 
 
-def _smallest(numbers: NDArray[Any]) -> Unsigned:
+def smallest(numbers: NDArray[Any]) -> Unsigned:
     """Returns numbers of no sign in as few bytes as hold the largest of them."""
     return numbers.astype(_type_for(int(numbers.max(initial=0))))
 

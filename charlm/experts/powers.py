@@ -81,11 +81,12 @@ def fit_powers(
 
 def _sample_lines(vocabulary: Vocabulary, ids: Ids, most: int) -> tuple[Ids, Ids]:
     """Lays lines from all over a text side by side, about `most` symbols: inputs and targets, each (B, T)."""
-    bounds = line_bounds(ids, vocabulary.boundary_id).tolist()
-    lines = [ids[a : min(b, a + 2 * PIECE_SYMBOLS)] for a, b in pairwise(bounds)]
-    count = max(1, min(len(lines), most * len(lines) // sum(map(len, lines))))
-    chosen = np.linspace(0, len(lines) - 1, count).astype(int)
-    return pad_lines([lines[i] for i in chosen], vocabulary.boundary_id)
+    bounds = line_bounds(ids, vocabulary.boundary_id)
+    sizes = np.minimum(np.diff(bounds), 2 * PIECE_SYMBOLS)
+    count = max(1, min(len(sizes), most * len(sizes) // int(sizes.sum())))
+    chosen = np.linspace(0, len(sizes) - 1, count).astype(int)
+    spans = zip(bounds[chosen].tolist(), sizes[chosen].tolist(), strict=True)
+    return pad_lines([ids[begin : begin + size] for begin, size in spans], vocabulary.boundary_id)
 
 
 def _sample_pieces(vocabulary: Vocabulary, ids: Ids, parts: Sequence[int], most: int) -> tuple[Ids, Ids]:

@@ -1,4 +1,4 @@
-"""Recurrences (`kernels.c`) and n-grams (`ngrams.c`) as machine code: shipped in a wheel, or compiled here once.
+"""Recurrences (kernels.c), n-grams (ngrams.c) and words (words.c) as machine code: shipped, or compiled here once.
 
 A window is one call, without Python's lock, where the same in PyTorch or NumPy is some ten calls a step: for small
 layers those cost more than their arithmetic. Where there is neither a library nor a C compiler, nothing is lost but

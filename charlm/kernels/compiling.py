@@ -14,7 +14,7 @@ from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import NamedTuple
 
-SOURCES = [Path(__file__).with_name(name) for name in ("kernels.c", "ngrams.c")]
+SOURCES = [Path(__file__).with_name(name) for name in ("kernels.c", "ngrams.c", "words.c")]
 FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _SECONDS = 60.0
 

@@ -10,6 +10,7 @@ Shapes are time-major, (T, B, ·), as PyTorch's own recurrent layers have them. 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,23 @@ NetworkState = list[State]  # one for each layer
 tell_torch()  # charlm's own use of torch begins here
 
 _FORGET_BIAS = 1.0  # where the bias of the LSTM's forget gate starts (Jozefowicz et al. 2015)
+
+
+class LaneGenerators(NamedTuple):
+    """What dropout draws from where lanes, the rows of a batch, are divided among processes.
+
+    What is dropped in a lane does not depend on the lanes that are computed beside it.
+
+    Attributes:
+        common: for weights, the same for all lanes.
+        lanes: for the values of each lane.
+    """
+
+    common: torch.Generator
+    lanes: list[torch.Generator]
+
+
+Generators = torch.Generator | LaneGenerators
 
 
 class Recurrent(nn.Module):
@@ -56,7 +74,7 @@ class Recurrent(nn.Module):
         return value
 
     def forward(
-        self, inputs: Tensor, state: NetworkState, training: torch.Generator | None = None
+        self, inputs: Tensor, state: NetworkState, training: Generators | None = None
     ) -> tuple[Tensor, NetworkState]:
         """Runs all layers over all steps.
 
@@ -83,14 +101,20 @@ class Recurrent(nn.Module):
         return s, last
 
 
-def drop(values: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
+def drop(values: Tensor, share: float, generator: Generators | None) -> Tensor:
     """Drops a share of values, drawn from the generator; what stays is scaled, so that the mean does not change.
 
-    Without a generator nothing is dropped.
+    Without a generator nothing is dropped. Values of lanes are of shape (T, B, ·), weights of (·, ·).
     """
     if generator is None or share == 0:
         return values
     draw = keep_by_bits if values.device.type == "cpu" else keep_by_numbers
+    if isinstance(generator, LaneGenerators):
+        if values.dim() == 3:
+            masks = zip(values.unbind(1), generator.lanes, strict=True)
+            mask = torch.stack([draw(lane, share, own) for lane, own in masks], 1)
+            return mask.mul_(1 / (1 - share)) * values
+        generator = generator.common
     return draw(values, share, generator).mul_(1 / (1 - share)) * values
 
 
@@ -157,6 +181,11 @@ class CharacterModel(nn.Module):
         return self.output.weight.device
 
     @property
+    def table(self) -> Tensor:
+        """What symbols are looked up in: the embedding, or without one the input matrix of the first layer."""
+        return self.recurrent.parameter("weight_ih", 0) if self.embedding is None else self.embedding.weight
+
+    @property
     def plan(self) -> Plan:
         """How the layers are computed."""
         return self.recurrent.plan
@@ -175,7 +204,7 @@ class CharacterModel(nn.Module):
         ]
 
     def features(
-        self, ids: Tensor, state: NetworkState, training: torch.Generator | None = None
+        self, ids: Tensor, state: NetworkState, training: Generators | None = None
     ) -> tuple[Tensor, NetworkState]:
         """Runs input and layers: ids (T, B) → what the softmax reads (T, B, R), and the last state.
 

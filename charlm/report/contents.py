@@ -327,11 +327,8 @@ def _describe_cell(lm: LanguageModel) -> str:
 def _describe_model(lm: LanguageModel) -> str:
     model = lm.config.model
     layers = "" if model.num_layers == 1 else f"{model.num_layers} layers of "
-    beside = (
-        f", mixed with {model.ngram}\N{NON-BREAKING HYPHEN}grams"
-        if len(lm.mixture.experts) > 1 and model.ngram
-        else ""
-    )
+    beside = model.mixed_in.replace("-", "\N{NON-BREAKING HYPHEN}")
+    beside = f", mixed with {beside}" if beside else ""
     return f"{model.cell.upper()} with {layers}{model.hidden_size} units{beside}"
 
 

@@ -134,10 +134,10 @@ def network_note(contents: Contents) -> Markup:
     )
     if held_out is not None and len(held_out.experts) > 1:
         note += Markup(
-            "The model is a mixture, but its n-grams are too large to travel: the page computes with the network "
-            "alone, at {} bits a character on the held-out text, where the mixture has {}. "
+            "The model is a mixture, but what is counted in it is too large to travel: the page computes with the "
+            "network alone, at {} bits a character on the held-out text, where the mixture has {}. "
         ).format(bits(held_out.expert_nats[0]), bits(held_out.nats))
-    elif contents.config.model.ngram:
+    elif contents.config.model.mixed_in:
         note += Markup("The model is a mixture; the page computes with its network alone. ")
     copied = json.loads(network.json)["copied"]
     if copied is None:
@@ -308,7 +308,7 @@ def calibration_chart(held_out: HeldOut) -> Chart | None:
 
 def expert_names(held_out: HeldOut) -> list[str]:
     """Returns what the page calls the experts."""
-    return [{"ngram": "n-grams"}.get(name, name) for name in held_out.experts]
+    return [{"ngram": "n-grams", "words": "word contexts"}.get(name, name) for name in held_out.experts]
 
 
 def decided(held_out: HeldOut) -> list[str]:

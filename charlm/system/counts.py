@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -17,6 +18,19 @@ def format_size(number: float) -> str:
             return f"{number:,.0f} {unit}" if unit == "bytes" else f"{number:,.1f} {unit}"
         number /= 1000
     raise AssertionError
+
+
+def parse_size(text: str) -> float:
+    """Reads a number of bytes as people write it: 300000, 1.5 MB, 100GB, 2TB.
+
+    Raises:
+        ValueError: it is none, and above zero.
+    """
+    units = {"": 0, "kb": 1, "mb": 2, "gb": 3, "tb": 4}
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?) ?(|kB|MB|GB|TB)", text.strip(), re.IGNORECASE | re.ASCII)
+    if not found or not float(found[1]):
+        raise ValueError(f"{text!r} is no size above zero such as 300 MB, 100GB or 2 TB")
+    return float(found[1]) * 1000.0 ** units[found[2].lower()]
 
 
 def list_some(names: Sequence[str], most: int = 5) -> str:

@@ -30,7 +30,7 @@ from charlm.system.arguments import check_integer
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_MAX_THREADS = 1024  # far more than that crash the process
+MAX_THREADS = 1024  # far more than that crash the process
 _chosen: int | None = None  # by `set_threads`
 _is_forked = False
 
@@ -45,8 +45,8 @@ def set_threads(threads: int | None) -> None:
     if threads is None:
         return
     check_integer(threads, "threads")
-    if not 1 <= threads <= _MAX_THREADS:
-        raise InputError(f"threads {threads}: must be from 1 to {_MAX_THREADS}")
+    if not 1 <= threads <= MAX_THREADS:
+        raise InputError(f"threads {threads}: must be from 1 to {MAX_THREADS}")
     if not _is_forked:
         _chosen = threads
         _set_torch_threads(threads)
@@ -60,10 +60,10 @@ def thread_count() -> int:
     if _is_forked:
         return 1
     given = os.environ.get("OMP_NUM_THREADS", "")
-    return _chosen or (int(given) if given.isdecimal() else 0) or _cores()
+    return _chosen or (int(given) if given.isdecimal() else 0) or core_count()
 
 
-def _cores() -> int:
+def core_count() -> int:
     """Returns how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -83,12 +83,17 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> I
         with _blas.limit():
             yield from _workers(threads, _torch() is not None).map(function, items)
         return
+    yield from with_one_thread(lambda: [function(item) for item in items])
+
+
+def with_one_thread(function: Callable[[], Result]) -> Result:
+    """Calls a function in which torch divides no operation, whose result then depends on no number of threads."""
+    threads = thread_count()
     _set_torch_threads(1)  # of this thread alone
     try:
-        results = [function(item) for item in items]
+        return function()
     finally:
         _set_torch_threads(threads)
-    yield from results
 
 
 @functools.cache

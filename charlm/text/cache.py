@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import mmap
 import os
@@ -32,7 +31,7 @@ import numpy as np
 from charlm.errors import CorpusError
 from charlm.system.counts import format_size
 from charlm.system.files import cache_folder, replace_file
-from charlm.system.portable import is_running
+from charlm.system.portable import is_running, lock_file
 from charlm.text.vocabulary import Ids
 
 _ABANDONED_SECONDS = 86400.0  # after which a file that no process has finished is removed
@@ -194,7 +193,7 @@ class Cache:
         try:
             folder.mkdir(exist_ok=True)
             lock = opened.enter_context((folder / "lock").open("wb"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(lock.fileno())
             if not os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name)):
                 return None  # another process has just removed it
             os.utime(folder)

@@ -18,9 +18,11 @@ from charlm.store.run_folder import RunFolder
 from charlm.store.tensors import Array, check_weights
 from charlm.store.trained import TrainedModel
 from charlm.system.counts import count_of
+from charlm.system.threads import MAX_THREADS
 from charlm.text.characters import name_characters
 from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Vocabulary
+from charlm.training.lanes import MOST_GROUPS
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Checkpoint:
         config: the configuration.
         corpus_key: of the text.
         known: characters that the vocabulary began with: those of a model it went on from.
-        threads: of the CPU.
+        threads: of the CPU; None: the sums of the run do not depend on them.
+        lane_groups: into which the lanes are divided, see `lanes`; None: the run was never shared by processes.
     """
 
     tensors: dict[str, Array]
@@ -41,7 +44,8 @@ class Checkpoint:
     config: Config
     corpus_key: str
     known: tuple[str, ...]
-    threads: int
+    threads: int | None
+    lane_groups: int | None
 
 
 def read_checkpoint(folder: RunFolder) -> Checkpoint:
@@ -53,14 +57,18 @@ def read_checkpoint(folder: RunFolder) -> Checkpoint:
     tensors, info = folder.load_last()
     try:
         identity = info["identity"]
-        config, known, threads = load_config(dict(identity["config"])), identity["known"], identity["threads"]
+        config, known = load_config(dict(identity["config"])), identity["known"]
+        threads, groups = identity.get("threads"), identity.get("lane_groups")
         if not isinstance(known, str) or len(set(known)) < len(known):
             raise ValueError("known holds something else than characters, each once")
         if config.corpus.framing == "auto":
             raise ValueError("corpus.framing is 'auto' in a run that has begun")
-        if type(threads) is not int or threads < 1:
-            raise ValueError(f"threads is {str(threads)[:50]}")
-        return Checkpoint(tensors, info, config, str(identity["corpus"]), tuple(known), threads)
+        for name, number, most in (("threads", threads, MAX_THREADS), ("lane_groups", groups, MOST_GROUPS)):
+            if number is not None and (type(number) is not int or not 1 <= number <= most):
+                raise ValueError(f"{name} is {str(number)[:50]}")
+        if (threads is None) == (groups is None):
+            raise ValueError("neither threads nor lane_groups is there, or both")
+        return Checkpoint(tensors, info, config, str(identity["corpus"]), tuple(known), threads, groups)
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{folder.last}: damaged checkpoint ({type(error).__name__}: {str(error)[:500]})") from None
 

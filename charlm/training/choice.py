@@ -13,20 +13,41 @@ from charlm.experts import EXPERTS
 from charlm.experts.expert import CountedExpert
 from charlm.model.network import CharacterModel, plan_layers
 from charlm.scoring.log_probs import cut_sequences
+from charlm.system.counts import count_of
+from charlm.system.distributed import Ranks
 from charlm.text.corpus import Corpus, load_corpus
 from charlm.training.agreement import settle_framing
+from charlm.training.lanes import Lanes, group_count
 from charlm.training.remarks import remarks
 from charlm.training.step import TrainingStep, make_batches, measure_speed
 
-MOST_COUNTED_SYMBOLS = 100_000_000  # of a text, its end, by experts; counting n-grams takes 25 bytes each
+MOST_COUNTED_SYMBOLS = 40_000_000  # of a text, its end, by experts; counting n-grams takes 25 bytes each
 COUNTED_SYMBOLS_PER_SECOND = 150_000  # of the budget: counting n-grams takes about a tenth of it
 MEASURE_SECONDS = 0.7  # for each size that the recipe looks at
 
 Note = Callable[[str], None]
+Measure = Callable[[Config, Corpus, torch.device, float], float]
 
 
-def choose_rest(config: Config, chosen: set[str], device: torch.device, note: Note) -> tuple[Config, Corpus]:
-    """Reads the corpus, chooses what nobody has set, and says what and why."""
+def choose_rest(
+    config: Config,
+    chosen: set[str],
+    device: torch.device,
+    note: Note,
+    *,
+    measure: Measure | None = None,
+    processes: int = 1,
+) -> tuple[Config, Corpus]:
+    """Reads the corpus, chooses what nobody has set, and says what and why.
+
+    Args:
+        config: what is set.
+        chosen: its keys.
+        device: where to train.
+        note: is told the reasons.
+        measure: how fast training is; None: as `measure_training` finds it.
+        processes: that share each batch.
+    """
     unit, amount = parse_amount(config.training.budget)
     held_out = config.corpus.validation
     share = 0.0 if isinstance(held_out, str) else held_out
@@ -38,34 +59,46 @@ def choose_rest(config: Config, chosen: set[str], device: torch.device, note: No
         return share
 
     is_open = unit == "seconds" and "corpus.validation" not in chosen and not isinstance(held_out, str)
-    corpus = load_corpus(config.corpus, choose_validation=choose_validation if is_open else None)
+    corpus = load_corpus(config.corpus, choose_validation=choose_validation if is_open else None, note=note)
     if is_open:
         config = load_config(config.model_dump(), {"corpus.validation": share})
     config = settle_framing(config, corpus.vocabulary.framing)
     for remark in remarks(corpus):
         note(remark)
     given = {key: value for key, value in flatten(config).items() if {key, key.partition(".")[0]} & chosen}
-    recipe = _recipe(config, given, corpus, device)
+    recipe = _recipe(config, given, corpus, device, measure, processes)
     for reason in recipe.reasons:
         note(reason)
     return load_config(config.model_dump(), recipe.settings), corpus
 
 
-def _recipe(config: Config, given: Mapping[str, Any], corpus: Corpus, device: torch.device) -> Recipe:
+def _recipe(
+    config: Config,
+    given: Mapping[str, Any],
+    corpus: Corpus,
+    device: torch.device,
+    measure: Measure | None,
+    processes: int,
+) -> Recipe:
     """Chooses what is not `given`, by the text, the budget and the speed of this machine."""
     vocabulary, ids = corpus.vocabulary, corpus.train.ids
     lines = vocabulary.framing == "lines"
+    blanks = (
+        n for c, n in zip(vocabulary.symbols, vocabulary.counts, strict=True) if c.isspace() and c not in "\r\n"
+    )
     text = TextProperties(
         characters=len(ids),
         held_out=len(corpus.validation.ids),
         symbols=len(vocabulary),
         line_length=len(ids) / max(1, corpus.train.count(vocabulary.boundary_id)) if lines else None,
+        blanks=sum(blanks) / max(1, sum(vocabulary.counts)),
     )
 
     def speed(settings: Mapping[str, Any]) -> float:
-        return measure_training(load_config(config.model_dump(), settings), corpus, device, MEASURE_SECONDS)
+        with_settings = load_config(config.model_dump(), settings)
+        return (measure or measure_training)(with_settings, corpus, device, MEASURE_SECONDS)
 
-    return choose(text, given, parse_amount(config.training.budget), speed)
+    return choose(text, given, parse_amount(config.training.budget), speed, processes=processes)
 
 
 def measure_training(config: Config, corpus: Corpus, device: torch.device, seconds: float) -> float:
@@ -86,9 +119,25 @@ def make_network(config: Config, vocabulary_size: int, device: torch.device) -> 
     return CharacterModel(vocabulary_size, config.model, plan)
 
 
+def divide(config: Config, device: torch.device, ranks: Ranks, groups: int | None = None) -> Lanes | None:
+    """Returns how the lanes are divided; None: one process computes a batch as it likes.
+
+    Raises:
+        ConfigError: the ranks cannot share a batch evenly.
+    """
+    if groups is None:
+        if not ranks.are_together:
+            return None
+        groups = group_count(config.training.batch_size) if device.type == "cpu" else 1
+    lanes = Lanes(ranks, groups)
+    lanes.check(config.training.batch_size)
+    return lanes
+
+
 def count_experts(
     config: Config,
     corpus: Corpus,
+    note: Note,
     *,
     most: int = MOST_COUNTED_SYMBOLS,
     symbols_per_second: int = COUNTED_SYMBOLS_PER_SECOND,
@@ -98,6 +147,7 @@ def count_experts(
     Args:
         config: the configuration.
         corpus: its text; where not all of the training part is counted, its end is.
+        note: is told so.
         most: how many symbols are counted, at most.
         symbols_per_second: how many are counted, at most, for each second of a budget that is a time.
     """
@@ -107,5 +157,7 @@ def count_experts(
         most = min(most, max(1, int(symbols_per_second * amount)))
     wanted = [kind for kind in EXPERTS if kind.is_wanted(config.model)]
     counted = corpus.train.last(most)
+    if wanted and len(counted.ids) < len(corpus.train.ids):
+        note(f"mixture: counted on the last {count_of(len(counted.ids), 'symbol')} of the training text")
     sequences = cut_sequences(vocabulary, counted.ids, counted.parts) if wanted else []
-    return [kind.count(config.model, sequences, len(vocabulary), vocabulary.boundary_id) for kind in wanted]
+    return [kind.count(config.model, sequences, vocabulary) for kind in wanted]

@@ -17,6 +17,7 @@ _UNKNOWN_SHARE = 0.02  # of the validation text, from which on it is worth a rem
 _ORDER = 5  # of the n-grams that compare texts
 _COUNTED_SYMBOLS = 100_000
 _MEASURED_SYMBOLS = 20_000
+_SAMPLED_SYMBOLS = 1 << 24  # of a larger text, cut into stretches to choose from
 _EVERY = 10  # one in so many stretches of the training text is held out for the comparison
 _STRETCH_SYMBOLS = 1000
 _UNLIKE_FACTOR, _UNLIKE_NATS = 1.2, 0.1  # so much more may new text of the same kind cost
@@ -53,14 +54,15 @@ def unknown_share(corpus: Corpus) -> float:
 def _compare(corpus: Corpus) -> tuple[float, float, float]:
     """Returns the nats of n-grams on held-out training and on validation text, and their difference's error."""
     vocabulary = corpus.vocabulary
-    stretches = _stretches(corpus.train, vocabulary)
+    boundary_id = vocabulary.boundary_id if vocabulary.framing == "lines" else None
+    stretches = _stretches(corpus.train.sample(_SAMPLED_SYMBOLS, boundary_id), vocabulary)
     chosen = stretches[:: _step(stretches, _COUNTED_SYMBOLS)]
     counted = [s for i, s in enumerate(chosen) if i % _EVERY]
     if not counted:
         return 0.0, 0.0, 0.0
     model = NgramModel(counted, len(vocabulary), vocabulary.boundary_id, _ORDER)
     same = _nats(model, chosen[::_EVERY])
-    other = _nats(model, _stretches(corpus.validation, vocabulary))
+    other = _nats(model, _stretches(corpus.validation.sample(_SAMPLED_SYMBOLS, boundary_id), vocabulary))
     error = np.sqrt(sum(nats.var() / max(1, len(nats)) for nats in (same, other)))
     return float(same.mean()), float(other.mean()), float(error)
 

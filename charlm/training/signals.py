@@ -22,7 +22,7 @@ def _known(*names: str) -> tuple[signal.Signals, ...]:
     return tuple(signal.Signals[name] for name in names if name in signal.Signals.__members__)
 
 
-_STOP = _known("SIGINT", "SIGTERM", "SIGHUP")
+STOP = _known("SIGINT", "SIGTERM", "SIGHUP")
 _SAVE = _known("SIGUSR1")
 
 
@@ -44,6 +44,11 @@ class Requests:
 class _StopAtOnce(KeyboardInterrupt):
     """Raised by a signal; nothing that catches exceptions on the way keeps it."""
 
+    @property
+    def exit_code(self) -> int:
+        """As that of `Interrupted`."""
+        return 128 + int(self.args[0])
+
 
 @contextmanager
 def catch_signals() -> Iterator[Requests]:
@@ -59,7 +64,7 @@ def catch_signals() -> Iterator[Requests]:
     if threading.current_thread() is not threading.main_thread():
         yield requests
         return
-    before = {number: signal.getsignal(number) for number in (*_STOP, *_SAVE)}
+    before = {number: signal.getsignal(number) for number in (*STOP, *_SAVE)}
     caught = {number: action for number, action in before.items() if action not in (signal.SIG_IGN, None)}
 
     def restore(*numbers: signal.Signals) -> None:

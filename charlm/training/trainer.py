@@ -2,6 +2,10 @@
 
 It reads windows, takes steps, evaluates, saves, and can stop and go on at any step. It is given finished parts
 (step, batches, evaluator), and tells what happens through an observer; it prints nothing.
+
+Where several processes share the batch, each of them runs this loop. Rank 0 evaluates, saves and reports; its clock
+counts, and a wish to stop or to save that has reached any of them is told to all with the sums of a step, so that
+all do the same behind the same step.
 """
 
 from __future__ import annotations
@@ -21,16 +25,18 @@ from charlm.config import TrainingConfig
 from charlm.errors import Interrupted, RunError, TrainingError
 from charlm.experts.mixture import Mixture
 from charlm.model.exchange import as_arrays, copy_as_tensors
+from charlm.model.network import NetworkState
 from charlm.store.checkpoint import check_parts, join_parts, read_counters, split_parts
 from charlm.store.run_folder import RunFolder
 from charlm.store.tensors import Array, unusable
+from charlm.system.distributed import Ranks
 from charlm.system.shell import quote_path
 from charlm.text.batches import Batches, Window
 from charlm.text.corpus import Split
 from charlm.training.budget import Progress, read_amounts
 from charlm.training.optimization import optimizer_slots
 from charlm.training.reports import Metrics, Observer, StepReport
-from charlm.training.signals import Requests
+from charlm.training.signals import STOP, Requests
 from charlm.training.step import StepResult, TrainingStep
 
 _SAVE_SECONDS = 60.0  # between evaluations, what a kill can lose
@@ -98,6 +104,9 @@ class Trainer:
         self._budget, self._every = read_amounts(config, train)
         self._interval = _Interval()
         self._last: StepResult | None = None
+        self._ranks = step.lanes.ranks if step.lanes else Ranks()
+        self._is_shared = False  # whether the ranks have begun to train together
+        self._read_at = 0.0  # when the clock was last read
 
     # ---------------------------------------------------------------------------------------------- the loop
 
@@ -122,36 +131,40 @@ class Trainer:
         requests = requests or Requests()
         progress = self.progress
         windows = self._windows()
-        last_saved = now = self._clock()
+        self._read_at = self._clock()
+        unsaved_seconds = 0.0
         evaluations = int(self._every.times_spent(progress))
         evaluated_at = -1
         while not self.finished:
-            self._take_step(next(windows))
-            before, now = now, self._clock()
-            progress.seconds += now - before
-            progress.training_seconds += now - before
-            self._interval.seconds += now - before
+            seconds, wishes = self._take_step(next(windows), requests)
+            progress.seconds += seconds
+            progress.training_seconds += seconds
+            unsaved_seconds += seconds
+            self._interval.seconds += seconds
             if int(self._every.times_spent(progress)) > evaluations or self.finished:
-                self._evaluate(observer, now)
+                self._evaluate(observer)
                 evaluations = int(self._every.times_spent(progress))
                 evaluated_at = progress.step
-                last_saved = now = self._clock()
+                self._read_at = self._clock()
+                unsaved_seconds = 0.0
             else:
-                observer.on_step(self._report())
-                if now - last_saved > _SAVE_SECONDS:
+                if self._ranks.leads:
+                    observer.on_step(self._report())
+                if unsaved_seconds > _SAVE_SECONDS:
                     self.save()
-                    last_saved = self._clock()
-            if requests.save:
-                requests.save = False
+                    unsaved_seconds = 0.0
+            if wishes.save:
+                wishes.save = False
                 if evaluated_at != progress.step:
                     self.save()
-                    last_saved = self._clock()
-                observer.on_note(f"saved at step {progress.step}")
-            if requests.stop is not None and not self.finished:
+                    unsaved_seconds = 0.0
+                if self._ranks.leads:
+                    observer.on_note(f"saved at step {progress.step}")
+            if wishes.stop is not None and not self.finished:
                 if evaluated_at != progress.step:
                     self.save()
                 raise Interrupted(
-                    requests.stop,
+                    wishes.stop,
                     f"stopped at step {progress.step} and saved; `charlm train --resume --out "
                     f"{quote_path(self._folder.path)}` goes on from here",
                 )
@@ -165,8 +178,24 @@ class Trainer:
             progress.epoch += 1
             progress.window = 0
 
-    def _take_step(self, window: Window) -> None:
-        result = self._step(window, self.fraction)
+    def _take_step(self, window: Window, requests: Requests) -> tuple[float, Requests]:
+        """Takes a step; returns the seconds that have passed on the clock of rank 0, and what is asked for.
+
+        What is asked of a process alone is read where it is met; of several, what has reached any of them in time.
+        """
+
+        def tell() -> list[float]:
+            before, self._read_at = self._read_at, self._clock()
+            save = requests.save
+            if save and self._ranks.size > 1:
+                requests.save = False  # now it is everybody's
+            return [
+                self._read_at - before if self._ranks.leads else 0.0,
+                float(save),
+                *(float(requests.stop == number) for number in STOP),
+            ]
+
+        result = self._step(window, self.fraction, tell)
         if not result.is_finite:
             raise self._diverged(
                 f"step {self.progress.step + 1}: the loss is {result.loss / result.symbols:g}, the gradient norm "
@@ -178,6 +207,11 @@ class Trainer:
         self.progress.symbols += result.symbols
         self.progress.step += 1
         self.progress.window += 1
+        seconds, save, *stops = result.told
+        if self._ranks.size == 1:
+            return seconds, requests
+        stop = next((int(number) for number, asked in zip(STOP, stops, strict=True) if asked), None)
+        return seconds, Requests(stop, bool(save))
 
     # ------------------------------------------------------------------------------------- looking and saving
 
@@ -205,9 +239,16 @@ class Trainer:
         characters = self._interval.symbols * self._budget.characters_per_symbol
         return characters / max(self._interval.seconds, 1e-9)
 
-    def _evaluate(self, observer: Observer, started: float) -> None:
-        """Validates, writes a sample and saves everything; `started` is when."""
-        progress = self.progress
+    def _evaluate(self, observer: Observer) -> None:
+        """Has rank 0 validate, write a sample and save everything; the others learn how the training stands."""
+        state = self._gather_state()
+        told = self._ranks.lead(lambda: self._evaluate_here(observer, state))
+        for name, value in told.items():
+            setattr(self.progress, name, value)
+        self._interval = _Interval()
+
+    def _evaluate_here(self, observer: Observer, state: NetworkState) -> dict[str, Any]:
+        progress, started = self.progress, self._read_at
         self._check_weights()
         train_loss = self._train_loss()
         validation = self._evaluator.validate()
@@ -240,10 +281,11 @@ class Trainer:
         self._folder.append(self._folder.metrics, row)
         self._folder.append(self._folder.samples, entry)
         self._interval = _Interval()
-        self.save(keep=self._config.keep)
+        self._save_here(state, self._config.keep)
         progress.evaluation_seconds = self._clock() - started
         progress.seconds += progress.evaluation_seconds - counted  # the time that saving took
         observer.on_evaluation(metrics, sample, is_best)
+        return dataclasses.asdict(progress)
 
     def _check_weights(self) -> None:
         """Weights that could never be loaded again take the place of none that can."""
@@ -258,8 +300,25 @@ class Trainer:
             "lower training.learning_rate, or set training.clip_norm"
         )
 
-    def save(self, *, keep: int = 1) -> None:
-        """Saves all that is needed to go on from here; with `keep` above 1, also beside older checkpoints."""
+    def save(self) -> None:
+        """Has rank 0 save all that is needed to go on from here, on as many ranks as may be."""
+        state = self._gather_state()
+        if self._is_shared:
+            self._ranks.lead(lambda: self._save_here(state, keep=1))
+        else:
+            self._save_here(state, keep=1)
+
+    def _gather_state(self) -> NetworkState:
+        """Returns the carried state of all lanes on rank 0; nothing of use on the others."""
+        state, lanes = self._step.state or [], self._step.lanes
+        if lanes is None or not self._is_shared:
+            return state
+        sizes = lanes.sizes(self._step.rows)
+        gathered = [[self._ranks.gather_rows(part, sizes) for part in layer] for layer in state]
+        return [tuple(part for part in layer if part is not None) for layer in gathered]
+
+    def _save_here(self, state: NetworkState, keep: int) -> None:
+        """Writes a checkpoint; with `keep` above 1, also beside older ones."""
         self._check_weights()
         slots = self._step.optimizer.state_dict()["state"]
         parts: dict[str, dict[str, Tensor]] = {
@@ -272,8 +331,8 @@ class Trainer:
             },
             "state": {
                 f"{layer}.{part}": value
-                for layer, state in enumerate(self._step.state or [])
-                for part, value in enumerate(state)
+                for layer, of_layer in enumerate(state)
+                for part, value in enumerate(of_layer)
             },
             "rng": {"cpu": torch.get_rng_state()},
         }
@@ -285,6 +344,50 @@ class Trainer:
             "identity": self._identity,
         }
         self._folder.save_last(as_arrays(join_parts(parts)), info, keep=keep)
+
+    def share(self) -> None:
+        """Gives every rank what rank 0 begins with or goes on from; all of them call it once, before `run`.
+
+        That is counters, weights, the optimiser's numbers, random numbers, and the state of its own lanes.
+        """
+        step, lanes = self._step, self._step.lanes
+        if lanes is None:
+            return
+        rows = len(step.state[0][0]) if step.state else 0
+        progress, interval, step.rows = self._ranks.lead(lambda: (vars(self.progress), vars(self._interval), rows))
+        self.progress, self._interval = Progress(**progress), _Interval(**interval)
+        if not self._ranks.leads:
+            if self.progress.step:
+                slots = optimizer_slots(step.optimizer)
+                self._load_optimizer({name: torch.zeros_like(slot, device="cpu") for name, slot in slots.items()})
+            step.state = self._network.initial_state(step.rows) if step.rows else None
+        moments = step.optimizer.state_dict()["state"]
+        generator = torch.get_rng_state()
+        self._ranks.copy_first(
+            [
+                *self._network.parameters(),
+                *(
+                    of[name]
+                    for _, of in sorted(moments.items())
+                    for name in sorted(of)
+                    if torch.is_tensor(of[name])
+                ),
+                *(part for layer in step.state or [] for part in layer),
+                generator,
+            ]
+        )
+        torch.set_rng_state(generator)
+        own = lanes.rows(step.rows)
+        step.state = step.state and [tuple(part[own].clone() for part in layer) for layer in step.state]
+        self._is_shared = True
+
+    def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            index, _, key = name.partition(".")
+            slots.setdefault(int(index), {})[key] = value
+        optimizer = self._step.optimizer
+        optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
 
     def resume(self, tensors: dict[str, Array], info: dict[str, Any]) -> None:
         """Goes back to where `save` was called; that model and corpus are the same ones is for the caller to check.
@@ -302,12 +405,7 @@ class Trainer:
             self.progress, self._interval = progress, interval
             if not self._folder.model.exists():  # then the next evaluation is the best there is
                 self.progress.best_loss, self.progress.stale = math.inf, 0
-            slots: dict[int, dict[str, Tensor]] = {}
-            for name, value in copy_as_tensors(parts["optimizer"]).items():
-                index, _, key = name.partition(".")
-                slots.setdefault(int(index), {})[key] = value
-            optimizer = self._step.optimizer
-            optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+            self._load_optimizer(copy_as_tensors(parts["optimizer"]))
             layers: dict[int, list[Tensor]] = {}
             for name, value in sorted(copy_as_tensors(parts["state"]).items()):
                 layers.setdefault(int(name.partition(".")[0]), []).append(value.to(device))

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from charlm.config import ModelConfig
 from charlm.experts.ngram import NgramModel
 from charlm.experts.ngram_tables import count_tables, table_arrays
+from charlm.text.vocabulary import Vocabulary
 
 V, FIRST = 5, 1
+VOCABULARY = Vocabulary(["<unk>", "\n", "a", "b", "c"], [0] * V)
 Sequences = list[list[int]]
 few = settings(max_examples=60, deadline=None)
 some_sequences = st.lists(st.lists(st.integers(0, V - 1), max_size=12), min_size=1, max_size=5).filter(any)
@@ -242,7 +244,7 @@ def test_a_probability_that_vanishes_in_float32_has_a_finite_logarithm() -> None
 def test_without_a_compiler_it_predicts_the_same(train: Sequences, test: Sequences, order: int) -> None:
     model = NgramModel(arrays(train), V, FIRST, order)
     slow = NgramModel(arrays(train), V, FIRST, order)
-    vars(slow)["_kernel"] = None
+    vars(slow)["kernel"] = None
     for sequence in arrays(test):
         if len(sequence):
             ids = sequence[:, None].astype(np.int64)
@@ -323,7 +325,7 @@ def test_it_is_counted_where_the_configuration_asks_for_it() -> None:
     train, test = arrays(random_sequences(6, 60)), arrays(random_sequences(3, 9, seed=1))
     assert not NgramModel.is_wanted(config(None))
     assert NgramModel.is_wanted(config(3))
-    counted = NgramModel.count(config(3), train, V, FIRST)
+    counted = NgramModel.count(config(3), train, VOCABULARY)
     for one, other in zip(
         counted.sequence_log_probs(test), NgramModel(train, V, FIRST, 3).sequence_log_probs(test), strict=True
     ):

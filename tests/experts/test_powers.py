@@ -30,7 +30,7 @@ def text_of(seed: int, lines: int) -> str:
 
 def count_ngrams(vocabulary: Vocabulary, text: str, order: int) -> NgramModel:
     sequences = cut_sequences(vocabulary, vocabulary.encode(text))
-    return NgramModel.count(ModelConfig(ngram=order), sequences, len(vocabulary), vocabulary.boundary_id)
+    return NgramModel.count(ModelConfig(ngram=order), sequences, vocabulary)
 
 
 def mixture_of(vocabulary: Vocabulary, text: str, seed: int, orders: tuple[int, ...] = (4,)) -> Mixture:

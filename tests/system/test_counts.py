@@ -2,7 +2,7 @@
 
 import pytest
 
-from charlm.system.counts import count_of, format_size
+from charlm.system.counts import count_of, format_size, parse_size
 
 
 @pytest.mark.parametrize(("number", "said"), [(0, "0 lines"), (1, "1 line"), (2, "2 lines"), (1234, "1,234 lines")])
@@ -29,3 +29,16 @@ def test_a_plural_of_its_own() -> None:
 )
 def test_size(number: float, said: str) -> None:
     assert format_size(number) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("300", 300), ("1.5 kB", 1500), ("100GB", 1e11), ("2 tb", 2e12), (" 7 MB ", 7e6)]
+)
+def test_a_size_is_read_as_people_write_it(text: str, size: float):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "0 GB", "-1 GB", "1 q", "GB", "1,5 GB", "1e9", "nan", "١٢"])
+def test_what_is_no_size_is_refused(text: str):
+    with pytest.raises(ValueError, match="is no size above zero such as 300 MB"):
+        parse_size(text)

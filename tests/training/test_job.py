@@ -24,7 +24,10 @@ def test_of_a_long_text_as_much_is_counted_as_there_is_time_for(budget: str, cou
             "training": {"budget": budget},
         }
     )
-    (ngram,) = count_experts(config, load_corpus(config.corpus), most=100, symbols_per_second=30)
+    notes: list[str] = []
+    (ngram,) = count_experts(config, load_corpus(config.corpus), notes.append, most=100, symbols_per_second=30)
+    symbols = "1 symbol" if counted == 1 else f"{counted} symbols"
+    assert notes == [f"mixture: counted on the last {symbols} of the training text"]
     assert isinstance(ngram, NgramModel)
     assert len(ngram.arrays()["counts.2"]) == counted  # each character stands once, so each pair too
     (last,) = ngram.sequence_log_probs([np.array([990, 991, 992], np.int32)])
@@ -34,4 +37,4 @@ def test_of_a_long_text_as_much_is_counted_as_there_is_time_for(budget: str, cou
 
 def test_no_expert_is_counted_that_nobody_asks_for(tiny_corpus: Path) -> None:
     config = load_config({"corpus": {"path": str(tiny_corpus)}})
-    assert count_experts(config, load_corpus(config.corpus)) == []
+    assert count_experts(config, load_corpus(config.corpus), pytest.fail, most=3) == []
