@@ -6,9 +6,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 TOOLS := .venv/.tools
 BROWSER := .venv/.browser
+DOCS := .venv/.docs
 RUN := runs/quickstart
 
-.PHONY: help demo test slow kernels fuzz soak bench check lint format types clean
+.PHONY: help demo docs test slow kernels fuzz soak bench check lint format types clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -44,6 +45,15 @@ demo: $(READY)  ## train the quickstart model (about 2 minutes with set-up), let
 	$(BIN)/charlm score $(RUN) "The river was high in the morning." "The rievr was high in the morning." \
 	  "The morning was high in the river." "morning the in high was river The."
 
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $(DOCS)
+
+docs: $(DOCS)  ## write docs/reference from the code, and build the documentation as a site, into site/
+	$(BIN)/python docs/make_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "To read and search it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory site"
+
 # As many tests at a time as there are cores, each with one thread: more would wait for each other.
 test: $(TOOLS) $(BROWSER)  ## run the tests but for the slow ones (under three minutes)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto -m "not slow"
@@ -77,4 +87,4 @@ format: $(READY)  ## format the code
 check: lint types test slow  ## all that must pass before a commit: format, lint, strict types, all tests
 
 clean:  ## remove the environment and caches; runs are kept
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist site

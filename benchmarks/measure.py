@@ -88,14 +88,14 @@ def alternating_medians(meters: Sequence[Meter], rounds: int, seconds: float) ->
 
 
 def train_default(hidden_size: int, folder: Path) -> charlm.LanguageModel:
-    """Trains for one step what `charlm train --corpus english` makes: an LSTM mixed with 9-grams.
+    """Trains for one step what `charlm train --corpus english` makes: an LSTM with 9-grams and word contexts.
 
     The step leaves the weights as they are: the learning rate begins at zero. The n-grams are counted on the first
     nine tenths of the text, and the last tenth decides how far each of the two is trusted.
     """
     config = {
         "corpus": {"path": "corpus:english"},
-        "model": {"hidden_size": hidden_size, "ngram": 9},  # the order that the recipe chooses
+        "model": {"hidden_size": hidden_size, "ngram": 9, "words": True},  # what the recipe mixes in
         "training": {"budget": "1 steps", "device": "cpu"},
         "sampling": {"length": 1},
     }

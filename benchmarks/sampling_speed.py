@@ -1,8 +1,9 @@
 """How fast does charlm generate text, compared with a straightforward loop over nn.LSTM?
 
 Measures characters per second, one text at a time and 64 at once, of an untrained one-layer LSTM over the
-symbols of charlm's corpus `english`: mixed with 9-grams of that corpus, as `charlm train --corpus` makes it by
-default, and alone. charlm and its rival run alternately; the medians of the rounds and their ratio are printed.
+symbols of charlm's corpus `english`: mixed with 9-grams and word contexts of that corpus, as `charlm train
+--corpus` makes it by default, and alone. charlm and its rival run alternately; the medians of the rounds and their
+ratio are printed.
 charlm's characters come out of `write` as text. The rival is what a good programmer writes with torch.nn: an
 embedding of width H, one step of `nn.LSTM` per symbol, softmax and `multinomial`, in inference mode; it has no
 n-grams.
@@ -93,7 +94,7 @@ def main() -> None:
             in_this_process(torch_writer(*shape)),
         ]
         plain, mixed, alone, plain_here = alternating_medians(meters, options.rounds, options.seconds)
-        for name, ours, least in (("with 9-grams", mixed, ""), ("alone", alone, f"{target:.1f}")):
+        for name, ours, least in (("as by default", mixed, ""), ("alone", alone, f"{target:.1f}")):
             numbers = (f"{plain:,.0f}", f"{ours:,.0f}", f"{ours / plain:.1f}", least)
             here = (f"{plain_here:,.0f}", f"{ours / plain_here:.1f}")
             rows.append((f"{hidden} {name}, {texts}", *numbers, *here))

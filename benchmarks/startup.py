@@ -1,9 +1,9 @@
 """How long does the command line take to answer, compared with `python -c "import torch"`?
 
 Measures the seconds of whole commands: `charlm --help`, and `charlm score` of one sentence and `charlm sample` of
-60 characters with what `charlm train --corpus` makes by default, here an LSTM of 256 units mixed with 9-grams of
-charlm's corpus `english`. None of them loads torch. The commands and the import run alternately; the medians of the
-rounds are printed, and beside them their ratio to the import.
+60 characters with what `charlm train --corpus` makes by default, here an LSTM of 256 units mixed with 9-grams
+and word contexts of charlm's corpus `english`. None of them loads torch. The commands and the import run
+alternately; the medians of the rounds are printed, and beside them their ratio to the import.
 
     python benchmarks/startup.py [--rounds 7]
 """

@@ -125,15 +125,28 @@ def torch_step(cell: str, hidden: int, layers: int, batch: int, length: int) -> 
 
 
 def charlm_training(
-    cell: str, hidden: int, layers: int, batch: int, length: int, *, precision: str = "auto", **model: float
+    cell: str,
+    hidden: int,
+    layers: int,
+    batch: int,
+    length: int,
+    *,
+    precision: str = "auto",
+    kernel: str = "auto",
+    symbols: int = V,
+    device: torch.device = CPU,
+    **model: float,
 ) -> tuple[TrainingStep, StreamBatches]:
     """The steps that `charlm train` makes, and what they read; `model` holds more of that section."""
     shape = {"cell": cell, "hidden_size": hidden, "num_layers": layers}
     window = {"batch_size": batch, "sequence_length": length}
-    sections = {"model": {**shape, **model}, "training": {**TRAINING, **window, "precision": precision}}
+    how = {"precision": precision, "kernel": kernel}
+    sections = {"model": {**shape, **model}, "training": {**TRAINING, **window, **how}}
     config = load_config({"corpus": {"path": "random"}, **sections})
-    ids = np.random.default_rng(0).integers(0, V, 10**6).astype(np.uint8)
-    return TrainingStep(make_network(config, V, CPU), config.training), StreamBatches(ids, batch, length, 0)
+    ids = np.random.default_rng(0).integers(0, symbols, 10**6).astype(np.min_scalar_type(symbols - 1))
+    with device:  # drawn there: orthogonal matrices of thousands of units take a CPU many seconds
+        network = make_network(config, symbols, device)
+    return TrainingStep(network, config.training), StreamBatches(ids, batch, length, 0)
 
 
 def describe_plan(step: TrainingStep) -> str:

@@ -188,10 +188,10 @@ class LanguageModel(StatefulModel):
 
         Args:
             nbest: its lines, each id's together; an open file will do.
-            weight: of the measure, in the new total: total + weight * measure + length_bonus * characters.
-            length_bonus: for each character of the hypothesis.
+            weight: weight of the measure in the new total, `total + weight * measure + length_bonus * characters`.
+            length_bonus: is added for each character of the hypothesis.
             measure: `logprob`, `mean`, `penlp` or `slor`.
-            input_format: `moses`, `nematus`, `fairseq`, `kaldi`, or `auto` to find it out; see `ranking.nbest`.
+            input_format: `moses`, `nematus`, `fairseq`, `kaldi`, or `auto` to find it out.
 
         Yields:
             The lines without their newlines, in the format in which they came, with the new total (Moses: and with
@@ -217,9 +217,9 @@ class LanguageModel(StatefulModel):
         """As `rerank`, for callers that read the list by themselves: answers the ids of each batch.
 
         Args:
-            batches: what `read_groups` yields.
-            weight: of the measure.
-            length_bonus: for each character.
+            batches: what `charlm.ranking.nbest.read_groups` yields.
+            weight: see `rerank`.
+            length_bonus: see `rerank`.
             measure: `logprob`, `mean`, `penlp` or `slor`.
         """
         for name, number in (("weight", weight), ("length bonus", length_bonus)):
@@ -306,7 +306,7 @@ class LanguageModel(StatefulModel):
         Args:
             count: how many.
             prompt: text to go on from.
-            seed: of the random numbers.
+            seed: seed of the random numbers.
             stop: end a text as soon as it ends with this.
             only_new: leave the prompt and the stop text out of the texts.
             novel: pass over samples that the run's own corpus has: as a line in lines framing, else anywhere. The
@@ -444,11 +444,12 @@ class LanguageModel(StatefulModel):
             dynamic: also measure a copy of the model that goes on learning from the text as it reads it, by a
                 memory of the text, by gradient steps, and by both; see `charlm.experts.memory` and
                 `charlm.scoring.dynamic`.
-            learning_rate: of the dynamic evaluation; None: tuned on the beginning of the run's validation split.
-            decay: of the dynamic evaluation, back to the trained weights; None: tuned as well.
+            learning_rate: learning rate of the dynamic evaluation; None: tuned on the beginning of the run's
+                validation split.
+            decay: decay of the dynamic evaluation back to the trained weights; None: tuned as well.
             baseline: also measure an n-gram model that learnt from the run's own training split.
             field: in JSON lines, CSV, TSV or Kaldi text, the column to read, by its name or its number from 1.
-            encoding: of these files: a name that Python knows, or `auto`.
+            encoding: encoding of these files: a name that Python knows, or `auto`.
             strict: whether what is not text in folders and archives is refused instead of skipped.
             note: is told what was skipped, and which encodings were found.
 
@@ -516,7 +517,7 @@ class LanguageModel(StatefulModel):
         Args:
             count: how many samples.
             paths: the held-out text, as in `evaluate`; None: the run's own validation split.
-            seed: of the samples.
+            seed: seed of the samples.
             field: see `evaluate`.
             encoding: see `evaluate`.
             strict: see `evaluate`.

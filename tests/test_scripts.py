@@ -73,7 +73,7 @@ def test_the_model_that_benchmarks_call_the_default_is_what_the_recipe_makes(tmp
     assert [expert.name for expert in measured] == [expert.name for expert in by_default]
     assert [expert.contexts for expert in measured] == [expert.contexts for expert in by_default]
     assert isinstance(measured[1], NgramModel)
-    assert np.all(model.mixture.powers[-1] != (1, 0))  # fitted
+    assert np.all(model.mixture.powers[-1] != (1, 0, 0))  # fitted
     assert model.config.model.cell == recipe.config.model.cell
 
 

@@ -175,7 +175,14 @@ def _memory_file(folder: RunFolder) -> Path:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The losses of one evaluation, in nats per character, after so many characters and seconds of training."""
+    """The losses of one evaluation during training.
+
+    Attributes:
+        characters: number of characters learnt from so far.
+        seconds: time spent so far, evaluations included.
+        train_loss: mean loss on the training text since the evaluation before, in nats per character.
+        validation_loss: mean loss on the whole validation split, in nats per character; None without one.
+    """
 
     characters: int
     seconds: float
@@ -188,23 +195,23 @@ class RunResult:
     """What became of one run.
 
     Attributes:
-        run: its folder.
-        cell: of the network.
-        hidden_size: H.
-        num_layers: L.
-        parameters: weights of the network, without those of experts beside it.
-        seed: of the training.
-        characters: learnt from.
-        characters_per_second: of training alone, over the whole run.
-        peak_memory_bytes: the most that its process has held; None if nobody has measured it.
-        seconds: of training, evaluations included.
-        nats_per_character: the best validation loss; None without a validation split.
-        bits_per_character: the same over ln 2.
-        half_life: after so many characters the gradient of the loss by the top layer's state s has halved, see
-            `analysis.gradients`; negative: doubled. None where it keeps its size, or cannot be measured: without a
-            validation split, with too short a one, or where the corpus is gone.
-        continuation: what it writes behind the prompt.
-        curve: its evaluations.
+        run: the run folder.
+        cell: the recurrent cell.
+        hidden_size: number of units in each layer (H).
+        num_layers: number of layers (L).
+        parameters: number of weights of the network, without those of experts beside it.
+        seed: the seed of the training.
+        characters: number of characters learnt from.
+        characters_per_second: speed of training over the whole run, without evaluations.
+        peak_memory_bytes: the most memory that the process has held; None if nobody has measured it.
+        seconds: time spent, evaluations included.
+        nats_per_character: the best validation loss, in nats; None without a validation split.
+        bits_per_character: the same loss in bits.
+        half_life: number of characters after which the gradient of the loss by the top layer's state has halved; if
+            it is negative, doubled. None where the gradient keeps its size, or where it cannot be measured: without
+            a validation split, with too short a one, or where the corpus is gone.
+        continuation: what the model writes after the prompt.
+        curve: the evaluations during training.
     """
 
     run: str
@@ -290,18 +297,18 @@ class Row:
     """One line of a comparison: a run, or the mean of several that differ in their seeds alone.
 
     Attributes:
-        name: of the cell or run.
-        cell: as in `RunResult`, also the next three.
-        hidden_size: H.
-        parameters: weights.
-        characters_per_second: the mean.
-        peak_memory_bytes: the largest; None if one is not known.
-        seconds: the mean.
-        nats_per_character: the mean; None if one run has none.
-        nats_spread: the standard deviation of the runs (of a sample); None of a single run.
-        bits_per_character: the mean.
-        half_life: the mean; None if one run has none.
-        runs: the runs themselves.
+        name: the name of the cell or run.
+        cell: the recurrent cell.
+        hidden_size: number of units in each layer (H).
+        parameters: number of weights of the network.
+        characters_per_second: mean speed of training.
+        peak_memory_bytes: the most memory that one of the runs has held; None if it is not known of each.
+        seconds: mean time spent.
+        nats_per_character: mean of the best validation losses, in nats; None if one run has none.
+        nats_spread: the standard deviation of these losses (of a sample); None for a single run.
+        bits_per_character: the mean loss in bits.
+        half_life: mean half-life of the gradient, in characters; None if one run has none.
+        runs: the results of the runs.
     """
 
     name: str

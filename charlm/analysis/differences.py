@@ -32,11 +32,11 @@ class Difference:
     """How two models differ on one text.
 
     Attributes:
-        runs: the folders of the two.
-        first: surprisal of the whole text in nats, of the first model.
-        second: of the second.
-        difference: `first` - `second`, which the differences of `chars` add up to.
-        chars: every character of the text.
+        runs: the folders of the two runs.
+        first: surprisal of the whole text by the first model, in nats.
+        second: surprisal of the whole text by the second model, in nats.
+        difference: `first - second`, the sum of the differences of all characters.
+        chars: the characters of the text, each with its surprisal by both models.
     """
 
     runs: tuple[str, str]

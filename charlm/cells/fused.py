@@ -4,10 +4,15 @@ On the CPU that is oneDNN's LSTM (the GRU and the simple cell have no kernel the
 operation), on CUDA cuDNN's LSTM, GRU (reset after) and simple cell.
 
 In bfloat16 (8 bits of mantissa) the products take half the time or less where the processor has them; sums, gates
-and the weights that the optimiser moves stay in float32.
+and the weights that the optimiser moves stay in float32. By default PyTorch lets cuDNN round the factors of float32
+products to TF32, with 10 bits of mantissa. In training it may; where no gradient is wanted it may not, so that
+scores do not depend on the device.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -60,10 +65,45 @@ def sequence(
         one_hot = weight_ih.new_zeros(*inputs.shape, weight_ih.shape[1], dtype=dtype)  # (T, B, V)
         inputs = one_hot.scatter_(2, inputs.long()[:, :, None], 1)
     biases = [] if bias_ih is None or bias_hh is None else [bias_ih, bias_hh]
-    weights = [weight.to(dtype) for weight in (weight_ih, weight_hh, *biases)]
+    weights, on_cuda = [weight_ih, weight_hh, *biases], inputs.is_cuda
+    weights = lay_together(weights, dtype) if on_cuda else [weight.to(dtype) for weight in weights]
     first = tuple(part[None].to(dtype) for part in state)
-    # A single layer in one direction, time first; dropout between layers is the caller's.
-    out, *last = getattr(torch, kernel)(
-        inputs.to(dtype), first if len(first) > 1 else first[0], weights, bool(biases), 1, 0.0, True, False, False
-    )
+    learns = torch.is_grad_enabled()  # else nothing is kept for a backward pass
+    with exact_products() if on_cuda and not learns else nullcontext():
+        # A single layer in one direction, time first; dropout between layers is the caller's.
+        out, *last = getattr(torch, kernel)(
+            *(inputs.to(dtype), first if len(first) > 1 else first[0], weights),
+            *(bool(biases), 1, 0.0, learns, False, False),
+        )
     return out.to(own), tuple(part[0].to(own) for part in last)
+
+
+def lay_together(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Returns copies of a layer's weights that lie one behind the other in memory; gradients go through them.
+
+    So cuDNN has them. Weights that lie otherwise PyTorch copies at each call, and warns about it.
+
+    Args:
+        weights: weight_ih (G·H, ·) and weight_hh (G·H, H), and where there are biases these, (G·H,) each.
+        dtype: of the copies.
+    """
+    parts = [weight.to(dtype).flatten() for weight in weights]
+    if len(weights) == 2:  # cuDNN keeps room for biases all the same, which are zero then
+        parts.append(parts[0].new_zeros(2 * len(weights[0])))
+    copies = torch.cat(parts).split([len(part) for part in parts])
+    return [copy.view(weight.shape) for copy, weight in zip(copies, weights, strict=False)]
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Has cuDNN's layers multiply float32 as float32, and not as TF32."""
+    cudnn = torch.backends.cudnn
+    # From PyTorch 2.9 on there is a setting for recurrent layers alone; the older one is for convolutions too.
+    has_own = hasattr(cudnn.rnn, "fp32_precision")
+    holder, name = (cudnn.rnn, "fp32_precision") if has_own else (cudnn, "allow_tf32")
+    before = getattr(holder, name)
+    setattr(holder, name, "ieee" if has_own else False)
+    try:
+        yield
+    finally:
+        setattr(holder, name, before)

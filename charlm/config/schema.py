@@ -155,7 +155,10 @@ class TrainingConfig(_Section):
         0.99, ge=0, lt=1, description="decay of the mean squared gradient of adam, adamw and rmsprop"
     )
     weight_decay: float = Field(
-        0.01, ge=0, le=1e3, description="weight decay of adamw on matrices; biases have none"
+        0.01,
+        ge=0,
+        le=1e3,
+        description="weight decay of adamw on matrices; biases have none, nor has what symbols are looked up in",
     )
     schedule: Literal["linear", "cosine", "constant", "step"] = Field(
         "linear", description="how the learning rate falls over the budget; constant: not at all"
@@ -174,7 +177,7 @@ class TrainingConfig(_Section):
         1, ge=1, le=1_000_000, description="how many evaluations keep their checkpoints; 1: the newest only"
     )
     log: Literal["tensorboard", "trackio"] | None = Field(
-        None, description="also writes losses and samples for this program, into RUN/log; null: for none"
+        None, description="also write losses and samples for this program, into RUN/log; null: for none"
     )
     kernel: Literal["auto", "python", "compiled", "fused"] = Field(
         "auto",
@@ -184,8 +187,8 @@ class TrainingConfig(_Section):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="of the matrix products in training; weights and sums are always float32; auto: bfloat16 where "
-        "the processor multiplies it faster and the layers are large enough to gain",
+        description="precision of the matrix products in training; weights and sums are always float32; auto: "
+        "bfloat16 where the processor multiplies it faster and the layers are large enough to gain",
     )
     seed: int = Field(1, ge=0, lt=2**32, description="the same seed gives the same run")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(

@@ -122,8 +122,10 @@ class TorchNetworkExpert(RecurrentExpert):
 
     def advance(self, ids: Ids, state: NetworkState) -> tuple[Tensor, NetworkState]:
         """Returns what the softmax reads at each place, (T, B, R), and the last state."""
+        # Ids of a corpus are of one or two bytes, perhaps in a file; torch looks up by four or eight, in memory.
+        symbols = torch.from_numpy(ids.astype(np.int64))
         with torch.inference_mode():
-            return self.trained.features(torch.from_numpy(ids).to(self.trained.device), state)
+            return self.trained.features(symbols.to(self.trained.device), state)
 
     def log_probs(self, reading: Tensor) -> LogProbs:
         """Returns the logits after each place: (N, R) → (N, V)."""

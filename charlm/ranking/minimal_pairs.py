@@ -56,12 +56,12 @@ class Accuracy:
 
     Attributes:
         pairs: number of pairs.
-        right: pairs whose good sentence scores higher.
-        wrong: pairs whose bad sentence scores higher.
-        ties: pairs whose sentences score the same.
-        accuracy: right / pairs.
-        low: lower bound of its 95% interval.
-        high: upper bound of its 95% interval.
+        right: number of pairs whose good sentence scores higher.
+        wrong: number of pairs whose bad sentence scores higher.
+        ties: number of pairs whose sentences score the same.
+        accuracy: `right / pairs`.
+        low: lower bound of the 95% interval of the accuracy.
+        high: upper bound of the 95% interval of the accuracy.
     """
 
     pairs: int
@@ -78,8 +78,8 @@ class Comparison(Accuracy):
     """The accuracy of a second model on the same pairs, and how the two models differ.
 
     Attributes:
-        only_first: pairs that only the first model gets right.
-        only_second: pairs that only the second model gets right.
+        only_first: number of pairs that only the first model gets right.
+        only_second: number of pairs that only the second model gets right.
         p_exact: McNemar's exact two-sided p-value.
         p_mid: McNemar's mid-p value, which is less conservative.
     """

@@ -19,22 +19,24 @@ class Evaluation:
     """How well a model predicts a text.
 
     Attributes:
-        characters: newlines included; in lines framing each line's end is one.
-        bytes: in UTF-8.
-        unknown: characters that the model does not know; they are predicted as `<unk>`.
-        nats_per_character: mean cross-entropy.
-        bits_per_character: the same over ln 2.
-        bits_per_byte: total bits over bytes.
-        perplexity: exp(nats_per_character).
-        perplexity_excluding_unknown: the same, unknown characters left out of sum and count.
-        memory_nats_per_character: of the model with a memory of the text it has read (`experts.memory`); None: not
-            asked for, or there is no validation split, on which its powers are found.
-        dynamic_nats_per_character: of the model that adapts to the text as it reads, by gradient steps and without
-            that memory; None: not asked for.
-        dynamic_memory_nats_per_character: of both together; None as above.
-        dynamic_learning_rate: with which it did so.
-        dynamic_decay: and this decay.
-        baseline_nats_per_character: of an n-gram model of the same training text; None: not asked for.
+        characters: number of characters, newlines included; in lines framing each line's end is one.
+        bytes: size of the text in UTF-8.
+        unknown: number of characters that the model does not know; they are predicted as `<unk>`.
+        nats_per_character: mean cross-entropy, in nats.
+        bits_per_character: `nats_per_character / ln 2`.
+        bits_per_byte: all bits together, divided by `bytes`.
+        perplexity: `exp(nats_per_character)`.
+        perplexity_excluding_unknown: the perplexity of the known characters alone.
+        memory_nats_per_character: mean cross-entropy of the model with a memory of the text that it has read. None
+            if it was not asked for, or if there is no validation split, on which it is found how far to trust a
+            memory.
+        dynamic_nats_per_character: mean cross-entropy of the model that adapts to the text as it reads, by gradient
+            steps and without a memory. None if it was not asked for.
+        dynamic_memory_nats_per_character: mean cross-entropy of the model that does both. None as above.
+        dynamic_learning_rate: the learning rate of the gradient steps.
+        dynamic_decay: how fast the weights decay back to the trained ones between the gradient steps.
+        baseline_nats_per_character: mean cross-entropy of an n-gram model of the same training text. None if it was
+            not asked for.
     """
 
     characters: int

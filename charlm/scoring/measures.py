@@ -60,12 +60,13 @@ class Score:
         characters: number of its characters, without its end.
         unknown: number of its unknown characters.
         logprob: log-probability of the sentence and its end, in nats.
-        n: number of characters that `logprob` sums over, including the end where it is scored.
-        mean_logprob: `logprob` / n.
-        perplexity: exp(-mean_logprob).
-        bits_per_character: -mean_logprob / ln 2.
-        penlp: logprob / ((5 + n) / 6)^0.8, the length penalty of Wu et al. 2016 as used by Lau et al. 2020.
-        slor: (logprob - log-probability by the unigram frequencies of the corpus) / n (Pauls and Klein 2012).
+        n: number of characters that `logprob` is the sum of, with the end where it is scored.
+        mean_logprob: `logprob / n`.
+        perplexity: `exp(-mean_logprob)`.
+        bits_per_character: `-mean_logprob / ln 2`.
+        penlp: `logprob / ((5 + n) / 6)^0.8`, the length penalty of Wu et al. 2016 as used by Lau et al. 2020.
+        slor: `(logprob - unigram) / n`, `unigram` being the log-probability by the frequencies of the characters in
+            the training text (Pauls and Klein 2012).
         chars: the characters and the end, each with its log-probability; the sum is `logprob`.
     """
 

@@ -89,7 +89,7 @@ class StatefulModel:
 
     @property
     def symbols(self) -> list[str]:
-        """What `next_log_probs` has a number for, V names: characters, `<unk>`, and `</s>` for the end of a line.
+        """The V symbols that `next_log_probs` has numbers for: characters, `<unk>`, and `</s>`, the end of a line.
 
         In stream framing `</s>` is the newline. A byte that only begins a character is a lone surrogate.
         """

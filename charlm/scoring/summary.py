@@ -40,7 +40,7 @@ class Summary:
         characters: number of characters, without ends.
         words: number of words, separated by white space.
         n: number of scored characters and ends.
-        bytes: the same in UTF-8, an end being one byte.
+        bytes: size of the scored characters in UTF-8, and one byte for each end.
         logprob: log-probability of all scored characters and ends, in nats.
         unknown: number of unknown characters.
         unknown_scored: number of unknown characters in `n`.
@@ -83,7 +83,7 @@ class Summary:
 
     @property
     def perplexity(self) -> float:
-        """exp(-logprob / n); nan if nothing is scored."""
+        """`exp(-logprob / n)`; nan if nothing is scored."""
         return _perplexity(self.logprob, self.n)
 
     @property
@@ -98,12 +98,12 @@ class Summary:
 
     @property
     def bits_per_character(self) -> float:
-        """-logprob / n / ln 2; nan if nothing is scored."""
+        """`-logprob / n / ln 2`; nan if nothing is scored."""
         return -self.logprob / self.n / math.log(2) if self.n else math.nan
 
     @property
     def bits_per_byte(self) -> float:
-        """-logprob / bytes / ln 2; nan if nothing is scored."""
+        """`-logprob / bytes / ln 2`; nan if nothing is scored."""
         return -self.logprob / self.bytes / math.log(2) if self.bytes else math.nan
 
 

@@ -56,7 +56,7 @@ class WordScore:
 
     @property
     def surprisal(self) -> float:
-        """-logprob, in nats."""
+        """`-logprob`, in nats."""
         return 0.0 - self.logprob
 
 

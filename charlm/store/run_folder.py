@@ -1,16 +1,16 @@
 """The run folder: what is in it, and how it is written so that a reader never sees half of anything.
 
-    RUN/config.yaml          the resolved configuration, loadable again
+    RUN/config.yaml          the complete configuration, with which one can train again
     RUN/vocabulary.json      characters in id order, framing, normalisation
     RUN/model.safetensors    the best weights by validation loss, the powers of the mixture, and once training is
                              over those of a memory beside it
     RUN/ngram.safetensors    the n-gram model that is mixed in, if there is one; so each expert beside the network
-    RUN/metrics.jsonl        one line per evaluation
-    RUN/samples.txt          what it wrote at each evaluation
+    RUN/metrics.jsonl        losses and speed at each evaluation, a line for each
+    RUN/samples.txt          what the model wrote at each evaluation
     RUN/last/checkpoint.safetensors   weights, optimiser, RNG state, carried state; in its header the counters,
                              the configuration, and checksums of metrics.jsonl and samples.txt
     RUN/last/step-N.safetensors       the same of earlier evaluations, where `training.keep` asks for them
-    RUN/last/lock            held by the training that writes here
+    RUN/last/lock            the lock of the training that writes here
     RUN/log/KIND/            the same evaluations for other programs, see `training.log`; nothing here is read
 
 Each file is written beside its place, synced and renamed. Weights are safetensors with a checksum of their own, the

@@ -12,11 +12,22 @@ from charlm.config import TrainingConfig
 _BETA1 = 0.9  # of adam and adamw
 
 
-def make_optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def make_optimizer(
+    network: nn.Module, config: TrainingConfig, table: Tensor | None = None
+) -> torch.optim.Optimizer:
     """Makes the optimiser that a configuration asks for, over the parameters of a network, at its peak rate.
 
-    `sgd` is θ ← θ - η g, with momentum if asked; weight decay is that of `adamw`, on matrices only: biases are left
-    alone.
+    `sgd` is θ ← θ - η g, with momentum if asked; weight decay λ is that of `adamw`,
+
+        θ ← (1 - ηλ) θ - η m / (√v + ε)
+
+    on matrices that are multiplied by. Biases are left alone, and so is the table that symbols are looked up in:
+    what a rare symbol has learnt there would be gone before it comes again.
+
+    Args:
+        network: its parameters are moved.
+        config: the `training` section of the configuration.
+        table: the first of its matrices, if that does not decay.
     """
     params = list(network.parameters())
     rate, betas = config.learning_rate, (_BETA1, config.beta2)
@@ -27,8 +38,9 @@ def make_optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Op
         return torch.optim.RMSprop(params, lr=rate, alpha=config.beta2, momentum=config.momentum)
     if config.optimizer == "adam":
         return torch.optim.Adam(params, lr=rate, betas=betas, fused=fused)
-    groups = [
-        {"params": [p for p in params if p.dim() >= 2], "weight_decay": config.weight_decay},
+    groups = [  # in the order of the parameters, by which checkpoints number them
+        {"params": [p for p in params if p is table], "weight_decay": 0.0},
+        {"params": [p for p in params if p is not table and p.dim() >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in params if p.dim() < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused)

@@ -17,16 +17,16 @@ class Metrics:
     """One line of metrics.jsonl.
 
     Attributes:
-        step: optimiser steps so far.
-        characters: characters learnt from so far.
-        epoch: passes over the training text so far.
-        seconds: of training so far, evaluations included.
-        train_loss: nats per character since the evaluation before.
-        validation_loss: nats per character over the whole validation split; None without one.
-        bits_per_character: the validation loss (without one, the training loss) over ln 2.
-        learning_rate: at this step.
-        gradient_norm: of the last step, before clipping.
-        characters_per_second: of training alone since the evaluation before.
+        step: number of optimiser steps so far.
+        characters: number of characters learnt from so far.
+        epoch: number of passes over the training text so far.
+        seconds: time spent so far, evaluations included.
+        train_loss: mean loss on the training text since the evaluation before, in nats per character.
+        validation_loss: mean loss on the whole validation split, in nats per character; None without one.
+        bits_per_character: the validation loss (without one, the training loss) in bits.
+        learning_rate: the learning rate of this step.
+        gradient_norm: the norm of the gradient in the last step, before clipping.
+        characters_per_second: speed of training since the evaluation before, without evaluations.
     """
 
     step: int

@@ -82,7 +82,7 @@ class TrainingStep:
         lanes: Lanes | None = None,
     ) -> None:
         self.network = network
-        self.optimizer = optimizer or make_optimizer(network, config)
+        self.optimizer = optimizer or make_optimizer(network, config, network.table)
         self.lanes = lanes
         self.state: NetworkState | None = None
         self.rows = 0

@@ -37,15 +37,15 @@ class WritingFigures:
     """What some texts are like; a share of nothing is None.
 
     Attributes:
-        texts: how many.
-        characters: of all of them.
-        words_known: share of the words that stand in the training text; None where white space does not separate
+        texts: number of texts.
+        characters: number of characters of all texts.
+        words_known: share of the words that stand in the training text. None where white space does not separate
             words.
         distinct: share of different units among the first `WritingEvaluation.compared` ones.
-        repeated: share of the n-grams of `WritingEvaluation.ngram` units that stood in the same text before.
-        copied: share of the windows of `WritingEvaluation.window` characters that stand in the training text.
-        longest_copy: characters of the longest run that stands in the training text.
-        mean_longest_copy: the same for each text, on average.
+        repeated: share of the n-grams, of `WritingEvaluation.ngram` units, that stood in the same text before.
+        copied: share of the windows, of `WritingEvaluation.window` characters, that stand in the training text.
+        longest_copy: length in characters of the longest run that stands in the training text.
+        mean_longest_copy: length of the longest such run of each text, on average.
         texts_known: share of the texts that stand in the training text as a whole; in lines framing, as a line.
     """
 
@@ -65,15 +65,15 @@ class WritingEvaluation:
     """What a model writes beside what held-out text is like.
 
     Attributes:
-        written: of the samples.
-        held_out: of held-out text, cut as samples are: as many texts, if it has them.
-        unit: `words` or `characters`, see the module.
-        compared: units among which different ones are counted.
-        ngram: units of a repetition.
-        window: characters of a copied window.
-        searched: characters of the training text that were searched, from its beginning.
-        seed: of the samples.
-        sampling: the settings that they were drawn with.
+        written: the figures of the samples.
+        held_out: the figures of held-out text, cut as samples are: as many texts, if it has them.
+        unit: what is counted: `words`, or `characters` where white space does not separate words.
+        compared: number of units among which different ones are counted.
+        ngram: number of units in an n-gram that counts as a repetition.
+        window: number of characters in a window that counts as a copy.
+        searched: number of characters of the training text that were searched, from its beginning.
+        seed: the seed of the samples.
+        sampling: the settings that the samples were drawn with.
     """
 
     written: WritingFigures

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from charlm import kernels
 from charlm.cells import CELLS, Cell, State, fused, run_layer
+from charlm.errors import InputError
 
 T, B, H = 7, 3, 6
 KERNELS = [name for name, cell in CELLS.items() if cell.torch_kernel]
@@ -70,6 +71,81 @@ def test_the_fused_layer_equals_the_equations_values_and_gradients(name: str, bi
     expected = gradients(by_steps(cell), cell, vectors, weights)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", KERNELS)
+def test_weights_laid_together_as_for_cuda_give_the_same_values_and_gradients(
+    name: str, bias: bool, dtype: torch.dtype
+) -> None:
+    cell = CELLS[name]
+    weights = layer(cell, 5, bias)
+
+    def together(inputs: Tensor, state: State, *given: Tensor | None) -> tuple[Tensor, State]:
+        copies = fused.lay_together([weight for weight in given if weight is not None], dtype)
+        return by_kernel(cell)(inputs.to(dtype), state, *copies, *(() if bias else (None, None)))
+
+    torch.manual_seed(2)
+    vectors = torch.randn(T, B, 5)
+    expected = gradients(by_kernel(cell, dtype), cell, vectors, weights)
+    for a, b in zip(gradients(together, cell, vectors, weights), expected, strict=True):
+        torch.testing.assert_close(a.to(b.dtype), b)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_weights_laid_together_follow_each_other_in_memory_and_leave_room_for_biases(bias: bool) -> None:
+    weights = [weight for weight in layer(CELLS["gru"], 5, bias) if weight is not None]
+    copies = fused.lay_together(weights, torch.float32)
+    at = copies[0].data_ptr()
+    for copy, weight in zip(copies, weights, strict=True):
+        assert copy.data_ptr() == at
+        assert copy.is_contiguous()
+        assert torch.equal(copy, weight)
+        at += copy.numel() * 4
+    room = copies[0].untyped_storage()
+    assert len(room) == 4 * 3 * H * (5 + H + 2)  # bytes, with or without biases
+    if not bias:
+        assert not any(room[-4 * 3 * H * 2 :])
+
+
+def test_without_a_gradient_the_fused_layer_gives_the_same() -> None:
+    cell, inputs = CELLS["lstm"], torch.randn(T, B, 5)
+    weights = layer(cell, 5, bias=True)
+    state = (torch.randn(B, H), torch.randn(B, H))
+    learning = by_kernel(cell)(inputs, state, *weights)
+    with torch.no_grad():
+        torch.testing.assert_close(by_kernel(cell)(inputs, state, *weights), learning, rtol=0, atol=0)
+
+
+def test_exact_products_are_a_setting_for_the_time_of_a_call() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with fused.exact_products():
+        own = getattr(torch.backends.cudnn.rnn, "fp32_precision", None)
+        assert own == "ieee" if own else not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
+    with pytest.raises(InputError), fused.exact_products():
+        raise InputError
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("name", "kernel"), [*((name, "python") for name in CELLS), *((name, "fused") for name in KERNELS)]
+)
+def test_a_layer_asks_nothing_of_the_device_that_its_tensors_are_on(
+    name: str, kernel: str, dtype: torch.dtype
+) -> None:
+    """On the meta device tensors have shapes alone: what reads numbers, or makes tensors elsewhere, fails."""
+    cell = CELLS[name]
+    weights = [w if w is None else w.detach().to("meta").requires_grad_() for w in layer(cell, 5, bias=True)]
+    state = tuple(torch.zeros(B, H, device="meta", requires_grad=True) for _ in range(cell.states))
+    for inputs in (torch.zeros(T, B, dtype=torch.int32), torch.zeros(T, B, 5)):
+        out, last = run_layer(cell, inputs.to("meta"), state, *weights, kernel=kernel, dtype=dtype)
+        found = torch.autograd.grad(out.sum() + sum(part.sum() for part in last), [*weights, *state])
+        for a, b in zip((*found, out, *last), (*weights, *state, torch.zeros(T, B, H), *state), strict=True):
+            assert b is not None
+            assert (a.is_meta, a.shape, a.dtype) == (True, b.shape, torch.float32)
 
 
 def test_bfloat16_is_near_and_leaves_the_weights_in_float32() -> None:

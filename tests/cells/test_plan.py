@@ -126,6 +126,35 @@ def test_pytorchs_kernels_are_taken_where_it_has_fast_ones(cell: str, device: to
 
 
 @pytest.mark.parametrize(
+    ("settings", "kernels", "evaluation", "precision"),
+    [
+        ({"cell": "lstm", "H": 512, "layers": 2}, ("fused",) * 2, ("fused",) * 2, "bfloat16"),
+        ({"cell": "gru", "H": 512, "batch_size": 1}, ("fused",), ("fused",), "bfloat16"),
+        ({"cell": "lstm", "precision": "float32"}, ("fused",), ("fused",), "float32"),
+        # A wide one-hot input is looked up, unless somebody asks for bfloat16.
+        ({"cell": "lstm", "V": 6000, "layers": 2}, ("python", "fused"), ("python", "fused"), "float32"),
+        (
+            {"cell": "lstm", "V": 6000, "layers": 2, "precision": "bfloat16"},
+            ("fused",) * 2,
+            ("python", "fused"),
+            "bfloat16",
+        ),
+        ({"cell": "gru-before", "H": 512, "batch_size": 128}, ("python",), ("python",), "bfloat16"),
+        ({"cell": "gru-before", "H": 64}, ("python",), ("python",), "float32"),
+    ],
+)
+def test_on_cuda_cudnn_computes_in_bfloat16_what_it_can_and_one_thread_asks_it_to(
+    settings: dict[str, Any], kernels: tuple[str, ...], evaluation: tuple[str, ...], precision: str
+) -> None:
+    found = plan(**settings, device=CUDA, machine=FAST)
+    assert (found.kernels, found.evaluation_kernels) == (kernels, evaluation)
+    assert found.dtype == getattr(torch, precision)
+    assert found.row_threads(128, 16) is None
+    old = plan(**settings, device=CUDA, machine=PLAIN)  # a card that has no bfloat16
+    assert (old.dtype == torch.bfloat16) is (settings.get("precision") == "bfloat16")
+
+
+@pytest.mark.parametrize(
     ("cell", "device"), [("gru-before", CPU), ("rnn", CPU), ("gru", CPU), ("gru-before", CUDA), ("lstm", MPS)]
 )
 def test_a_fused_kernel_that_is_not_there_is_refused(cell: str, device: torch.device) -> None:

@@ -111,6 +111,8 @@ def test_zero_config_says_what_it_chose_and_leaves_a_yaml_that_does_the_same(
     assert [note.split(":")[0] for note in notes] == [
         "framing", "validation", "text", "speed", "budget", "model", "mixture", "training", "dropout", "sampling",
     ]  # fmt: skip
+    assert lm.config.training.weight_decay == 0.1
+    assert notes[-2].endswith("; weight decay 0.1")
     assert lm.config.corpus.framing == "lines"
     assert notes[-5:-3] == ["model: LSTM, hidden size 24 (as set)", "mixture: with 9-grams and word contexts"]
     assert "sequence length 8, learning rate " in notes[-3]

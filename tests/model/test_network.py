@@ -1,6 +1,7 @@
 """The network around the cells: its input, its output, its size, its first weights."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,8 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.model.exchange import as_arrays
-from charlm.model.network import CharacterModel, NetworkState, parameter_count
+from charlm.model.network import (
+    CharacterModel,
+    NetworkState,
+    keep_by_bits,
+    keep_by_numbers,
+    parameter_count,
+    plan_layers,
+)
 from charlm.model.transfer import initialize_output_bias, transfer_weights
+from charlm.training.loss import cross_entropy
 from models import CELLS, make_network, randomize
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3, "gru-before": 3}
@@ -257,6 +266,40 @@ def test_what_is_dropped_follows_from_the_generator_alone(cell: str) -> None:
     assert torch.equal(first, same)
     assert not torch.allclose(first, other)
     assert torch.equal(torch.get_rng_state(), untouched)
+
+
+@pytest.mark.parametrize("keep", [keep_by_bits, keep_by_numbers])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_both_ways_of_drawing_drop_the_share_and_follow_from_the_generator(
+    keep: Callable[[Tensor, float, torch.Generator], Tensor], dtype: torch.dtype, share: float
+) -> None:
+    values = torch.zeros(301, 333, dtype=dtype)
+    mask = keep(values, share, generator(3))
+    assert (mask.shape, mask.dtype) == (values.shape, dtype)
+    assert ((mask == 0) | (mask == 1)).all()
+    assert mask.mean().item() == pytest.approx(1 - share, abs=5 * (share * (1 - share) / values.numel()) ** 0.5)
+    assert torch.equal(keep(values, share, generator(3)), mask)
+    assert not torch.equal(keep(values, share, generator(4)), mask)
+
+
+@every_cell
+@pytest.mark.parametrize("embedding_size", [None, 3])
+def test_the_network_and_its_loss_ask_nothing_of_the_device_they_are_on(
+    cell: str, embedding_size: int | None
+) -> None:
+    """On the meta device tensors have shapes alone: what reads numbers, or makes tensors elsewhere, fails."""
+    network = make_network(5, cell=cell, hidden_size=8, num_layers=2, embedding_size=embedding_size, output_rank=4)
+    network.recurrent.plan = plan_layers(5, network.config, torch.device("meta"))
+    network.to("meta")
+    ids = torch.zeros(6, 3, dtype=torch.int64, device="meta")
+    features, last = network.features(ids, network.initial_state(3))
+    loss = cross_entropy(
+        features.flatten(0, 1), network.output.weight, network.output.bias, ids.flatten(), dtype=torch.bfloat16
+    )
+    gradients = torch.autograd.grad(features, list(network.recurrent.parameters()), loss.features.view_as(features))
+    tensors = [*gradients, *(part for layer in last for part in layer), loss.total, loss.weight]
+    assert all(tensor.is_meta and tensor.dtype == torch.float32 for tensor in tensors)
 
 
 @pytest.mark.parametrize("embedding_size", [None, 3])

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from charlm.config import TrainingConfig
 from charlm.training.optimization import make_optimizer, optimizer_slots, schedule_factor
+from charlm.training.step import TrainingStep
+from models import make_network
 
 SCHEDULES = ["linear", "cosine", "constant", "step"]
 OPTIMIZERS = ["sgd", "rmsprop", "adam", "adamw"]
@@ -174,6 +176,30 @@ def test_rmsprop_and_adam_forget_squared_gradients_by_beta2(name: str, beta2: fl
 def test_adamw_shrinks_matrices_beside_the_gradient_and_leaves_biases_alone():
     matrix, bias = Rule("adamw", 0.01, decay=0.3), Rule("adamw", 0.01, decay=0)
     assert_follows("adamw", [matrix, bias], learning_rate=0.01, weight_decay=0.3)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "table"),
+    [({}, "recurrent.weight_ih_l0"), ({"embedding_size": 3, "output_rank": 2}, "embedding.weight")],
+)
+def test_what_symbols_are_looked_up_in_does_not_decay(sizes: dict[str, int], table: str):
+    network = make_network(5, cell="lstm", hidden_size=4, num_layers=2, **sizes)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    optimizer = TrainingStep(network, TrainingConfig(learning_rate=0.5, weight_decay=0.1)).optimizer
+    for p in network.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    for name, p in network.named_parameters():
+        factor = 1 if name == table or p.dim() == 1 else 1 - 0.5 * 0.1
+        torch.testing.assert_close(p, before[name] * factor)
+
+
+@pytest.mark.parametrize("sizes", [{}, {"embedding_size": 3}])
+def test_the_optimiser_numbers_matrices_and_then_biases_as_they_stand_in_the_network(sizes: dict[str, int]):
+    network = make_network(5, cell="lstm", hidden_size=4, num_layers=2, **sizes)
+    groups = TrainingStep(network, TrainingConfig()).optimizer.param_groups
+    found = [id(p) for group in groups for p in group["params"]]
+    assert found == [id(p) for p in sorted(network.parameters(), key=lambda p: p.dim() < 2)]
 
 
 @pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam"])
