@@ -15,13 +15,14 @@ from charlm.config import shipped_configs
 from charlm.text.library import known_corpora
 
 ROOT = Path(__file__).parent.parent
+READMES = [ROOT / "README.md", ROOT / "README.zh.md"]
+TRANSLATED = ["course", "how-to"]  # folders of docs/ that stand in docs/zh/ too
 DOCUMENTS = [
-    ROOT / "README.md",
+    *READMES,
     ROOT / "CONTRIBUTING.md",
     ROOT / "data/README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-CHAPTERS = sorted((ROOT / "docs/course").glob("*.md"))
 IDS = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 LOG = ROOT / "dev/LOG.md"
 SCRIPTS = sorted({*ROOT.glob("benchmarks/*.py"), *ROOT.glob("dev/*.py")} - {ROOT / "benchmarks/measure.py"})
@@ -37,7 +38,7 @@ def test_every_charlm_command_in_a_document_exists_with_its_options(path: Path) 
         for line in block.splitlines()
     ] + re.findall(r"`([^`\n]+)`", text)
     lines = [line for line in quoted if re.match(r"charlm [a-z]", line)]
-    assert lines or path.name != "README.md"
+    assert lines or path not in READMES
     for line in lines:
         words = shlex.split(line, comments=True)[1:]
         command = root
@@ -71,16 +72,26 @@ def _anchors(path: Path) -> set[str]:
     }
 
 
-def test_each_chapter_of_the_course_stands_in_both_languages_with_the_same_parts() -> None:
-    chinese = ROOT / "docs/zh/course"
-    assert CHAPTERS
-    assert [path.name for path in sorted(chinese.glob("*.md"))] == [path.name for path in CHAPTERS]
-    for path in CHAPTERS:
+@pytest.mark.parametrize("folder", TRANSLATED)
+def test_each_page_stands_in_both_languages_with_the_same_parts(folder: str) -> None:
+    english, chinese = ROOT / "docs" / folder, ROOT / "docs/zh" / folder
+    pages = sorted(english.glob("*.md"))
+    assert pages
+    assert [path.name for path in sorted(chinese.glob("*.md"))] == [path.name for path in pages]
+    for path in pages:
         assert _parts(chinese / path.name) == _parts(path), path.name
 
 
+@pytest.mark.parametrize("language", ["docs/how-to", "docs/zh/how-to"])
+def test_each_how_to_is_short_and_stands_in_the_contents(language: str) -> None:
+    contents = (ROOT / language / "README.md").read_text(encoding="utf-8")
+    for path in sorted((ROOT / language).glob("*.md")):
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 80, path.name
+        assert path.name == "README.md" or f"]({path.name})" in contents, path.name
+
+
 def _parts(path: Path) -> dict[str, int]:
-    """Counts headings, blocks of code and pictures of a chapter."""
+    """Counts headings, blocks of code and pictures of a page."""
     text = path.read_text(encoding="utf-8")
     patterns = {"headings": r"^## ", "pictures": r"!\[[^]]*\]\("}
     patterns |= {kind: rf"^ *```{kind}$" for kind in ("console", "python", "sh", "yaml")}
@@ -109,11 +120,13 @@ def test_every_configuration_and_corpus_that_is_called_by_its_name_comes_with_ch
     assert set(re.findall(r"\bcorpus:([a-z][\w-]*)", text)) <= {corpus.name for corpus in known_corpora()}
 
 
-def test_the_readme_is_short_and_names_every_shipped_configuration() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", READMES, ids=lambda path: path.name)
+def test_each_readme_is_short_and_names_every_shipped_configuration(path: Path) -> None:
+    readme = path.read_text(encoding="utf-8")
     assert len(readme.splitlines()) < 150
     assert set(re.findall(r"config:([\w-]+)", readme)) == set(shipped_configs())
     assert not re.search(r"\w://|www\.", readme)  # no host is named
+    assert f"]({next(other.name for other in READMES if other != path)})" in readme
 
 
 def _script_options(command: str) -> tuple[Path, set[str], set[str]]:
