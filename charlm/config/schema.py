@@ -127,6 +127,12 @@ class ModelConfig(_Section):
     )
 
     @property
+    def layers(self) -> str:
+        """The recurrent layers, in words: `LSTM with 2 layers of 128 units`."""
+        number = "" if self.num_layers == 1 else f"{self.num_layers} layers of "
+        return f"{self.cell.upper()} with {number}{self.hidden_size} units"
+
+    @property
     def mixed_in(self) -> str:
         """What is mixed with the network, in words; empty: nothing."""
         return describe_mixture(self.ngram, self.words)

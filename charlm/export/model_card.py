@@ -36,7 +36,7 @@ def render_card(lm: LanguageModel, figures: Figures) -> str:
     )
     return environment.get_template("README.md.jinja").render(
         config=config,
-        model=_describe_model(lm),
+        model=config.model.layers,
         parameters=sum(value.size for value in exported_weights(lm).values()),
         version=__version__,
         text=describe_text(lm),
@@ -50,12 +50,6 @@ def render_card(lm: LanguageModel, figures: Figures) -> str:
         statistics=_statistics(lm),
         yaml=to_yaml(config).strip(),
     )
-
-
-def _describe_model(lm: LanguageModel) -> str:
-    model = lm.config.model
-    layers = "" if model.num_layers == 1 else f"{model.num_layers} layers of "
-    return f"{model.cell.upper()} with {layers}{model.hidden_size} units"
 
 
 def _statistics(lm: LanguageModel) -> list[tuple[str, str]]:

@@ -326,10 +326,9 @@ def _describe_cell(lm: LanguageModel) -> str:
 
 def _describe_model(lm: LanguageModel) -> str:
     model = lm.config.model
-    layers = "" if model.num_layers == 1 else f"{model.num_layers} layers of "
     beside = model.mixed_in.replace("-", "\N{NON-BREAKING HYPHEN}")
     beside = f", mixed with {beside}" if beside else ""
-    return f"{model.cell.upper()} with {layers}{model.hidden_size} units{beside}"
+    return f"{model.layers}{beside}"
 
 
 def _name_corpus(lm: LanguageModel, redact: bool) -> str:
