@@ -56,7 +56,7 @@ from torch.nn import functional as F
 import charlm
 from charlm import kernels
 from charlm.cells import CELLS, fused
-from charlm.config import ModelConfig, TrainingConfig
+from charlm.config import ModelConfig
 from charlm.errors import CharlmError, InputError
 from charlm.experts.mixture import Mixture
 from charlm.experts.torch_network import TorchNetworkExpert
@@ -65,13 +65,12 @@ from charlm.system.allocator import keep_freed_memory
 from charlm.system.threads import set_threads
 from charlm.text.batches import IGNORE
 from charlm.training.gradient import GradientComputer
-from charlm.training.optimization import make_optimizer
 from charlm.training.reports import load_metrics
 from charlm.training.step import measure_speed
 from measure import Meter, Workload, alternating_medians, describe_machine, print_table, throughput, train_default
 from sampling_speed import charlm_writer
 from scoring_speed import charlm_scorer, random_pieces
-from training_speed import TRAINING, V, charlm_training, describe_plan
+from training_speed import V, charlm_training, describe_plan, step_of
 
 Row = dict[str, Any]
 ROOT = Path(__file__).resolve().parent.parent
@@ -288,23 +287,7 @@ def plain_step(
     cell: str, hidden: int, layers: int, batch: int, length: int, device: torch.device, dtype: torch.dtype
 ) -> Workload:
     """One training step of plain torch, all in one dtype."""
-    model, state = PlainModel(cell, hidden, layers).to(device, dtype), None
-    optimizer = make_optimizer(model, TrainingConfig(**TRAINING))
-    ids = torch.randint(0, V, (length + 1, batch), device=device)
-
-    def step() -> float:
-        nonlocal state
-        optimizer.zero_grad(set_to_none=True)
-        logits, state = model(ids[:-1], state)
-        state = tuple(part.detach() for part in state) if cell == "lstm" else state.detach()
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), ids[1:].flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        loss.item()
-        return batch * length
-
-    return step
+    return step_of(PlainModel(cell, hidden, layers).to(device, dtype), batch, length)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -105,16 +105,21 @@ def detached(state: object) -> object:
 
 def torch_step(cell: str, hidden: int, layers: int, batch: int, length: int) -> Workload:
     """One training step of plain torch."""
-    model, state = TorchModel(cell, hidden, layers), None
+    return step_of(TorchModel(cell, hidden, layers), batch, length)
+
+
+def step_of(model: nn.Module, batch: int, length: int) -> Workload:
+    """One training step of a model that maps ids (T, B) and a state to logits (T, B, V) and a state."""
     optimizer = make_optimizer(model, TrainingConfig(**TRAINING))
-    ids = torch.randint(0, V, (length + 1, batch))
+    ids = torch.randint(0, V, (length + 1, batch), device=next(model.parameters()).device)
+    state: object = None
 
     def step() -> float:
         nonlocal state
         optimizer.zero_grad(set_to_none=True)
         logits, state = model(ids[:-1], state)
         state = detached(state)
-        loss = F.cross_entropy(logits.flatten(0, 1), ids[1:].flatten())
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), ids[1:].flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
