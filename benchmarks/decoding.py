@@ -13,7 +13,8 @@ distance over length, in per cent; the time is that of the processor, for one li
 
     python benchmarks/decoding.py TEXT… [--budget "2 epochs"] [--lines 40] [--beams 20]
 
-Decoders that are not installed are left out: pip install 'charlm[decoders]' kenlm; see docs/decoders.md.
+Decoders that are not installed are left out: pip install 'charlm[decoders]' kenlm; see
+docs/explanation/decoders.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs the benchmarks of speed and memory and writes their tables into docs/performance.md.
+"""Runs the benchmarks of speed and memory and writes their tables into docs/explanation/performance.md.
 
 On that page, each table stands between `<!-- NAME.py -->` and `<!-- end -->`. The whole run takes about ten
 minutes, during which nothing else should run on the machine.

@@ -88,9 +88,9 @@ def train(
         overrides: further values by dotted key.
         observer: hears of steps and evaluations; None: in a notebook, the cell shows them.
 
-    Started by `torchrun`, this function trains one model with all of its processes, see docs/scale.md. Rank 0
-    returns the model; the others end here, with `SystemExit`, when it has it. What torchrun starts again after a
-    failure goes on where it was saved.
+    Started by `torchrun`, this function trains one model with all of its processes, see
+    docs/explanation/scale.md. Rank 0 returns the model; the others end here, with `SystemExit`, when it has it.
+    What torchrun starts again after a failure goes on where it was saved.
 
     Raises:
         ConfigError: the configuration is not valid.

@@ -264,7 +264,7 @@ def configuration() -> str:
 
         The defaults below hold where a configuration file is given. `charlm train --corpus my.txt` without a file
         chooses some of the values from the text, the budget and the machine instead;
-        [Recipes](../recipes.md) says which and why.
+        [Recipes](../explanation/recipes.md) says which and why.
 
         An amount of training is a time (`3m`, `1h30m`, `90 seconds`), a number of epochs (`20 epochs`), of steps
         (`5000 steps`) or of characters (`10M characters`). `training.evaluate_every` may also be a share of the
@@ -333,7 +333,7 @@ def fields_and_exit_codes() -> str:
             ## Scores
 
             `charlm score --format jsonl` prints one object for each sentence; `--format tsv` prints the same as
-            columns. [Scoring](../scoring.md) defines each figure.
+            columns. [Scoring](../explanation/scoring.md) defines each figure.
             """,
             field_table(Score, score_formats.FIELDS),
             """
@@ -438,7 +438,8 @@ def python() -> str:
     )
     out += (
         "These are all public names. Other modules are charlm's own and may change; the adapters for decoders, "
-        "`charlm.decoders`, are described in [Decoders](../decoders.md). `charlm.__version__` is the version.\n\n"
+        "`charlm.decoders`, are described in [Decoders](../explanation/decoders.md). "
+        "`charlm.__version__` is the version.\n\n"
     )
     out += "## Functions\n\n" + "".join(f"### {n}\n\n{_function(f'charlm.{n}', values[n])}" for n in functions)
     out += "## The model\n\n### LanguageModel\n\n" + explain(charlm.LanguageModel, leave_out=["Args"])

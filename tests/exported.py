@@ -14,7 +14,7 @@ from charlm.language_model import LanguageModel
 from charlm.text.vocabulary import Vocabulary, normalize_pieces
 from models import CELLS, make_language_model, make_network, randomize
 
-PAGE = Path(__file__).parent.parent / "docs/export.md"
+PAGE = Path(__file__).parent.parent / "docs/explanation/export.md"
 TEXT = "the boat sees the river.\nÅ heron 😀 has “bread”, <b>&amp;\n江上船來去\n\tit’s\n" * 20
 LINES = [
     "the boat sees the river.",
@@ -64,6 +64,6 @@ def network_alone(lm: LanguageModel) -> LanguageModel:
 
 
 def program(language: str, number: int = 0) -> str:
-    """Returns a program of docs/export.md, as it stands there."""
+    """Returns a program of docs/explanation/export.md, as it stands there."""
     found = re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
     return str(found[number])

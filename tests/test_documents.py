@@ -165,7 +165,7 @@ def test_benchmarks_do_not_depend_on_experiments() -> None:
 
 
 def test_each_benchmark_of_make_bench_has_one_table_on_the_performance_page() -> None:
-    page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/explanation/performance.md").read_text(encoding="utf-8")
     benchmarks = runpy.run_path(str(ROOT / "benchmarks/run_all.py"))
     names = list(benchmarks["BENCHMARKS"])
     assert re.findall(r"<!-- (\w+)\.py -->\n[^<]+<!-- end -->", page) == names

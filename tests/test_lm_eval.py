@@ -26,7 +26,7 @@ from charlm.lm_eval.__main__ import main
 from charlm.lm_eval.model import CharlmLM
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs/lm-evaluation-harness.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/explanation/lm-evaluation-harness.md").read_text(encoding="utf-8")
 
 
 def requests(kind: str, *arguments: tuple[Any, ...]) -> list[Instance]:

@@ -119,7 +119,7 @@ def charlm(
             raise typer.Exit(2)
         raise InputError(
             f"torchrun divides trainings, and {ctx.invoked_subcommand} would be done by each process; divide what "
-            "is read with split and xargs -P, as docs/scale.md shows"
+            "is read with split and xargs -P, as docs/explanation/scale.md shows"
         )
 
 

@@ -59,7 +59,7 @@ def exported_weights(lm: LanguageModel) -> dict[str, NDArray[np.float32]]:
 def describe_text(lm: LanguageModel) -> dict[str, Any]:
     """Returns what a reader in another language has to know of text and symbols, as JSON takes it.
 
-    The keys are explained in docs/export.md.
+    The keys are explained in docs/explanation/export.md.
     """
     vocabulary = lm.vocabulary
     return {

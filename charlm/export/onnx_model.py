@@ -127,7 +127,7 @@ def make_onnx(lm: LanguageModel, figures: Figures, *, max_bytes: int = MAX_BYTES
 
 
 def _describe(lm: LanguageModel, config: ModelConfig, figures: Figures) -> dict[str, Any]:
-    """Returns the metadata, see docs/export.md."""
+    """Returns the metadata, see docs/explanation/export.md."""
     return {
         "format": FORMAT,
         "charlm": __version__,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs/decoders.md"
+PAGE = Path(__file__).parents[2] / "docs/explanation/decoders.md"
 
 
 def test_the_code_of_the_page_runs(tiny_mixture_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,7 @@
-"""The browser reader of docs/export.md, as it stands there: onnxruntime-web in a page that this machine serves."""
+"""The browser reader of docs/explanation/export.md, as it stands there.
+
+It is onnxruntime-web in a page that this machine serves.
+"""
 
 import functools
 import os

@@ -83,7 +83,7 @@ def test_steps_that_hand_their_state_on_are_the_whole_sequence(cell: str, settin
 
 
 def read_in_python(lm: LanguageModel, lines: list[str], folder: Path) -> list[float]:
-    """Runs the reader of docs/export.md, as it stands there."""
+    """Runs the reader of docs/explanation/export.md, as it stands there."""
     (folder / "score.py").write_text(program("python"), encoding="utf-8")
     (folder / "model.onnx").write_bytes(make_onnx(lm, UNKNOWN_FIGURES).SerializeToString())
     command = [sys.executable, "-W", "error", "-X", "utf8", "score.py", "model.onnx", *lines]
