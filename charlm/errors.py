@@ -19,11 +19,11 @@ class CharlmError(Exception):
 
 
 class TrainingError(CharlmError):
-    """Training cannot continue; what was saved before is intact."""
+    """Training cannot continue. What was saved before is intact."""
 
 
 class Interrupted(CharlmError):  # noqa: N818 (not an error, like KeyboardInterrupt)
-    """A signal stopped training; the work is saved, and `--resume` continues it.
+    """A signal stopped the training. The work is saved, and `--resume` continues it.
 
     Args:
         signal_number: the signal received, for example `signal.SIGINT`.
@@ -36,18 +36,18 @@ class Interrupted(CharlmError):  # noqa: N818 (not an error, like KeyboardInterr
 
 
 class InputError(CharlmError):
-    """Wrong usage or invalid input."""
+    """The usage is wrong or the input is invalid."""
 
     exit_code = 2
 
 
 class ConfigError(InputError):
-    """An invalid configuration; the message lists every problem."""
+    """The configuration is not valid. The message lists every problem."""
 
 
 class CorpusError(InputError):
-    """A text that cannot be read, or is too small for its use."""
+    """A text cannot be read, or it is too small for its use."""
 
 
 class RunError(InputError):
-    """A run folder that is missing, incomplete, damaged or from a newer charlm."""
+    """A run folder is missing, incomplete, damaged or of another format."""

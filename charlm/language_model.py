@@ -50,18 +50,18 @@ _BATCH_LINES = 1024  # of an n-best list, read together
 
 
 class LanguageModel(StatefulModel):
-    """A trained character-level language model; `charlm.load` and `charlm.train` make them.
+    """A trained character-level language model, as `charlm.load` and `charlm.train` return it.
 
-    What decoders use, states and what may come after them, is in `StatefulModel`.
+    Decoders read text step by step with the methods `start`, `next_log_probs`, `advance` and `end_log_prob`.
 
     Args:
-        trained: what its run folder holds.
+        trained: The contents of the run folder.
 
     Attributes:
-        mixture: the network and the experts beside it.
-        vocabulary: the characters it knows.
-        config: what it was trained with.
-        folder: its run folder.
+        mixture: The network and the models that are mixed with it.
+        vocabulary: The characters that the model knows.
+        config: The configuration of its training.
+        folder: The run folder.
     """
 
     def __init__(self, trained: TrainedModel) -> None:
@@ -72,28 +72,30 @@ class LanguageModel(StatefulModel):
         self.folder = trained.folder
 
     def score(self, sentences: Iterable[str], conditions: Conditions | None = None, **settings: Any) -> Scores:
-        """Scores sentences; log-probabilities are in nats.
+        """Scores sentences. Log-probabilities are in nats.
 
-        A sentence's score does not depend on the others.
+        The score of a sentence does not depend on the other sentences.
 
         Args:
-            sentences: one string each.
-            conditions: what stands before each sentence, what of it counts, what unknown characters count for.
-            **settings: the attributes of `Conditions`, instead of or on top of these: `context`, `bos`, `eos`,
-                `unknown`, `document`.
+            sentences: The sentences, each a string.
+            conditions: What is read before each sentence, whether its end is scored, and how unknown characters are
+                treated.
+            **settings: Attributes of `Conditions` (`context`, `bos`, `eos`, `unknown`, `document`). They can be
+                given instead of `conditions`, and they replace single values of it.
 
         Raises:
-            InputError: a bad argument, or unknown characters where the conditions refuse them.
-            CorpusError: a document is given, and the run has no powers for a memory yet, see `with_memory`.
+            InputError: An argument is invalid, or a sentence has unknown characters and `unknown` is `error`.
+            CorpusError: A document is given, the run has no weights for a memory yet, and its corpus, from which
+                they are found, cannot be read. See `with_memory`.
         """
         return Scores(self.score_stream(sentences, conditions, **settings))
 
     def score_stream(
         self, sentences: Iterable[str], conditions: Conditions | None = None, **settings: Any
     ) -> Iterator[Score]:
-        """Scores any number of sentences in bounded memory, in their order; arguments as in `score`."""
+        """Scores any number of sentences in their order, in bounded memory. The arguments are those of `score`."""
         if isinstance(sentences, str):
-            raise InputError("score takes a list of sentences; put the one sentence into a list")
+            raise InputError("sentences must be a list of strings, not one string; put the sentence into a list")
         remaining = each_text(sentences, "sentences")
         batches = iter(lambda: list(islice(remaining, _BATCH_SENTENCES)), [])
         return (score for scores in self.score_batches(batches, conditions, **settings) for score in scores)
@@ -101,7 +103,7 @@ class LanguageModel(StatefulModel):
     def score_batches(
         self, batches: Iterable[Sequence[str]], conditions: Conditions | None = None, **settings: Any
     ) -> Iterator[list[Score]]:
-        """Scores batches of sentences as they come, for callers that batch by themselves; as in `score`."""
+        """Scores batches of sentences as they arrive. Otherwise it is like `score`."""
         texts = (list(each_text(batch, "sentences")) for batch in each_of(batches, "batches"))
         given = _conditions(conditions, settings)
         return score_batches(self._reader(given), self.vocabulary, texts, given)
@@ -113,32 +115,32 @@ class LanguageModel(StatefulModel):
         conditions: Conditions | None = None,
         **settings: Any,
     ) -> list[Ranked]:
-        """Scores sentences and sorts them, best first; ties share a rank. Other arguments as in `score`.
+        """Scores sentences and sorts them, the best first. Sentences with equal scores share a rank.
 
         Args:
-            sentences: one string each.
-            measure: what decides: `logprob`, `mean`, `penlp` or `slor`.
-            conditions: see `score`.
-            **settings: see `score`.
+            sentences: The sentences, each a string.
+            measure: The measure to sort by: `logprob`, `mean`, `penlp` or `slor`.
+            conditions: See `score`.
+            **settings: See `score`.
 
         Raises:
-            InputError: a bad argument, or unknown characters where the conditions refuse them.
+            InputError: An argument is invalid, or a sentence has unknown characters and `unknown` is `error`.
         """
         return rank(self.score(sentences, conditions, **settings), measure)
 
     def alternatives(
         self, sentence: str, k: int = 5, conditions: Conditions | None = None, **settings: Any
     ) -> Alternatives:
-        """Returns, for each of `Score.chars`, the k likeliest other characters there, likeliest first.
+        """Returns the k most probable other characters at each place of a sentence, the most probable first.
 
         Args:
-            sentence: one string.
-            k: how many.
-            conditions: see `score`.
-            **settings: see `score`.
+            sentence: The sentence.
+            k: The number of characters at each place, which are those of `Score.chars`.
+            conditions: See `score`.
+            **settings: See `score`.
 
         Raises:
-            InputError: k is below 1.
+            InputError: `k` is less than 1.
         """
         check_text(sentence, "sentence")
         check_integer(k, "k")
@@ -154,19 +156,20 @@ class LanguageModel(StatefulModel):
         conditions: Conditions | None = None,
         **settings: Any,
     ) -> list[list[WordScore]]:
-        """Scores sentences word by word; the log-probabilities (nats) of the words add up to the sentence's.
+        """Scores sentences word by word. The log-probabilities of the words, in nats, sum to that of the sentence.
 
         Args:
-            sentences: one string each.
-            space: which white space belongs to a word: `after` (the last word has the end of the sentence) or
-                `before` (the end of the sentence comes last, by itself); see `charlm.scoring.words`.
-            separator: what stands between words; it is taken out, and places are those in the rest. None: words are
-                what stands between white space, which stays.
-            conditions: see `score`.
-            **settings: see `score`.
+            sentences: The sentences, each a string.
+            space: The white space that counts as part of a word. With `after` it is the white space after the word,
+                and the end of the sentence belongs to the last word. With `before` it is the white space before the
+                word, and the end of the sentence is an entry of its own.
+            separator: The text that separates words. It is removed before scoring, and `start` and `end` refer to
+                the text without it. If it is None, white space separates words and is not removed.
+            conditions: See `score`.
+            **settings: See `score`.
 
         Raises:
-            InputError: a bad argument, or unknown characters where the conditions refuse them.
+            InputError: An argument is invalid, or a sentence has unknown characters and `unknown` is `error`.
         """
         convention = _space(space)
         if separator is not None:
@@ -184,21 +187,23 @@ class LanguageModel(StatefulModel):
         measure: str = "logprob",
         input_format: str = "auto",
     ) -> Iterator[str]:
-        """Ranks an n-best list anew, in bounded memory.
+        """Reranks an n-best list in bounded memory.
 
         Args:
-            nbest: its lines, each id's together; an open file will do.
-            weight: weight of the measure in the new total, `total + weight * measure + length_bonus * characters`.
-            length_bonus: is added for each character of the hypothesis.
+            nbest: The lines of the list, such as an open file. The lines of one id must follow each other.
+            weight: The weight of the measure in the new total, which is
+                `total + weight * measure + length_bonus * characters`.
+            length_bonus: The bonus for each character of the hypothesis.
             measure: `logprob`, `mean`, `penlp` or `slor`.
-            input_format: `moses`, `nematus`, `fairseq`, `kaldi`, or `auto` to find it out.
+            input_format: `moses`, `nematus`, `fairseq` or `kaldi`. `auto` recognises the format from the list.
 
         Yields:
-            The lines without their newlines, in the format in which they came, with the new total (Moses: and with
-            a feature `charlm= measure`); each id's from the best down, ties in their order.
+            The lines in the format of the list, without their newlines, with the new totals. The hypotheses of each
+            id come best first, and those with equal totals keep their order. In a Moses list each line also gets
+            the feature `charlm= measure`.
 
         Raises:
-            InputError: a line is not one of an n-best list, or an id comes again after another.
+            InputError: A line does not have the format of an n-best list, or the lines of an id are not together.
         """
         lines = (line.rstrip("\r\n") for line in each_text(nbest, "nbest"))
         batches = iter(lambda: list(islice(lines, _BATCH_LINES)), [])
@@ -214,13 +219,16 @@ class LanguageModel(StatefulModel):
         length_bonus: float = 0.0,
         measure: str = "logprob",
     ) -> Iterator[list[str]]:
-        """As `rerank`, for callers that read the list by themselves: answers the ids of each batch.
+        """Reranks batches of an n-best list that the caller has read. Otherwise it is like `rerank`.
 
         Args:
-            batches: what `charlm.ranking.nbest.read_groups` yields.
-            weight: see `rerank`.
-            length_bonus: see `rerank`.
+            batches: Batches of hypotheses, as `charlm.ranking.nbest.read_groups` yields them.
+            weight: See `rerank`.
+            length_bonus: See `rerank`.
             measure: `logprob`, `mean`, `penlp` or `slor`.
+
+        Yields:
+            The reranked lines of each batch.
         """
         for name, number in (("weight", weight), ("length bonus", length_bonus)):
             check_number(number, name)
@@ -243,18 +251,20 @@ class LanguageModel(StatefulModel):
         source: str = "n-best list",
         input_format: str = "auto",
     ) -> Tuning:
-        """Finds the weight and the length bonus of `rerank` on a development set, by a grid.
+        """Finds the best weight and length bonus for `rerank` on a development set, by a grid search.
 
         Args:
-            nbest: the lines of its n-best list; the ids number the references' lines from 0.
-            references: one or more translations of the whole set, each as its lines.
-            metric: `chrf`, `bleu` or `bleu-zh` (words or characters as sacrebleu splits them).
+            nbest: The lines of the n-best list of the development set. Its ids are the line numbers of the
+                references, counted from 0.
+            references: One or more reference translations of the set, each as a list of lines.
+            metric: The metric to maximise: `chrf`, `bleu`, or `bleu-zh`, which is BLEU with sacrebleu's tokenizer
+                for Chinese.
             measure: `logprob`, `mean`, `penlp` or `slor`.
-            source: what messages call the list.
-            input_format: see `rerank`.
+            source: The name of the list in error messages.
+            input_format: See `rerank`.
 
         Raises:
-            InputError: sacrebleu is not installed, or list and references do not fit together.
+            InputError: sacrebleu is not installed, or the list and the references do not match.
         """
         hypotheses = [line.rstrip("\r\n") for line in each_text(nbest, "nbest")]
         references = [list(each_text(lines, "references")) for lines in each_of(references, "references")]
@@ -272,18 +282,19 @@ class LanguageModel(StatefulModel):
         """Counts how often the good sentence of a minimal pair scores higher than the bad one.
 
         Args:
-            pairs: (good, bad) or (good, bad, group), any number.
+            pairs: The pairs, each (good, bad) or (good, bad, group).
             measure: `logprob`, `mean`, `penlp` or `slor`.
-            against: another model to judge the same pairs.
+            against: Another model that judges the same pairs.
 
         Returns:
-            All pairs first (their `group` is None), then each group in the order of appearance.
+            The result for all pairs, whose `group` is None, then the result of each group in the order in which the
+            groups appear.
 
         Raises:
-            InputError: there are no pairs.
+            InputError: There are no pairs.
         """
         if against is not None and not isinstance(against, LanguageModel):
-            raise InputError("against must be a model, as charlm.load returns it")
+            raise InputError("against must be a model that charlm.load or charlm.train returned")
         return judge(_checked_pairs(pairs), self.score_stream, measure, against.score_stream if against else None)
 
     def sample(
@@ -298,31 +309,32 @@ class LanguageModel(StatefulModel):
         memory: bool = False,
         **settings: Any,
     ) -> Iterator[Sample]:
-        """Writes `count` texts, each beginning with the prompt.
+        """Writes texts, each of which begins with the prompt.
 
-        Sample k depends only on the seed and k. Each text is a string that also has the attributes `number`, which
-        is k, `prompt`, and `ended`, which says why it ended: `length`, `stop` or `line`.
+        Sample k depends only on the seed and on k. Each text is a string with three more attributes: `number`,
+        which is k; `prompt`; and `ended`, the reason why the text ended, which is `length`, `stop` or `line`.
 
         Args:
-            count: how many.
-            prompt: text to go on from.
-            seed: seed of the random numbers.
-            stop: end a text as soon as it ends with this.
-            only_new: leave the prompt and the stop text out of the texts.
-            novel: pass over samples that the run's own corpus has: as a line in lines framing, else anywhere. The
-                numbers of the others stay.
-            memory: let each text remember what it has said, the prompt included, so that its names come again; see
-                `with_memory`.
-            **settings: values of the `sampling` section of a configuration, in place of the run's own: `length`
-                (characters; in lines framing a text also ends with its line), `temperature` (divides the logits; 0
-                takes the likeliest character always), `top_k`, `top_p`, `min_p`.
+            count: The number of texts.
+            prompt: The text to continue.
+            seed: The seed of the random numbers.
+            stop: End a text as soon as it ends with this text.
+            only_new: Whether to leave out the prompt and the stop text.
+            novel: Whether to skip samples that occur in the corpus of the run: as a line in lines framing, and
+                anywhere in stream framing. The other samples keep their numbers.
+            memory: Whether each text remembers what it has said so far, including the prompt, so that names occur
+                again. See `with_memory`.
+            **settings: Settings of the `sampling` section of a configuration, which replace those of the run:
+                `length` (the number of characters; in lines framing a text also ends with its line), `temperature`
+                (the number that divides the logits; 0 always chooses the most probable character), `top_k`,
+                `top_p` and `min_p`.
 
         Raises:
-            InputError: the prompt or the stop text has characters that the model cannot write, or in lines framing
-                several lines; or a setting is out of range; or memory is asked for in lines framing, where every
-                text is one line.
-            CorpusError: `novel` texts are wanted, and the corpus is gone or has changed.
-            CharlmError: hardly any sample is novel.
+            InputError: The prompt or the stop text has characters that the model cannot write, or several lines
+                where the model writes single lines, or a setting is out of range, or `memory` is given for a model
+                that writes single lines.
+            CorpusError: `novel` is given, and the corpus is missing or has changed.
+            CharlmError: Almost no sample is novel.
         """
         check_integer(count, "count")
         _check_writing(prompt, seed, stop)
@@ -360,10 +372,10 @@ class LanguageModel(StatefulModel):
         memory: bool = False,
         **settings: Any,
     ) -> Iterator[str]:
-        """Writes one text piece by piece: the prompt, then each character as it is drawn.
+        """Writes one text piece by piece: first the prompt, then each character as it is drawn.
 
-        Joined, it is the first text that `sample` gives for the same arguments. With `only_new` and a stop text, as
-        many characters as the stop text has are held back until it is clear that they are not the stop text.
+        Together the pieces are the first text that `sample` writes for the same arguments. With `only_new` and a
+        stop text, the last characters are held back until it is clear that they do not begin the stop text.
         """
         _check_writing(prompt, seed, stop)
         rule = self._sampling(settings)
@@ -377,22 +389,21 @@ class LanguageModel(StatefulModel):
             yield from pieces
 
     def with_memory(self) -> Mixture:
-        """Returns the mixture with a memory of each text beside it; see `charlm.experts.memory`.
+        """Returns the mixture with a memory of each text added to it; see `charlm.experts.memory`.
 
-        How far memory is trusted was found at the end of the training, on the validation split. A run that was
-        stopped before its end, or made by a charlm without memory, finds it now, from its own corpus, once for each
-        time it is loaded.
+        The weights of the memory are found on the validation split at the end of training. If a run was stopped
+        before, they are found now from its corpus, once for each time that the run is loaded.
 
         Raises:
-            CorpusError: the run's own corpus is needed, and is gone or changed.
-            InputError: the run has no validation split.
+            CorpusError: The corpus of the run is needed, but it is missing or has changed.
+            InputError: The run has no validation split.
         """
         if self.mixture.memory_powers is None:
             self._fit_memory(self.corpus())
         if self.mixture.memory_powers is None:
             raise InputError(
-                f"{self.folder}: trained without a validation split, on which it is found how far to trust a "
-                "memory; train with corpus.validation above 0 to use one"
+                f"{self.folder}: this run was trained without a validation split, which is needed to find the "
+                "weights of a memory; train with corpus.validation above 0 to use a memory"
             )
         return remember(self.mixture)
 
@@ -407,7 +418,10 @@ class LanguageModel(StatefulModel):
 
     def _writer(self, memory: bool) -> Mixture:
         if memory and self.vocabulary.framing == "lines":
-            raise InputError("this model writes single lines, and nothing is remembered from one to the next")
+            raise InputError(
+                "this model writes single lines (corpus.framing is lines), so a memory has nothing to remember; "
+                "leave it out"
+            )
         return self.with_memory() if memory else self.mixture
 
     def _sampling(self, settings: dict[str, Any]) -> SamplingConfig:
@@ -439,26 +453,27 @@ class LanguageModel(StatefulModel):
         """Measures how well the model predicts held-out text.
 
         Args:
-            paths: files, folders, globs, packed files or `-`, read with the run's own framing and normalisation;
-                None: the validation split of the run's own corpus.
-            dynamic: also measure a copy of the model that goes on learning from the text as it reads it, by a
-                memory of the text, by gradient steps, and by both; see `charlm.experts.memory` and
+            paths: Files, folders, globs, packed files or `-`, which are read with the framing and normalisation of
+                the run. If it is None, the validation split of the run's corpus is used.
+            dynamic: Whether to also measure a copy of the model that keeps learning from the text as it reads it:
+                by a memory of the text, by gradient steps, and by both. See `charlm.experts.memory` and
                 `charlm.scoring.dynamic`.
-            learning_rate: learning rate of the dynamic evaluation; None: tuned on the beginning of the run's
-                validation split.
-            decay: decay of the dynamic evaluation back to the trained weights; None: tuned as well.
-            baseline: also measure an n-gram model that learnt from the run's own training split.
-            field: in JSON lines, CSV, TSV or Kaldi text, the column to read, by its name or its number from 1.
-            encoding: encoding of these files: a name that Python knows, or `auto`.
-            strict: whether what is not text in folders and archives is refused instead of skipped.
-            note: is told what was skipped, and which encodings were found.
+            learning_rate: The learning rate of the dynamic evaluation. If it is None, it is tuned on the beginning
+                of the validation split.
+            decay: How fast the dynamic evaluation returns to the trained weights. If it is None, it is tuned too.
+            baseline: Whether to also measure an n-gram model of the run's training split.
+            field: The column to read from JSON lines, CSV, TSV or Kaldi text, by its name or its number from 1.
+            encoding: The encoding of the files: a name that Python knows, or `auto`.
+            strict: Whether files in folders and archives that are not text are refused instead of skipped.
+            note: A function that is called with messages about skipped files and recognised encodings.
 
         Raises:
-            CorpusError: nothing to read, or not text; or the run's own corpus is needed, and is gone or changed.
-            InputError: a rate is out of range, or given though `dynamic` is not.
+            CorpusError: There is no text to read, or a file is not text, or the corpus of the run is needed, but it
+                is missing or has changed.
+            InputError: A rate is out of range, or it is given without `dynamic`.
         """
         if not dynamic and (learning_rate, decay) != (None, None):
-            raise InputError("a learning rate and a decay belong to dynamic evaluation; ask for it (--dynamic)")
+            raise InputError("a learning rate and a decay can only be used for dynamic evaluation; add --dynamic")
         for name, rate in (("learning rate", learning_rate), ("decay", decay)):
             if rate is not None:
                 check_number(rate, name)
@@ -475,7 +490,10 @@ class LanguageModel(StatefulModel):
             self._fit_memory(corpus)
             remembering = None
             if self.mixture.memory_powers is None:
-                note(f"{self.folder}: trained without a validation split, so memory has no figures")
+                note(
+                    f"{self.folder}: this run was trained without a validation split, so the model with a memory "
+                    "is not measured"
+                )
             else:
                 remembering = evaluate_memory(self.mixture, self.vocabulary, split)
             found = evaluate_dynamic(
@@ -512,22 +530,22 @@ class LanguageModel(StatefulModel):
         note: Callable[[str], None] = lambda message: None,
         **settings: Any,
     ) -> WritingEvaluation:
-        """Writes samples, and measures them beside held-out text: words, variety, repetition, copies.
+        """Writes samples and compares them with held-out text: their words, variety, repetitions and copies.
 
         Args:
-            count: how many samples.
-            paths: the held-out text, as in `evaluate`; None: the run's own validation split.
-            seed: seed of the samples.
-            field: see `evaluate`.
-            encoding: see `evaluate`.
-            strict: see `evaluate`.
-            note: see `evaluate`.
-            **settings: see `sample`.
+            count: The number of samples.
+            paths: The held-out text, as in `evaluate`. If it is None, the run's validation split is used.
+            seed: The seed of the samples.
+            field: See `evaluate`.
+            encoding: See `evaluate`.
+            strict: See `evaluate`.
+            note: See `evaluate`.
+            **settings: See `sample`.
 
         Raises:
-            CorpusError: the run's own corpus, which copies are searched in, is gone or has changed; or nothing to
-                read, or not text.
-            InputError: a setting is out of range.
+            CorpusError: The corpus of the run, in which copies are searched, is missing or has changed, or there is
+                no text to read, or a file is not text.
+            InputError: A setting is out of range.
         """
         check_integer(count, "count")
         check_integer(seed, "seed")
@@ -552,13 +570,18 @@ class LanguageModel(StatefulModel):
     def _check_reading(self, paths: Any, field: str | int | None, encoding: str, strict: bool) -> None:
         """Checks how a held-out text is to be read; the run's own is read as in training."""
         if paths is None and (encoding, strict) != ("utf-8", False):
-            raise InputError("an encoding and --strict belong to texts that are named; the run knows its own")
+            raise InputError(
+                "--encoding and --strict can only be used for a text that you name; the run's own text is read as "
+                "in training"
+            )
         try:
             check_encoding(encoding)
         except ValueError as error:
             raise InputError(str(error)) from None
         if paths is None and field is not None:
-            raise InputError("a field belongs to a text; the run's own validation split is read as in training")
+            raise InputError(
+                "--field can only be used for a text that you name; the run's own text is read as in training"
+            )
 
     def _split(
         self,
@@ -572,7 +595,9 @@ class LanguageModel(StatefulModel):
         """Reads the text to be measured; without paths it is the validation split of the corpus."""
         if paths is None and corpus is not None:
             if not corpus.validation.characters:
-                raise InputError(f"{self.folder}: trained without a validation split; name a text to evaluate")
+                raise InputError(
+                    f"{self.folder}: this run was trained without a validation split; name a text to evaluate"
+                )
             return corpus.validation
         names = [paths] if isinstance(paths, (str, os.PathLike)) else list(each_of(paths, "paths"))
         for name in names:
@@ -607,7 +632,11 @@ class LanguageModel(StatefulModel):
         return html.table(cells, what="properties")
 
     def corpus(self) -> Corpus:
-        """Reads the corpus that the model was trained on again; see `TrainedModel.read_corpus`."""
+        """Reads the corpus on which the model was trained again, from its files.
+
+        Raises:
+            CorpusError: The corpus is missing, or it has changed since the training.
+        """
         return self.trained.read_corpus()
 
     @cached_property
@@ -648,7 +677,9 @@ def _checked_pairs(pairs: Any) -> Iterator[Any]:
     for number, pair in enumerate(each_of(pairs, "pairs"), 1):
         texts = tuple(each_of(pair, f"pairs: number {number}"))
         if len(texts) not in (2, 3):
-            raise InputError(f"pairs: number {number} has {len(texts)} parts, not good, bad and perhaps a group")
+            raise InputError(
+                f"pairs: number {number} has {len(texts)} parts; a pair is (good, bad) or (good, bad, group)"
+            )
         for text in texts[:2]:
             check_text(text, f"pairs: number {number}")
         yield texts
@@ -664,12 +695,13 @@ def load(run: PathLike, *, device: str = "auto", threads: int | None = None) -> 
     """Loads the best model of a run folder.
 
     Args:
-        run: the folder that training wrote.
+        run: The run folder that training wrote.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        threads: CPU threads; None: as OMP_NUM_THREADS says, else all cores.
+        threads: The number of CPU threads. If it is None, the variable OMP_NUM_THREADS sets it, and without this
+            variable all cores are used.
 
     Raises:
-        RunError: the folder is missing, incomplete, damaged or of another format.
+        RunError: The folder is missing, incomplete, damaged or of another format.
     """
     check_path(run, "run")
     check_text(device, "device")

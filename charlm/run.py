@@ -72,35 +72,37 @@ def train(
     overrides: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
 ) -> LanguageModel:
-    """Trains a model and returns the best one by validation loss.
+    """Trains a model and returns the weights that had the lowest validation loss.
 
     Args:
-        config: a YAML file or `config:NAME`, the same as dictionaries, or a `Config`; None: chosen by the text, the
-            budget and the machine (see `recipe`), and `corpus` is needed.
-        corpus: replaces `corpus.path`.
-        budget: replaces `training.budget`.
-        out: the run folder; None: `runs/` and the name of the configuration or corpus.
-        resume: go on with the run in `out`; what is not given is as it was.
-        from_run: begin with the best weights of this run. Characters are matched one by one, new ones get new rows;
-            without `config` the run's own is taken, and `corpus` is needed.
-        device: replaces `training.device`.
-        threads: CPU threads; None leaves torch's choice, or with `resume` what the run had.
-        overrides: further values by dotted key.
-        observer: hears of steps and evaluations; None: in a notebook, the cell shows them.
+        config: The configuration: a YAML file, `config:NAME`, a dictionary of sections, or a `Config`. If it is
+            None, `corpus` is required, and the settings are chosen for the text, the budget and the machine.
+        corpus: The text to train on. It replaces `corpus.path`.
+        budget: How long to train. It replaces `training.budget`.
+        out: The run folder. If it is None, it is `runs/` and the name of the configuration or the corpus.
+        resume: Whether to continue the run in `out`. Settings that you do not give stay as they were.
+        from_run: A run whose best weights are the starting point. Characters that both vocabularies have keep their
+            weights, and new characters get new ones. Without `config` the configuration of that run is used, and
+            `corpus` is required.
+        device: The device to compute on. It replaces `training.device`.
+        threads: The number of CPU threads. If it is None, torch chooses it, or with `resume` it stays as it was.
+        overrides: Further settings by dotted key, such as `{"model.hidden_size": 128}`.
+        observer: An object that is called after each step and each evaluation. If it is None, a notebook shows the
+            progress below the cell.
 
-    Started by `torchrun`, this function trains one model with all of its processes, see
-    docs/explanation/scale.md. Rank 0 returns the model; the others end here, with `SystemExit`, when it has it.
-    What torchrun starts again after a failure goes on where it was saved.
+    If `torchrun` starts this function in several processes, they train one model together; see
+    docs/explanation/scale.md. Rank 0 returns the model. The other processes end with `SystemExit` once it is
+    complete. If torchrun restarts the processes after a failure, training continues from the last saved state.
 
     Raises:
-        ConfigError: the configuration is not valid.
-        CorpusError: the corpus cannot be read or is too small.
-        InputError: `out` already holds a run and `resume` is not given, or another training writes there; or the
+        ConfigError: The configuration is not valid.
+        CorpusError: The corpus cannot be read or is too small.
+        InputError: `out` already contains a run and `resume` is not given, or another training writes to it, or the
             library that `training.log` names is not installed.
-        RunError: nothing to resume, or the run is damaged or does not match the configuration or corpus; or
-            `from_run` is no run, or of another cell or size.
-        TrainingError: the loss is not finite or a file cannot be written; what was saved is whole.
-        Interrupted: a signal stopped it; the work is saved, if there was any.
+        RunError: There is no run to resume, or the run is damaged or does not match the configuration or the
+            corpus, or `from_run` is not a run or has another cell or size.
+        TrainingError: The loss is not finite, or a file cannot be written. What was saved before is intact.
+        Interrupted: A signal stopped the training. The work so far is saved.
     """
     for name, path in (("config", config), ("out", out), ("from_run", from_run)):
         if path is not None and not (name == "config" and isinstance(path, (Mapping, Config))):
@@ -110,9 +112,11 @@ def train(
         ranks = held.enter_context(join_ranks())
         ranks.set_threads(threads)
         if resume and from_run is not None:
-            raise InputError("--resume goes on with a run and --from begins a new one: give one of the two")
+            raise InputError("--resume continues a run and --from starts a new one; give only one of the two")
         if from_run is not None and config is None and corpus is None:
-            raise InputError(f"--from {from_run}: name the new text with --corpus, or a configuration")
+            raise InputError(
+                f"--from {from_run}: give the new text with --corpus, or a configuration that names it"
+            )
         if observer is None:
             observer = held.enter_context(NotebookProgress()) if in_notebook() else _Silent()
         requests = held.enter_context(catch_signals())
@@ -162,7 +166,7 @@ def _prepare(
     if not resume and is_restarted():  # by the command that began the run, so that there is nothing to change
         folder = RunFolder(Path(out) if out is not None else _resumed_folder(config, changes["corpus"]))
         if folder.holds_run:
-            observer.on_note(f"{folder.path}: started again by torchrun; goes on from where it was saved")
+            observer.on_note(f"{folder.path}: torchrun restarted this training; it continues from the last save")
             config, resume, out = None, True, folder.path
             changes = dict.fromkeys(changes)
     if resume:
@@ -218,8 +222,8 @@ def _resume(
     checkpoint = read_checkpoint(folder)
     if config is None and not _is_stored(folder, checkpoint.config):
         observer.on_note(
-            f"{folder.config}: changed since training wrote it; the run goes on with what it had; "
-            "use --set to change it"
+            f"{folder.config}: this file was changed after training wrote it; the run continues with its earlier "
+            "settings; use --set to change them"
         )
     if threads is None and checkpoint.threads and not ranks.are_together:  # with others, sums round otherwise
         set_threads(min(checkpoint.threads, os.cpu_count() or 1))
@@ -249,7 +253,7 @@ def _resumed_folder(
     config: PathLike | Mapping[str, Any] | Config | None, corpus: PathLike | Sequence[PathLike] | None
 ) -> Path:
     if config is None and corpus is None:
-        raise InputError("to resume, name the run folder with --out")
+        raise InputError("--resume needs the run folder; name it with --out")
     return default_out(config, resolve_config(config, corpus=corpus))
 
 
@@ -259,8 +263,8 @@ def _note_missing_compiler(config: Config, observer: Observer) -> None:
     if config.training.kernel == "auto" and on_cpu and kernels.library() is None:
         problem = kernels.why_missing()
         observer.on_note(
-            f"{problem}: training is slower without the compiled kernels, with an LSTM by about a tenth, with a "
-            "GRU by almost half"
+            f"{problem}; training is slower without the compiled kernels, by about a tenth with an LSTM and by "
+            "almost half with a GRU"
         )
 
 
@@ -286,14 +290,17 @@ def _is_stored(folder: RunFolder, config: Config) -> bool:
 def _lock(folder: RunFolder, observer: Observer) -> Iterator[None]:
     with hold_lock(folder.lock) as locked:
         if not locked:
-            observer.on_note(f"{folder.path}: this file system has no locks: let no other training write there")
+            observer.on_note(
+                f"{folder.path}: this file system cannot lock files; make sure that no other training writes here"
+            )
         yield
 
 
 def _refuse_a_run(folder: RunFolder) -> None:
     if folder.holds_run:
         raise InputError(
-            f"{folder.path}: already holds a run; go on with it by --resume, or name another folder by --out"
+            f"{folder.path}: this folder already contains a run; continue it with --resume, or name another folder "
+            "with --out"
         )
 
 
@@ -323,7 +330,7 @@ def resolve_config(
     if device is not None:
         changes["training.device"] = device
     if config is None and "corpus.path" not in changes:
-        raise ConfigError("nothing to train on: name a configuration, or a text with --corpus")
+        raise ConfigError("there is nothing to train on; name a configuration, or a text with --corpus")
     if isinstance(config, Config):
         config = config.model_dump()
     source = config if config is None or isinstance(config, Mapping) else Path(config)

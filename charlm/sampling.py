@@ -349,8 +349,8 @@ def check_writable(vocabulary: Vocabulary, text: str, name: str) -> None:
     """
     if vocabulary.framing == "lines" and ("\n" in text or "\r" in text):
         raise InputError(
-            f"{name} has more than one line, but this model writes single lines (corpus.framing is lines): "
-            "give one line without its end"
+            f"{name} has more than one line, but this model writes single lines (corpus.framing is lines); "
+            "give one line without a newline"
         )
     if unknown := vocabulary.unknown_in(text):
         names = name_characters(unknown)

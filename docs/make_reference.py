@@ -171,8 +171,8 @@ def commands() -> str:
         """
         # Commands
 
-        RUN is a run folder, which `charlm train` makes. Results go to standard output; progress, notes and errors
-        go to standard error. Each command explains itself: `charlm train --help` prints what is written here.
+        RUN is a run folder, which `charlm train` creates. Results go to standard output; progress, notes and errors
+        go to standard error. Each command has a help text: `charlm train --help` prints what is written here.
         """
     )
     rows = []
@@ -302,12 +302,10 @@ def _default(info: Any) -> str:
 
 
 def _meaning(info: Any) -> str:
-    """Returns what a key is for and what it may be; the values that its description explains are set as code."""
+    """Returns what a key is for and what it may be."""
     allowed = describe_allowed(info)
     choices = allowed.removeprefix("one of ").removesuffix(" or null").split(", ") if "one of" in allowed else []
     said = sentence(escape(info.description or ""))
-    values = "|".join([*choices, "auto", "null", r"\d+(?=:)"])
-    said = re.sub(rf"(^|[;,] )({values})(?=[:,]? (?!and\b))", r"\1`\2`", said)
     listed = re.sub(r"\b(null|true|false)\b", r"`\1`", allowed)
     if choices:
         names = [f"`{choice}`" for choice in [*choices, *(["null"] if allowed.endswith(" or null") else [])]]
@@ -326,9 +324,9 @@ def fields_and_exit_codes() -> str:
             """
             # Fields and exit codes
 
-            What is printed for programs has the same names everywhere: in JSON, in the header of TSV, and as
-            attributes in [Python](python.md). Logarithms are natural, in nats, unless `--log-base` says otherwise.
-            What is None in Python is `null` in JSON.
+            Output for programs uses the same names everywhere: in JSON, in the header of TSV, and as attributes in
+            [Python](python.md). Logarithms are natural, in nats, unless `--log-base` says otherwise. None in Python
+            is `null` in JSON.
 
             ## Scores
 
@@ -350,7 +348,7 @@ def fields_and_exit_codes() -> str:
             """,
             field_table(WordScore, score_formats.WORD_FIELDS),
             """
-            A column of the input that has one of these names is printed as `input_` and its name.
+            If a column of the input has one of these names, it is printed with `input_` before its name.
 
             ### A whole file
 
@@ -360,8 +358,8 @@ def fields_and_exit_codes() -> str:
             """
             ## Evaluations
 
-            `charlm eval --format json` prints one object. The fields that begin with `memory` and `dynamic` are
-            there with `--dynamic`, and the last one with `--baseline`.
+            `charlm eval --format json` prints one object. It has the fields that begin with `memory` and `dynamic`
+            only with `--dynamic`, and the last one only with `--baseline`.
             """,
             field_table(Evaluation),
             """
@@ -375,8 +373,8 @@ def fields_and_exit_codes() -> str:
             """
             ## Minimal pairs
 
-            `charlm pairs --format json` prints one object: `measure`, the fields below for all pairs, and `groups`,
-            a list with the same fields, and `group`, for each group.
+            `charlm pairs --format json` prints one object. It has `measure`, the fields below for all pairs, and
+            `groups`, a list with an object for each group, which has the same fields and `group`.
             """,
             field_table(Accuracy),
             """
@@ -446,7 +444,7 @@ def python() -> str:
     for name, value in [*_methods(charlm.LanguageModel), *_methods(StatefulModel)]:
         out += f"#### {name}\n\n{_function(name, value)}"
     out += "## Results and settings\n\n" + "".join(f"### {name}\n\n{_data(values[name])}" for name in data)
-    out += "## Choices\n\nWherever one of these is taken, its text is taken as well.\n\n"
+    out += "## Choices\n\nArguments that take one of these also accept its text.\n\n"
     for name in enums:
         choices = ", ".join(f"`{choice.value}`" for choice in values[name])
         out += f"### {name}\n\n{explain(values[name])}One of {choices}.\n\n"
@@ -588,16 +586,16 @@ def files() -> str:
 
                 ## metrics.jsonl
 
-                One JSON object a line, with the fields under [Training](fields-and-exit-codes.md#training).
+                Each line is a JSON object with the fields under [Training](fields-and-exit-codes.md#training).
 
                 ## samples.txt
 
-                For each evaluation a line `--- step N`, then the text that the model wrote, then an empty line.
+                Each evaluation has a line `--- step N`, the text that the model wrote, and an empty line.
 
                 ## The cache
 
-                What charlm can make again is kept in a cache folder, not in the run folder. You can remove it: that
-                loses nothing but time.
+                Files that charlm can make again are kept in a cache folder, not in the run folder. If you remove
+                it, charlm makes them again when they are needed.
                 """
             ),
             prose((inspect.getdoc(cache_folder) or "").partition("\n\n")[2]),

@@ -173,7 +173,7 @@ def test_the_commands_of_the_readme_work_in_the_order_in_which_they_stand(user: 
                 output = user.run(command)
                 number += 1
                 if not command.startswith("charlm sample"):
-                    chosen = r"\(the most for this text\)"
+                    chosen = r"\(the largest for this text\)"
                     assert words(re.sub(chosen, "", expected)) <= words(output), command
     assert number > 10
 

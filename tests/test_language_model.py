@@ -103,7 +103,7 @@ def test_without_out_the_run_is_named_after_the_configuration_or_the_corpus(conf
 
 def test_a_folder_that_holds_a_run_is_refused_and_left_alone(copy: Path, tiny_corpus: Path):
     before = {file: file.read_bytes() for file in copy.rglob("*") if file.is_file()}
-    with pytest.raises(InputError, match=f"^{copy}: already holds a run"):
+    with pytest.raises(InputError, match=f"^{copy}: this folder already contains a run"):
         charlm.train(small(tiny_corpus), out=copy)
     assert {file: file.read_bytes() for file in copy.rglob("*") if file.is_file()} == before
 
@@ -131,7 +131,7 @@ def test_a_corpus_given_as_a_list_of_one_is_the_same_corpus(tmp_path: Path, tiny
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path, tiny_corpus: Path, tiny_run: Path):
-    with pytest.raises(InputError, match="device cuda: not on this machine; there is: cpu"):
+    with pytest.raises(InputError, match="device cuda: not available on this machine; available devices: cpu"):
         charlm.load(tiny_run, device="cuda")
     with pytest.raises(InputError, match="device cuda"):
         charlm.train(small(tiny_corpus), device="cuda", out=tmp_path / "run")
@@ -198,7 +198,7 @@ def edit(name: str, *changes: tuple[str, str]) -> Callable[[Path], object]:
     ("damage", "complaint"),
     [(shutil.rmtree, "no such run folder"),
      (lambda run: [file.unlink() for file in run.rglob("*") if file.is_file()], "not a run folder"),
-     (lambda run: (run / "model.safetensors").unlink(), "incomplete run: training has not reached its first"),
+     (lambda run: (run / "model.safetensors").unlink(), "because training has not reached its first"),
      (lambda run: (run / "vocabulary.json").unlink(), "incomplete run: vocabulary.json is missing"),
      (lambda run: (run / "config.yaml").unlink(), "incomplete run: config.yaml is missing"),
      (lambda run: (run / "vocabulary.json").write_bytes(b"\xff"), "vocabulary.json: cannot be read"),
@@ -206,7 +206,7 @@ def edit(name: str, *changes: tuple[str, str]) -> Callable[[Path], object]:
      (edit("vocabulary.json", (f'"format": {RUN_FORMAT}', '"format": 99')),
       "vocabulary.json: written by a newer charlm"),
      (edit("vocabulary.json", (f'"format": {RUN_FORMAT}', '"format": 2')),
-      "vocabulary.json: written by an older charlm .*; train the model anew: .* give it to `charlm train`"),
+      "vocabulary.json: written by an older charlm .*; train the model again: .* give it to `charlm train`"),
      (edit("vocabulary.json", ('"framing": "stream"', '"framing": "bag"')), "vocabulary.json: not a vocabulary"),
      (edit("vocabulary.json", ('"counts": [0, ', '"counts": [')), "counts do not match"),
      (edit("vocabulary.json", ('"<unk>",', '"<unk>", "Ω",'), ('"counts": [0,', '"counts": [0, 1,')),
@@ -249,7 +249,7 @@ def test_settings_by_name_are_the_conditions_and_win_over_those_given(lm: Langua
 
 
 def test_one_sentence_as_a_string_is_refused(lm: LanguageModel):
-    with pytest.raises(InputError, match="list of sentences"):
+    with pytest.raises(InputError, match="must be a list of strings"):
         lm.score("one string")
 
 

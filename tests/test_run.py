@@ -126,11 +126,12 @@ def test_another_model_is_refused_with_what_differs_and_how_to_take_the_runs(
     with pytest.raises(RunError) as caught:
         charlm.train(config, from_run=tiny_lines_run, out=tmp_path / "run")
     assert str(caught.value).splitlines() == [
-        f"{tiny_lines_run}: its weights do not fit another model:",
+        f"{tiny_lines_run}: its weights do not fit the model that you ask for:",
         "  model.cell: 'gru-before' in the run, 'lstm' now",
         "  model.hidden_size: 16 in the run, 17 now",
         "  model.bias: True in the run, False now",
-        "take the run's by --set model.cell=gru-before --set model.hidden_size=16 --set model.bias=true",
+        "to use the settings of the run, add --set model.cell=gru-before --set model.hidden_size=16 --set "
+        "model.bias=true",
     ]
     assert not (tmp_path / "run").exists()
 
@@ -143,7 +144,7 @@ def test_characters_and_bytes_do_not_mix(tmp_path: Path, tiny_run: Path, new_cor
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({}, "name the new text with --corpus"),
+        ({}, "give the new text with --corpus"),
         ({"corpus": "new.txt", "resume": True}, "one of the two"),
         ({"corpus": "new.txt", "from_run": "nowhere"}, "nowhere: no such run folder"),
     ],

@@ -10,7 +10,7 @@ from charlm.errors import InputError
 CALLS = {
     "lm.score([1])": "sentences: number 1 must be a string, not 1 (int)",
     "lm.score(None)": "sentences must be a list or another iterable, not None",
-    "lm.score('text')": "put the one sentence into a list",
+    "lm.score('text')": "put the sentence into a list",
     "lm.score(['a', b'b'])": "sentences: number 2 must be a string, not b'b' (bytes)",
     "lm.score(['a'], context=1)": "context must be a string, not 1 (int)",
     "list(lm.score_batches([['a', 2]]))": "sentences: number 2 must be a string, not 2 (int)",

@@ -97,11 +97,14 @@ def plan_trainings(
     known = ModelConfig.model_json_schema()["properties"]["cell"]["enum"]
     for cell in cells:
         if cell not in known:
-            raise ConfigError(f"--cells: no cell is called {cell!r}; there are {', '.join(known)}")
+            raise ConfigError(f"--cells: there is no cell {cell!r}; the cells are {', '.join(known)}")
     if len(set(cells)) < len(cells):
         raise InputError(f"--cells {','.join(cells)}: name each cell once")
     if STDIN in named_paths(config.corpus):
-        raise InputError("each training reads the corpus by itself: save standard input to a file, and name that")
+        raise InputError(
+            "each training reads the corpus again, so standard input cannot be used; save it to a file and name "
+            "that"
+        )
     sizes = dict.fromkeys(cells, config.model.hidden_size)
     if match_parameters:
         V = len(load_corpus(config.corpus).vocabulary)
@@ -137,8 +140,8 @@ def check_unchanged(planned: PlannedTraining) -> None:
     if differing:
         lines = list_changes(there, asked, differing)
         raise RunError(
-            f"{folder.path}: trained with other settings:{lines}\nname another folder by --out, or remove "
-            f"{quote_path(folder.path)} to train it anew"
+            f"{folder.path}: this run was trained with other settings:{lines}\nname another folder with --out, or "
+            f"remove {quote_path(folder.path)} to train it again"
         )
 
 
@@ -161,11 +164,11 @@ def read_memory(folder: RunFolder) -> int | None:
             "peak_memory_bytes"
         ]
         if type(number) is not int or not 0 <= number < 1 << 60:
-            raise ValueError("not a number of bytes")
+            raise ValueError("it is not a number of bytes")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{_memory_file(folder)}: damaged: {error}; remove it to do without") from None
+        raise RunError(f"{_memory_file(folder)}: damaged: {error}; remove it to continue without it") from None
     return number
 
 
@@ -178,10 +181,10 @@ class CurvePoint:
     """The losses of one evaluation during training.
 
     Attributes:
-        characters: number of characters learnt from so far.
-        seconds: time spent so far, evaluations included.
-        train_loss: mean loss on the training text since the evaluation before, in nats per character.
-        validation_loss: mean loss on the whole validation split, in nats per character; None without one.
+        characters: number of characters read by training so far.
+        seconds: time in seconds so far, including evaluations.
+        train_loss: mean loss on the training text since the previous evaluation, in nats per character.
+        validation_loss: mean loss on the whole validation split, in nats per character. None without a split.
     """
 
     characters: int
@@ -192,24 +195,24 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What became of one run.
+    """The result of one run.
 
     Attributes:
         run: the run folder.
         cell: the recurrent cell.
         hidden_size: number of units in each layer (H).
         num_layers: number of layers (L).
-        parameters: number of weights of the network, without those of experts beside it.
+        parameters: number of weights of the network, without the models that are mixed with it.
         seed: the seed of the training.
-        characters: number of characters learnt from.
-        characters_per_second: speed of training over the whole run, without evaluations.
-        peak_memory_bytes: the most memory that the process has held; None if nobody has measured it.
-        seconds: time spent, evaluations included.
-        nats_per_character: the best validation loss, in nats; None without a validation split.
+        characters: number of characters read by training.
+        characters_per_second: speed of training over the whole run, without the time of evaluations.
+        peak_memory_bytes: the largest memory of the process. None if it was not measured.
+        seconds: time in seconds, including evaluations.
+        nats_per_character: the best validation loss, in nats. None without a validation split.
         bits_per_character: the same loss in bits.
-        half_life: number of characters after which the gradient of the loss by the top layer's state has halved; if
-            it is negative, doubled. None where the gradient keeps its size, or where it cannot be measured: without
-            a validation split, with too short a one, or where the corpus is gone.
+        half_life: number of characters after which the gradient of the loss by the state of the top layer has
+            halved. If it is negative, the gradient has doubled. None if the gradient keeps its size, or if it
+            cannot be measured: without a validation split, if that is too short, or if the corpus is missing.
         continuation: what the model writes after the prompt.
         curve: the evaluations during training.
     """
@@ -294,7 +297,7 @@ def _mean_speed(rows: Sequence[dict[str, Any]]) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a comparison: a run, or the mean of several that differ in their seeds alone.
+    """One line of a comparison: a run, or the mean of several runs that differ only in their seeds.
 
     Attributes:
         name: the name of the cell or run.
@@ -302,12 +305,12 @@ class Row:
         hidden_size: number of units in each layer (H).
         parameters: number of weights of the network.
         characters_per_second: mean speed of training.
-        peak_memory_bytes: the most memory that one of the runs has held; None if it is not known of each.
-        seconds: mean time spent.
-        nats_per_character: mean of the best validation losses, in nats; None if one run has none.
-        nats_spread: the standard deviation of these losses (of a sample); None for a single run.
+        peak_memory_bytes: the largest memory of one of the runs. None unless it was measured for each.
+        seconds: mean time in seconds.
+        nats_per_character: mean of the best validation losses, in nats. None if one run has none.
+        nats_spread: the sample standard deviation of these losses. None for a single run.
         bits_per_character: the mean loss in bits.
-        half_life: mean half-life of the gradient, in characters; None if one run has none.
+        half_life: mean half-life of the gradient, in characters. None if one run has none.
         runs: the results of the runs.
     """
 
@@ -355,16 +358,16 @@ def find_unlike(models: Iterable[LanguageModel]) -> list[str]:
     for other in others:
         ours, theirs = first.config.corpus.model_dump(), other.config.corpus.model_dump()
         reasons = [
-            f"corpus.{key} is {ours[key]!r} and {theirs[key]!r}"
+            f"corpus.{key} is {ours[key]!r} in one and {theirs[key]!r} in the other"
             for key in ours
             if key not in _WHERE_TEXT_LIES and ours[key] != theirs[key]
         ]
         if not reasons and _counts(first) != _counts(other):
-            reasons = ["the training texts, or their splits, are not the same"]
+            reasons = ["the training texts or their splits differ"]
         if reasons:
             remarks.append(
-                f"{first.folder} and {other.folder}: validation losses cannot be compared: {'; '.join(reasons)}; "
-                "measure both on one text with --text"
+                f"{first.folder} and {other.folder}: the validation losses cannot be compared, because "
+                f"{', and '.join(reasons)}; measure both on one text with --text"
             )
     return remarks
 

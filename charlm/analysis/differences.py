@@ -69,8 +69,8 @@ def subtract_surprisal(first: LanguageModel, second: LanguageModel, text: str) -
     ours, theirs = (_surprisals(model, parts, ends=ends) for model in (first, second))
     if [char for char, _ in ours] != [char for char, _ in theirs]:
         raise InputError(
-            f"{first.folder} and {second.folder}: they normalise texts differently (corpus.normalization or "
-            "corpus.lowercase), and do not see the same characters"
+            f"{first.folder} and {second.folder}: these models normalise texts differently (corpus.normalization "
+            "or corpus.lowercase), so they do not see the same characters"
         )
     chars = [CharacterDifference(char, a, b, a - b) for (char, a), (_, b) in zip(ours, theirs, strict=True)]
     sums = [math.fsum(values) for values in zip(*((c.first, c.second, c.difference) for c in chars), strict=True)]

@@ -212,8 +212,8 @@ def compare_with_untrained(
     unit = "bytes" if lm.vocabulary.level == "byte" else "characters"
     if lags < FEWEST_LAGS:
         raise InputError(
-            f"{text}: too short to see gradients through time: {_FEWEST_PLACES} {unit} that have "
-            f"{FEWEST_LAGS} before them are needed; name a longer text with --text"
+            f"{text}: this text is too short to measure gradients through time, which needs {_FEWEST_PLACES} "
+            f"{unit} with {FEWEST_LAGS} before each; name a longer text with --text"
         )
     trained, _ = copy_for_torch(lm.mixture)
     networks = {"trained": trained, "untrained": untrained_network(lm)}
@@ -277,7 +277,7 @@ def held_out(lm: LanguageModel) -> Split:
     """
     split = lm.corpus().validation
     if not split.characters:
-        raise InputError(f"{lm.folder}: trained without a validation split; name a text with --text")
+        raise InputError(f"{lm.folder}: this run was trained without a validation split; name a text with --text")
     return split
 
 
@@ -293,7 +293,7 @@ def _choose(vocabulary: Vocabulary, split: Split, count: int, text: str) -> NDAr
         np.flatnonzero(ids != vocabulary.unknown_id) if vocabulary.unknown_id is not None else np.arange(len(ids))
     )
     if not len(known):
-        raise InputError(f"{text}: has no character that the model knows; name another text with --text")
+        raise InputError(f"{text}: this text has no character that the model knows; name another text with --text")
     edges = np.linspace(0, len(known), min(count, len(known)) + 1).astype(int)
     chosen: NDArray[np.int64] = known[
         np.random.default_rng(0).integers(edges[:-1], edges[1:])

@@ -83,21 +83,23 @@ def measure_references(
         Reference(
             "unigram",
             unigram,
-            f"Knows how frequent each {what} is in the training text, and nothing of what stands before it.",
+            f"Predicts each {what} by its frequency in the training text, without any context.",
         )
     ]
     if len(alone) == 1 and training is not None and len(training.ids):
         counted = beginning_of(vocabulary, training, _MOST_COUNTED_SYMBOLS)
         part = "" if counted is training else f" (its first {counted.characters:,} characters)"
-        meaning = f"A Kneser-Ney n-gram model counted from the same training text{part}; a network should beat it."
+        meaning = (
+            f"A Kneser-Ney n-gram model counted from the same training text{part}; a network should be better."
+        )
         found.append(Reference("n-grams", evaluate_baseline(vocabulary, counted, split), meaning))
     elif "ngram" in alone:
-        meaning = "The n-grams of the mixture without the network: what counting alone gives."
+        meaning = "The n-grams of the mixture, without the network."
         found.append(Reference("n-grams", alone["ngram"], meaning))
-    meaning = "The network by itself, with its best weights."
+    meaning = "The network alone, with its best weights."
     found.append(Reference("network", alone["network"], meaning))
     if len(alone) > 1:
-        meaning = "The network and what is mixed with it: what `charlm eval` measures, and what writes and scores."
+        meaning = "The network and the models that are mixed with it. `charlm eval`, `score` and `sample` use it."
         found.append(Reference("mixture", reading.nats, meaning))
     return sorted(found, key=lambda reference: -reference.nats)
 

@@ -127,15 +127,19 @@ def make_plan(
     has_fused = fused.has_kernel(cell.torch_kernel, device)
     if kernel == "fused" and not has_fused:
         raise InputError(
-            f"training.kernel fused: PyTorch has no such kernel for {cell.name} on {device.type}; write auto"
+            f"training.kernel fused: PyTorch has no fused kernel for {cell.name} on {device.type}; use "
+            "training.kernel auto"
         )
     if kernel == "compiled" and not has_compiled:
         raise InputError(
-            f"training.kernel compiled: {cell.name} on {device.type} has none; it needs a cell that kernels.c "
-            "knows, a CPU, and a C compiler, cc or what CC names, or a wheel built with one; write auto"
+            f"training.kernel compiled: {cell.name} on {device.type} has no compiled kernel, which needs a cell in "
+            "kernels.c, a CPU, and a C compiler (cc, or the one that CC names) or a wheel with built kernels; use "
+            "training.kernel auto"
         )
     if kernel == "compiled" and precision == "bfloat16" and not machine.compiled_bfloat16:
-        raise InputError("training.precision bfloat16: this processor has no such products in C; write auto")
+        raise InputError(
+            "training.precision bfloat16: this processor cannot multiply bfloat16 in C; use training.precision auto"
+        )
 
     rows = cell.gates * hidden_size
     weights = rows * hidden_size  # of one layer's recurrent product

@@ -33,7 +33,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="CONFIG|RUN",
-            help="A configuration (a file or config:NAME) whose cells are trained; or run folders, two or more.",
+            help="A configuration (a file or config:NAME) with which each cell is trained, or two or more run "
+            "folders.",
         ),
     ],
     cells: Annotated[
@@ -44,20 +45,23 @@ def compare(
         Match | None,
         _training_option(
             "--match",
-            help="Choose hidden sizes so that all cells have as many parameters as the configuration's own; "
-            "otherwise all have the same hidden size.",
+            help="Choose hidden sizes so that all cells have as many parameters as the cell of the configuration. "
+            "Otherwise all have the same hidden size.",
         ),
     ] = None,
     seeds: Annotated[
         int | None,
-        _training_option("--seeds", metavar="N", min=1, help="Train each cell with N seeds; show mean and spread."),
+        _training_option(
+            "--seeds", metavar="N", min=1, help="Train each cell with N seeds, and show mean and spread."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         _training_option(
             "--out",
             metavar="FOLDER",
-            help="Write the runs into this folder (default: runs/compare-NAME); what is complete there is kept.",
+            help="Write the runs to this folder (default: runs/compare-NAME). Runs there that are complete are "
+            "kept.",
         ),
     ] = None,
     quiet: Annotated[bool, _training_option("--quiet", "-q", help="Print errors only, without progress.")] = False,
@@ -71,14 +75,15 @@ def compare(
         ),
     ] = None,
     encoding: options.EncodingOption = "utf-8",
-    prompt: Annotated[str, options.output_option("--prompt", help="Have each model go on from this text.")] = "",
+    prompt: Annotated[str, options.output_option("--prompt", help="Let each model continue this text.")] = "",
     length: Annotated[
-        int, options.output_option("--length", metavar="N", min=1, help="Have each model write N characters.")
+        int, options.output_option("--length", metavar="N", min=1, help="Let each model write N characters.")
     ] = 50,
     output: Annotated[
         Format,
         options.output_option(
-            "--format", help="Print a table, JSON (with learning curves), or TSV (with --text: each character)."
+            "--format",
+            help="Print a table, JSON with the learning curves, or TSV (with --text, one line for each character).",
         ),
     ] = Format.TABLE,
     device: options.DeviceOption = None,
@@ -86,8 +91,8 @@ def compare(
 ) -> None:
     """Compare cells or runs by size, speed, memory, loss and samples.
 
-    Each cell is trained on the same corpus, split, seed and budget, one after the other, into FOLDER/CELL. Ctrl-C
-    saves the work and stops; the same command goes on from there.
+    Each cell is trained on the same corpus, split, seed and budget, one after the other, and is written to
+    FOLDER/CELL. Ctrl-C saves the work and stops; the same command then continues it.
 
     \b
     $ charlm compare config:quickstart --set model.ngram=null --budget '4 epochs'
@@ -119,7 +124,7 @@ def compare(
         model = planned[0].config.model
         if model.mixed_in and not quiet:
             alone = "--set model.ngram=null" + (" --set model.words=false" if model.words else "")
-            note(f"mixture: each with {model.mixed_in}; {alone} compares the networks alone")
+            note(f"mixture: each network is mixed with {model.mixed_in}; add {alone} to compare the networks alone")
         run_trainings(planned, threads=threads, quiet=quiet)
         for each in planned:
             groups.setdefault(each.config.model.cell, []).append(each.folder.path)
@@ -140,7 +145,7 @@ def compare(
 
 def _check_two(content: str | None, models: int) -> None:
     if content is not None and models != 2:
-        raise InputError("--text shows where two models differ: name two runs, or two cells and one seed")
+        raise InputError("--text shows where two models differ; name two runs, or two cells and one seed")
 
 
 def _read_text(path: Path, encoding: str) -> str:
@@ -161,13 +166,13 @@ def _are_runs(targets: Sequence[str], training: Sequence[str]) -> bool:
         return False
     if training:
         raise InputError(
-            f"{training[0]} belongs to the training of a configuration; runs are compared as they are"
+            f"{training[0]} can only be used with a configuration; runs are compared as they are"
             if len(targets) > 1
-            else f"{training[0]}: to train cells as this run was trained, name its configuration, "
-            f"{quote_path(Path(targets[0]) / 'config.yaml')}"
+            else f"{training[0]} can only be used with a configuration; to train cells as this run was trained, "
+            f"name {quote_path(Path(targets[0]) / 'config.yaml')}"
         )
     if len(set(targets)) < len(targets) or len(targets) < 2:
-        raise InputError("name two or more different runs, or a configuration whose cells are to be trained")
+        raise InputError("name two or more different runs, or a configuration to train each cell with")
     return True
 
 

@@ -50,7 +50,7 @@ def print_comparison(rows: Sequence[Row], difference: Difference | None, prompt:
     else:
         width = terminal_width(sys.stdout)
         print("\n".join(_table(rows, width)))
-        print("\n" + wrap_lines(f"each goes on from {printable(prompt)!r}:" if prompt else "each writes:", width))
+        print("\n" + wrap_lines(f"each continues {printable(prompt)!r}:" if prompt else "each writes:", width))
         texts = [(row.name, printable(row.runs[0].continuation)) for row in rows]
         print("\n".join(fit_fields(texts, width)))
         if difference is not None:

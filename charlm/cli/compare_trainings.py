@@ -38,7 +38,7 @@ def run_trainings(planned: Sequence[PlannedTraining], *, threads: int | None, qu
     """
     if not hasattr(os, "wait4"):
         raise InputError(
-            "this system has none of the means by which compare runs and measures trainings: train each by "
+            "`charlm compare` cannot train on this system; train each cell with "
             "`charlm train` and give their run folders to `charlm compare`, or use Linux, macOS or WSL"
         )
     for training in planned:
@@ -50,12 +50,12 @@ def run_trainings(planned: Sequence[PlannedTraining], *, threads: int | None, qu
             what = f"{training.name} ({number} of {len(planned)}), hidden size {model.hidden_size}"
             complete = read_memory(training.folder) is not None
             if not quiet:
-                begun = "goes on" if training.folder.holds_run else "begins"
+                begun = "training continues" if training.folder.holds_run else "training begins"
                 note(f"{what}: {f'taken from {training.folder.path}' if complete else begun}")
             if not complete:
                 _run(training, requests, threads, quiet)
             if requests.stop is not None:
-                raise Interrupted(requests.stop, "the comparison is stopped; the same command goes on with it")
+                raise Interrupted(requests.stop, "the comparison was stopped; run the same command to continue it")
 
 
 def _run(training: PlannedTraining, requests: Requests, threads: int | None, quiet: bool) -> None:
@@ -72,7 +72,7 @@ def _run(training: PlannedTraining, requests: Requests, threads: int | None, qui
     if code == 0:
         record_memory(training.folder, memory_bytes)
     elif requests.stop is None:
-        note(f"the comparison ends here, at {folder}; the same command goes on with it")
+        note(f"the comparison ended at {folder}; run the same command to continue it")
         raise typer.Exit(code if code > 0 else 1)
 
 

@@ -28,7 +28,7 @@ app = typer.Typer(
 def list_() -> None:
     """List the configurations that come with charlm.
 
-    Wherever a command takes a configuration file, `config:NAME` stands for one of these.
+    Write `config:NAME` wherever a command takes a configuration file.
 
     \b
     $ charlm config list
@@ -53,7 +53,7 @@ def init(
     $ charlm config init my.txt | head -3
     # The text to train on, and how it is encoded.
     corpus:
-      # a text file, folder, glob, .gz, `-` for standard input, ...
+      # The text to train on: a text file, a folder, a glob, ...
     """
     from charlm.config import load_config, to_yaml
 
@@ -88,20 +88,26 @@ def check(
     at: Annotated[
         str | None,
         options.hardware_option(
-            "--at", metavar="SIZE", help="Also compute what a text of this size would take, for example 100GB."
+            "--at",
+            metavar="SIZE",
+            help="Also compute what training on a text of this size would take, for example 100GB.",
         ),
     ] = None,
     devices: Annotated[
         int | None,
         options.hardware_option(
-            "--devices", metavar="N", min=1, max=65536, help="Compute it for N processes like the one measured."
+            "--devices",
+            metavar="N",
+            min=1,
+            max=65536,
+            help="Compute it for N processes, each as fast as the measured one.",
         ),
     ] = None,
 ) -> None:
     """Check a configuration, and measure what training with it takes.
 
-    A few training steps measure speed and memory; nothing is written. Started by torchrun it measures with all of
-    its processes, and says whether they pay.
+    A few training steps measure the speed and the memory; nothing is written. With torchrun, all of its processes
+    are measured and compared with one process.
 
     \b
     $ charlm config check config:quickstart
@@ -123,7 +129,7 @@ def check(
     rare = f"{count_of(len(p.rare), 'character occurs', 'characters occur')} once or twice"
     if p.rare:
         rare += ": " + " ".join(printable(char) for char, _ in p.rare[:20]) + (" ..." if len(p.rare) > 20 else "")
-    memory = "this system does not tell"
+    memory = "not known, because this system does not report it"
     if p.memory_bytes is not None:
         memory = f"{format_size(p.memory_bytes)} at most, measured over a few steps"
     rows = [
@@ -160,10 +166,13 @@ def _process_rows(p: Preflight) -> list[tuple[str, str]]:
     if p.together is None:
         return []
     times = p.together / p.characters_per_second
-    verdict = "they pay" if times > _PAYS else "one alone, with all cores, is as good"
+    verdict = "worth it" if times > _PAYS else "one process with all cores is as good"
     return [
-        ("processes", f"{m.processes}: {p.together:,.0f} characters per second, {times:.2f} times one; {verdict}"),
-        ("a step", f"{1000 * m.step_seconds:.1f} ms, of which {1000 * m.sum_seconds:.1f} add up gradients"),
+        (
+            "processes",
+            f"{m.processes}: {p.together:,.0f} characters per second, {times:.2f} times one process; {verdict}",
+        ),
+        ("a step", f"{1000 * m.step_seconds:.1f} ms, of which {1000 * m.sum_seconds:.1f} ms add up gradients"),
     ]
 
 
@@ -176,10 +185,12 @@ def _forecast_rows(p: Preflight, size: float | None, devices: int | None) -> lis
     N = devices or m.processes
     f = forecast(m, text_bytes, N)
     if f.step_seconds is None or f.pass_seconds is None:
-        time = "not known: torchrun with 2 processes measures what adding up takes"
+        time = (
+            "not known; start this command with torchrun and 2 processes to measure how long they add up gradients"
+        )
     else:
         time = f"{format_duration(f.pass_seconds)} for one pass, {1000 * f.step_seconds:.1f} ms a step"
-    memory = "not known: this system does not tell"
+    memory = "not known, because this system does not report it"
     if f.memory_bytes is not None and f.follower_bytes is not None:
         others = f", {format_size(f.follower_bytes)} in each other one" if N > 1 else ""
         memory = f"{format_size(f.memory_bytes)} in the first process{others}"

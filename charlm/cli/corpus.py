@@ -52,8 +52,8 @@ def fetch(
 ) -> None:
     """Download a known corpus and print its path.
 
-    An interrupted download continues where it stopped, and the checksum is verified. In a configuration,
-    `corpus:NAME` stands for the file.
+    An interrupted download continues where it stopped, and the checksum is verified. Write `corpus:NAME` wherever a
+    text is named.
 
     \b
     $ charlm corpus fetch tiny-shakespeare
@@ -93,8 +93,8 @@ def stats(
 ) -> None:
     """Count the characters, lines and vocabulary of a text.
 
-    Its most frequent characters, its rare ones and its longest lines are shown too. With --field, the text of each
-    record is counted with a newline behind it, as in training.
+    The most frequent characters, the rare ones and the longest lines are shown too. With --field, the text of each
+    record is counted with a newline after it, as in training.
 
     \b
     $ charlm corpus stats corpus:english

@@ -32,7 +32,8 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="PATH",
-            help="Files, folders, globs, packed files or -; without any, the run's own validation split.",
+            help="The text: files, folders, globs, packed files or -. Without any, the validation split of the "
+            "run is used.",
         ),
     ] = None,
     baseline: Annotated[
@@ -52,7 +53,7 @@ def evaluate(
         _comparison_option(
             "--learning-rate",
             metavar="X",
-            help="Set the learning rate of --dynamic, otherwise tuned on the validation split.",
+            help="Set the learning rate of --dynamic (default: tuned on the validation split).",
         ),
     ] = None,
     decay: Annotated[
@@ -60,7 +61,8 @@ def evaluate(
         _comparison_option(
             "--decay",
             metavar="X",
-            help="Set the decay of --dynamic to the trained weights, otherwise tuned on the validation split.",
+            help="Set how fast the weights of --dynamic return to the trained ones (default: tuned on the "
+            "validation split).",
         ),
     ] = None,
     samples: Annotated[
@@ -69,7 +71,7 @@ def evaluate(
             "--samples",
             metavar="N",
             min=1,
-            help="Measure instead what the model writes: N samples beside as many held-out texts.",
+            help="Measure how the model writes instead: compare N samples with as many held-out texts.",
         ),
     ] = None,
     temperature: options.TemperatureOption = None,
@@ -88,7 +90,7 @@ def evaluate(
     strict: Annotated[
         bool,
         options.input_option(
-            "--strict", help="Refuse what is not text in folders and archives, instead of skipping it."
+            "--strict", help="Refuse files in folders and archives that are not text, instead of skipping them."
         ),
     ] = False,
     device: options.DeviceOption = None,
@@ -133,10 +135,12 @@ def evaluate(
     }
     settings: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     if samples is None and any(value is not None for value in (*settings.values(), seed)):
-        raise InputError("--temperature, --top-k, --top-p, --min-p and --seed belong to --samples: give it as well")
+        raise InputError(
+            "--temperature, --top-k, --top-p, --min-p and --seed can only be used with --samples; add it"
+        )
     if samples is not None and (baseline or dynamic or (learning_rate, decay) != (None, None)):
         raise InputError(
-            "--samples measures writing; --baseline and --dynamic measure prediction: give one of them"
+            "--samples measures writing, but --baseline and --dynamic measure prediction; give only one of them"
         )
     lm = load(run, device=device or "auto", threads=threads)
     if samples is not None:

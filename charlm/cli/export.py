@@ -31,13 +31,17 @@ def export(
     to: Annotated[
         Target,
         options.output_option(
-            "--to", help="Make this: onnx, a file for ONNX runtimes; hf, a folder for Hugging Face transformers."
+            "--to",
+            help="Choose the format: onnx, a file for ONNX runtimes, or hf, a folder for Hugging Face "
+            "transformers.",
         ),
     ],
     out: Annotated[
         Path | None,
         options.output_option(
-            "--out", metavar="PATH", help="Write this file or folder (default: model.onnx or hf in the run folder)."
+            "--out",
+            metavar="PATH",
+            help="Write to this file or folder (default: model.onnx or hf in the run folder).",
         ),
     ] = None,
     quiet: Annotated[
@@ -46,7 +50,7 @@ def export(
 ) -> None:
     """Export the network of a run to ONNX or Hugging Face transformers.
 
-    What a network is mixed with stays behind, and so does the training text. The vocabulary travels.
+    Only the network and its vocabulary are exported, not the models that are mixed with it or the training text.
 
     \b
     $ charlm export runs/quickstart --to onnx --quiet
@@ -55,9 +59,9 @@ def export(
     """
     path = out or run / _NAMES[to]
     if path.exists() or path.is_symlink():
-        raise InputError(f"{path}: is there already; remove it, or name another by --out")
+        raise InputError(f"{path}: already exists; remove it, or give another name with --out")
     if out is not None and not out.parent.is_dir():
-        raise InputError(f"--out {out}: no such folder: {out.parent}")
+        raise InputError(f"--out {out}: there is no such folder: {out.parent}")
     if to is Target.ONNX:
         from charlm.export.onnx_model import check_onnx
 
@@ -85,8 +89,8 @@ def _describe(figures: Figures, is_mixture: bool) -> str:
     """Says in one line how good the network is that was exported."""
     if figures.network is None:
         what = "the network alone" if is_mixture else "the network"
-        return f"{what} is exported; it was not measured: {figures.missing}"
+        return f"{what} was exported; its loss was not measured, because {figures.missing}"
     said = f"{figures.network:.4f} nats per character of {figures.text}"
     if figures.mixture is None:
-        return f"the network is exported, at {said}"
-    return f"the network alone is exported, at {said}; the mixture has {figures.mixture:.4f}"
+        return f"the network was exported; it has {said}"
+    return f"only the network was exported; it has {said}, and the mixture has {figures.mixture:.4f}"

@@ -1,9 +1,9 @@
 """What can go wrong on a user's machine, as one message and an exit code; anything else is a bug and shown as one.
 
-0    done; or nobody reads the output any more
-1    the machine failed: no room on the disk, no memory, a loss that is not finite
-2    wrong usage or invalid input
-130  stopped by Ctrl-C; 128 + N in general by the signal N, such as 129 by SIGHUP and 143 by SIGTERM
+0    the command succeeded, or the reader of its output closed the pipe
+1    the command failed: for example the disk is full, there is not enough memory, or the loss is not finite
+2    the usage is wrong or the input is invalid
+130  Ctrl-C stopped the command; in general 128 + N for the signal N, such as 129 for SIGHUP and 143 for SIGTERM
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def describe_failure(error: BaseException) -> tuple[str, int] | None:
         isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
     ):
         detail = f" ({str(error).splitlines()[0][:200]})" if str(error) else ""
-        return f"not enough memory{detail}; a smaller model, batch or text takes less", 1
+        return f"there is not enough memory{detail}; use a smaller model, batch or text", 1
     if isinstance(error, UnicodeError):
         return f"a text is not valid Unicode: {error}"[:500], 2
     if isinstance(error, ValueError) and str(error).startswith("Exceeds the limit ("):

@@ -28,13 +28,13 @@ def inspect(
     follow: Annotated[
         bool,
         options.output_option(
-            "--follow", "-f", help="Watch the run while another terminal trains it; Ctrl-C ends watching."
+            "--follow", "-f", help="Watch the run while another terminal trains it; Ctrl-C stops watching."
         ),
     ] = False,
     gradients: Annotated[
         bool,
         _gradients_option(
-            "--gradients", help="Show instead how far gradients reach back in time, before and after training."
+            "--gradients", help="Show how far gradients reach back in time, before and after training, instead."
         ),
     ] = False,
     text: Annotated[
@@ -48,7 +48,11 @@ def inspect(
     lags: Annotated[
         int | None,
         _gradients_option(
-            "--lags", metavar="K", min=2, max=_MOST_LAGS, help=f"Go back K characters (default: {_DEFAULT_LAGS})."
+            "--lags",
+            metavar="K",
+            min=2,
+            max=_MOST_LAGS,
+            help=f"Go back as far as K characters (default: {_DEFAULT_LAGS}).",
         ),
     ] = None,
     output: Annotated[
@@ -76,11 +80,13 @@ def inspect(
     $ charlm inspect runs/quickstart --gradients --out gradients.svg
     """
     if follow and gradients:
-        raise InputError("--follow and --gradients: give one of the two")
+        raise InputError("give only one of --follow and --gradients")
     if not gradients and (text, lags, output, out, encoding) != (None, None, None, None, "utf-8"):
-        raise InputError("--text, --lags, --format, --out and --encoding belong to --gradients: give it as well")
+        raise InputError("--text, --lags, --format, --out and --encoding can only be used with --gradients; add it")
     if not text and encoding != "utf-8":
-        raise InputError("--encoding belongs to a text that is named with --text; the run knows its own")
+        raise InputError(
+            "--encoding can only be used for a text that --text names; the run's own text is read as in training"
+        )
     if follow:
         follow_training(run)
         return

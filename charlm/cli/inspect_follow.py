@@ -52,8 +52,8 @@ def follow_training(run: Path, *, wait: Callable[[], None] = lambda: time.sleep(
         status = _print_lines(run, states)
     if not status.finished:
         raise TrainingError(
-            f"{run}: nobody trains this run, which has stopped at step {status.step:,}; "
-            f"`charlm train --resume --out {quote_path(run)}` goes on"
+            f"{run}: no process is training this run, which stopped at step {status.step:,}; "
+            f"continue it with `charlm train --resume --out {quote_path(run)}`"
         )
 
 
@@ -67,7 +67,7 @@ def _states(run: Path, wait: Callable[[], None]) -> Iterator[Status]:
     seen = False
     while True:
         if seen and not os.path.isdir(run):
-            raise RunError(f"{run}: the run folder has vanished")
+            raise RunError(f"{run}: the run folder was removed")
         preparing = not folder.config.exists() and find_holder(folder.lock) is not None
         status = read_status(folder, None if preparing else load_run_config(folder).training)
         seen = True
@@ -119,7 +119,7 @@ def _frame(run: Path, status: Status, width: int, height: int) -> list[Text]:
         lines.append(Text(cut("no evaluation yet", width), "dim"))
     else:
         lines += map(Text, _flow(_numbers(last, status.evaluations), width))
-    end = [Text(cut("Ctrl-C ends watching, not the training", width), "dim")] if status.holder else []
+    end = [Text(cut("Ctrl-C stops watching, not the training", width), "dim")] if status.holder else []
     sample = _sample(status, width)
     room = height - 1 - len(lines) - len(end) - len(sample) - 2  # a line above the curve names it
     if room < _CURVE_LINES[0]:  # the curve is worth more than the sample
@@ -132,9 +132,11 @@ def _frame(run: Path, status: Status, width: int, height: int) -> list[Text]:
 def _describe_state(status: Status) -> str:
     if status.holder is None:
         took = format_duration(status.seconds)
-        return f"finished after {took}" if status.finished else f"stopped after {took}, and nobody trains it"
+        return (
+            f"finished after {took}" if status.finished else f"stopped after {took}, and no process is training it"
+        )
     if not status.step:
-        return f"beginning ({status.holder})"
+        return f"starting ({status.holder})"
     parts = [f"training ({status.holder})"]
     if status.fraction is not None:
         parts.append(f"{min(status.fraction, 0.99):.0%} done")

@@ -56,9 +56,9 @@ def show_gradients(
     report = compare_with_untrained(lm, split, text, lags=lags)
     longest = len(report.places) - 1
     if longest < lags:
-        note(f"lags up to {longest}: too few places have more {report.unit} before them")
+        note(f"only lags up to {longest} are shown, because too few places have more {report.unit} before them")
     if len(lm.mixture.experts) > 1:
-        note("a mixture: the gradients are those of its network alone")
+        note("this model is a mixture; only the gradients of its network are shown")
     if out is not None and draw is not None:
         with replace_file(out) as file:
             file.write(draw(_draw(report)))
@@ -75,7 +75,11 @@ def _renderer(out: Path) -> Callable[[str], bytes]:
         InputError: the file cannot be written, or is of another kind, or what makes PNG is not installed.
     """
     if not out.parent.is_dir() or out.is_dir():
-        raise InputError(f"--out {out}: no such folder" if not out.parent.is_dir() else f"--out {out}: is a folder")
+        raise InputError(
+            f"--out {out}: there is no such folder"
+            if not out.parent.is_dir()
+            else f"--out {out}: this is a folder, not a file"
+        )
     if out.suffix.lower() == ".svg":
         return str.encode
     if out.suffix.lower() != ".png":
@@ -83,7 +87,9 @@ def _renderer(out: Path) -> Callable[[str], bytes]:
     try:
         from resvg_py import svg_to_bytes
     except ImportError:
-        raise InputError("PNG needs resvg-py: pip install 'charlm[png]'; SVG needs nothing") from None
+        raise InputError(
+            "PNG files need resvg-py; run `pip install 'charlm[png]'`, or give a name that ends in .svg"
+        ) from None
     return lambda svg: bytes(svg_to_bytes(svg_string=svg, zoom=_PNG_PIXELS))
 
 

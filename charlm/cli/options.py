@@ -51,7 +51,7 @@ ConfigArgument = Annotated[
     Path,
     typer.Argument(
         metavar="CONFIG",
-        help="A configuration file, or config:NAME for one that `charlm config list` shows.",
+        help="The configuration: a YAML file, or config:NAME for one that `charlm config list` shows.",
     ),
 ]
 CorpusOption = Annotated[
@@ -77,27 +77,36 @@ FieldOption = Annotated[
     input_option(
         "--field",
         metavar="NAME|NUMBER",
-        help="Read this column of JSON lines, CSV, TSV or Kaldi text; numbers count from 1.",
+        help="Read this column of JSON lines, CSV, TSV or Kaldi text, by its name or its number, counted from 1.",
     ),
 ]
 MeasureOption = Annotated[
     Measure,
     scoring_option(
-        "--measure", help="Compare sentences by this measure; mean, penlp and slor are fairer to long ones."
+        "--measure", help="Compare sentences by this measure; mean, penlp and slor are fairer to long sentences."
     ),
 ]
 TemperatureOption = Annotated[
     float | None,
-    sampling_option("--temperature", help="Divide the logits by this; 0 always selects the likeliest character."),
+    sampling_option(
+        "--temperature", help="Divide the logits by this number; 0 always chooses the most probable character."
+    ),
 ]
-TopKOption = Annotated[int | None, sampling_option("--top-k", help="Draw from the K likeliest characters only.")]
+TopKOption = Annotated[
+    int | None, sampling_option("--top-k", help="Draw only from the K most probable characters.")
+]
 TopPOption = Annotated[
     float | None,
-    sampling_option("--top-p", help="Draw from the fewest characters whose probabilities add up to this."),
+    sampling_option(
+        "--top-p",
+        help="Draw only from the smallest set of most probable characters whose probabilities sum to this.",
+    ),
 ]
 MinPOption = Annotated[
     float | None,
-    sampling_option("--min-p", help="Draw from characters at least this fraction as likely as the likeliest."),
+    sampling_option(
+        "--min-p", help="Draw only from characters at least this fraction as probable as the most probable one."
+    ),
 ]
 EncodingOption = Annotated[
     str,
@@ -105,12 +114,14 @@ EncodingOption = Annotated[
         "--encoding",
         metavar="NAME",
         callback=_check_encoding,
-        help="Decode files and standard input with this encoding, for example gb18030; auto finds it out.",
+        help="Decode files and standard input with this encoding, for example gb18030; auto recognises it.",
     ),
 ]
 DeviceOption = Annotated[
     Device | None,
-    hardware_option("--device", help="Compute on this device; auto selects CUDA if it is available, else the CPU."),
+    hardware_option(
+        "--device", help="Compute on this device; auto selects CUDA if it is available, and otherwise the CPU."
+    ),
 ]
 ThreadsOption = Annotated[
     int | None,

@@ -39,8 +39,8 @@ def pairs(
         list[Path],
         typer.Argument(
             metavar="FILE",
-            help="Files of good<TAB>bad[<TAB>group], CSV of the same, or BLiMP's JSON lines, or .gz of these; - is "
-            "standard input.",
+            help="Files with lines good<TAB>bad[<TAB>group], the same as CSV, or the JSON lines of BLiMP, also as "
+            ".gz; - is standard input.",
         ),
     ],
     measure: options.MeasureOption = Measure.LOGPROB,
@@ -53,7 +53,7 @@ def pairs(
         options.input_option(
             "--by",
             metavar="KEY",
-            help="Group by this JSON key or column (default: linguistics_term, UID or field; a column group).",
+            help="Group by this JSON key (default: linguistics_term, UID or field) or column (default: group).",
         ),
     ] = None,
     good: Annotated[
@@ -61,8 +61,8 @@ def pairs(
         options.input_option(
             "--good",
             metavar="NAME|NUMBER",
-            help="Read the good sentences from this JSON key or column (default: sentence_good, or what a header "
-            "calls good, or 1).",
+            help="Read the good sentences from this JSON key or column (default: sentence_good, the column that "
+            "the header calls good, or column 1).",
         ),
     ] = None,
     bad: Annotated[
@@ -70,12 +70,15 @@ def pairs(
         options.input_option(
             "--bad",
             metavar="NAME|NUMBER",
-            help="Read the bad sentences from this one (default: sentence_bad, or what a header calls bad, or 2).",
+            help="Read the bad sentences from this JSON key or column (default: sentence_bad, the column that the "
+            "header calls bad, or column 2).",
         ),
     ] = None,
     no_header: Annotated[
         bool,
-        options.input_option("--no-header", help="Judge the first row of a table, whatever it looks like."),
+        options.input_option(
+            "--no-header", help="Read the first row of a table as a pair, even if it looks like a header."
+        ),
     ] = False,
     output: Annotated[
         Format,
@@ -87,10 +90,10 @@ def pairs(
 ) -> None:
     """Count how often the model prefers the good sentence of a pair.
 
-    Files may have any size. A tie does not count as right, and is counted separately. The interval is Wilson's at
-    95%. With --against, both models judge the same pairs, and McNemar's mid-p is the probability that chance alone
-    makes them differ at least as much; JSON holds the exact p-value too. Unknown characters are named on standard
-    error.
+    Files may have any size. Ties do not count as right and are counted separately. The interval is the Wilson
+    interval at 95%. With --against, both models judge the same pairs, and McNemar's mid-p is the probability that
+    chance alone makes them differ at least as much; the JSON output also has the exact p-value. Unknown characters
+    are listed on standard error.
 
     \b
     $ printf '%s\\t%s\\t%s\\n' \\

@@ -26,13 +26,13 @@ def report(
     out: Annotated[
         Path | None,
         options.output_option(
-            "--out", metavar="FILE", help="Write this HTML file (default: report.html in the first run folder)."
+            "--out", metavar="FILE", help="Write to this HTML file (default: report.html in the first run folder)."
         ),
     ] = None,
     redact: Annotated[
         bool,
         options.output_option(
-            "--redact", help="Leave out all text of the corpus, long quotations from it, and paths."
+            "--redact", help="Leave out all text of the corpus, long quotations from it, and file paths."
         ),
     ] = False,
     quiet: Annotated[
@@ -40,9 +40,10 @@ def report(
     ] = False,
     threads: options.ThreadsOption = None,
 ) -> None:
-    """Make a page that carries the model and shows what it knows.
+    """Make a web page that contains the model and shows what it has learnt.
 
-    The page is one file, which any browser opens from the disk, without a network. Several runs get a chooser.
+    The page is one HTML file that any browser opens from the disk, without a network connection. With several runs,
+    the page lets the reader choose one.
 
     \b
     $ charlm report runs/quickstart --quiet
@@ -51,11 +52,13 @@ def report(
     """
     path = out or runs[0] / "report.html"
     if len({run.resolve() for run in runs}) < len(runs):
-        raise InputError("name each run once")
+        raise InputError("a run is named twice; name each run once")
     if path.suffix.lower() not in _ENDINGS:
-        raise InputError(f"--out {path}: the report is a page; give a name that ends in .html")
+        raise InputError(f"--out {path}: the report is an HTML page; give a name that ends in .html")
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise InputError(f"--out {out}: {'is a folder' if out.is_dir() else 'no such folder'}")
+        raise InputError(
+            f"--out {out}: {'this is a folder, not a file' if out.is_dir() else 'there is no such folder'}"
+        )
     from charlm import load
     from charlm.system.threads import set_threads
 

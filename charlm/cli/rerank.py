@@ -32,11 +32,11 @@ def rerank(
     run: options.RunArgument,
     nbest: Annotated[
         Path,
-        typer.Argument(metavar="NBEST|-", help="The n-best list, or a .gz of it; - is standard input."),
+        typer.Argument(metavar="NBEST|-", help="The n-best list, also as .gz; - is standard input."),
     ],
     input_format: Annotated[
         NbestFormat,
-        options.input_option("--input-format", help="Read the list in this format; auto finds it out."),
+        options.input_option("--input-format", help="Read the list in this format; auto recognises it."),
     ] = NbestFormat.AUTO,
     weight: Annotated[
         float | None,
@@ -58,7 +58,7 @@ def rerank(
         _tuning_option(
             "--tune",
             metavar="REFERENCES",
-            help="Print the W and B that rank best by these references, one a line. Repeatable.",
+            help="Find W and B on a development set with these references, one on each line. Repeatable.",
         ),
     ] = None,
     metric: Annotated[
@@ -71,13 +71,13 @@ def rerank(
 ) -> None:
     """Rerank the n-best lists of a decoder with the model's scores.
 
-    A list of Moses has lines id ||| hypothesis ||| features ||| total, one of Nematus id ||| hypothesis ||| score;
-    fairseq's is what generate.py prints (S-, H- and further lines), and Kaldi's has lines KEY-n words. Each
-    hypothesis gets the new total, total + W * score + B * characters, in the format of its list, and in Moses's a
-    feature charlm= as well; the rest stays as it is. The hypotheses of an id are printed best first, as soon as all
-    of them are read, and a list may have any length. --tune finds W and B on a development set and prints them as
-    options; it needs sacrebleu (pip install 'charlm[tune]'). Unknown characters are named on standard error at the
-    end.
+    The list may come from Moses (lines id ||| hypothesis ||| features ||| total), Nematus (lines id ||| hypothesis
+    ||| score), fairseq (the output of generate.py with its S- and H- lines) or Kaldi (lines KEY-n words). The new
+    total of a hypothesis is total + W * score + B * characters. It replaces the old total in the same format, and a
+    Moses list also gets the feature charlm=. Lines of Kaldi have no total; they are only sorted. The hypotheses of
+    an id are printed best first, as soon as all of them have been read, and a list may have any length. --tune
+    finds the best W and B on a development set and prints them as options; it needs sacrebleu (pip install
+    'charlm[tune]'). Unknown characters are listed on standard error at the end.
 
     \b
     $ printf '%s\\n' \\
@@ -98,9 +98,9 @@ def rerank(
     from charlm import load
 
     if tune and (weight is not None or length_bonus is not None):
-        raise InputError("--tune finds --weight and --length-bonus; give them or --tune, not both")
+        raise InputError("--tune finds --weight and --length-bonus; give either --tune or these options")
     if metric and not tune:
-        raise InputError("--metric selects what --tune maximises; give it together with --tune REFERENCES")
+        raise InputError("--metric can only be used with --tune REFERENCES; add it")
     refuse_twice([nbest, *(tune or ())])
     model = load(run, device=device or "auto", threads=threads)
     path = None if str(nbest) == "-" else nbest
@@ -126,7 +126,7 @@ def _count_unknown(batches: Iterable[list[Group]], unknown: UnknownCounter, name
                 unknown.add(hypothesis.text, hypothesis.number)
         yield batch
     if not found:
-        note(f"{name}: no hypotheses to rerank")
+        note(f"{name}: there are no hypotheses to rerank")
 
 
 def _print_lines(lines: Sequence[str]) -> None:

@@ -35,24 +35,20 @@ def sample(
         Path | None,
         _text_option(
             metavar="FILE|-",
-            help="Continue each line of this file; with --count, so many times. - is standard input.",
+            help="Continue each line of this file, as many times as --count says; - is standard input.",
         ),
     ] = None,
     length: Annotated[int | None, _text_option(min=1, help="Write this many characters.")] = None,
     stop: Annotated[str | None, _text_option(metavar="TEXT", help="Stop after writing this text.")] = None,
-    only_new: Annotated[
-        bool, _text_option("--only-new", help="Print neither the prompt nor the text that --stop names.")
-    ] = False,
+    only_new: Annotated[bool, _text_option("--only-new", help="Leave out the prompt and the stop text.")] = False,
     count: Annotated[int, _text_option(min=1, help="Write this many samples.")] = 1,
     novel: Annotated[
         bool,
-        _text_option(
-            "--novel", help="Write only lines, or texts of a stream, that the run's corpus does not have."
-        ),
+        _text_option("--novel", help="Skip samples that occur in the corpus of the run."),
     ] = False,
     memory: Annotated[
         bool,
-        _text_option("--memory", help="Let each text remember what it has said, so that its names come again."),
+        _text_option("--memory", help="Remember what each text has said so far, so that names occur again."),
     ] = False,
     temperature: options.TemperatureOption = None,
     top_k: options.TopKOption = None,
@@ -64,7 +60,7 @@ def sample(
     ] = 0,
     output: Annotated[
         Format,
-        options.output_option("--format", help="Print plain text or one JSON object a line."),
+        options.output_option("--format", help="Print plain text, or one JSON object on each line."),
     ] = Format.TEXT,
     field: options.FieldOption = None,
     encoding: options.EncodingOption = "utf-8",
@@ -73,9 +69,10 @@ def sample(
 ) -> None:
     """Write text in the style of the corpus.
 
-    Sample k depends only on the seed and k. The run's configuration holds the defaults of the other settings. With
-    --format jsonl each line has the prompt, the whole text and why it ended: length, stop or line. --novel passes
-    over samples that the corpus has, and says how many; the others keep their numbers.
+    Sample k depends only on the seed and on k. Settings that are not given come from the configuration of the run.
+    With --format jsonl each line has the prompt, the whole text, and the reason why it ended: length, stop or line.
+    With --novel, a sample is skipped if the corpus contains it (in lines framing, as a whole line). The other
+    samples keep their numbers, and a message tells how many were skipped.
 
     \b
     $ charlm sample runs/quickstart --prompt "The river " --length 60 --seed 1
@@ -90,9 +87,9 @@ def sample(
     from charlm.system.counts import count_of
 
     if sum(source is not None for source in (prompt, prompt_file, prompts)) > 1:
-        raise InputError("give --prompt or --prompt-file or --prompts, only one of them")
+        raise InputError("give only one of --prompt, --prompt-file and --prompts")
     if field is not None and prompts is None:
-        raise InputError("--field chooses a column of --prompts, which is missing")
+        raise InputError("--field chooses a column of the file of --prompts; give --prompts as well")
     if prompt_file is not None:
         prompt = read_text(prompt_file, encoding, what="the prompt")
     model = load(run, device=device or "auto", threads=threads)
@@ -131,7 +128,7 @@ def sample(
         tried += text.number + 1
     if novel:
         refused = tried - written
-        note(f"--novel: {refused:,} of {count_of(tried, 'sample')} refused, because the corpus has them")
+        note(f"--novel: {refused:,} of {count_of(tried, 'sample')} were skipped, because they occur in the corpus")
 
 
 def _read_prompts(file: Path, vocabulary: Vocabulary, encoding: str, field: str | None) -> list[str]:
@@ -155,7 +152,7 @@ def _read_prompts(file: Path, vocabulary: Vocabulary, encoding: str, field: str 
     )
     prompts = list(chain.from_iterable(batches))
     if not prompts:
-        raise InputError(f"{name}: no prompts; write one a line")
+        raise InputError(f"{name}: there are no prompts; write one on each line")
     for prompt in prompts:
         check_writable(
             vocabulary, vocabulary.normalize(prompt.text or ""), f"{name}, line {prompt.line}: the prompt"

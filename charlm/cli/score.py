@@ -78,16 +78,16 @@ def score(
         str | None,
         options.input_option(
             metavar="TEXT",
-            help="Take this text between words out before scoring with --per-word, for example '|'; without it "
-            "white space separates words, and stays.",
+            help="With --per-word, treat this text, for example '|', as the separator of words and remove it "
+            "before scoring. Without it, white space separates words and is not removed.",
         ),
     ] = None,
     output: Annotated[
         Format,
         options.output_option(
             "--format",
-            help="Choose the output format; kenlm and srilm print what those tools print, in base 10; kaldi reads "
-            "KEY words and prints KEY cost, the negative natural logarithm.",
+            help="Choose the output format. kenlm and srilm print what these tools print, in base 10. kaldi reads "
+            "lines KEY words and prints KEY cost, where the cost is the negative natural logarithm.",
         ),
     ] = Format.TABLE,
     per_char: Annotated[
@@ -97,14 +97,14 @@ def score(
     per_word: Annotated[
         bool,
         options.output_option(
-            "--per-word", help="Show the surprisal of each word; tsv has a line for each word, numbered from 1."
+            "--per-word", help="Show the surprisal of each word. With --format tsv each word has a line of its own."
         ),
     ] = False,
     space: Annotated[
         Space | None,
         options.output_option(
-            help="Count the white space after a word as part of it with --per-word, and the end of the sentence "
-            "with the last word (default), or that before it."
+            help="With --per-word, count the white space after a word as part of it, and the end of the sentence "
+            "as part of the last word (after, the default), or the white space before a word (before)."
         ),
     ] = None,
     alternatives: Annotated[
@@ -112,18 +112,20 @@ def score(
         options.output_option(
             min=1,
             metavar="K",
-            help="Show the K likeliest other characters: at the most surprising places in the table, at every "
-            "place in tsv and jsonl.",
+            help="Show the K most probable other characters. The table shows them for the most surprising places, "
+            "tsv and jsonl for every place.",
         ),
     ] = None,
     rank: Annotated[
         bool,
-        options.output_option("--rank", help="Sort sentences by score, best first; ties share a rank."),
+        options.output_option(
+            "--rank", help="Sort the sentences by score, the best first. Equal scores share a rank."
+        ),
     ] = False,
     measure: Annotated[
         Measure | None,
         options.output_option(
-            help="Sort by this measure with --rank (default: mean); tsv and jsonl print it as `score`."
+            help="Sort by this measure with --rank (default: mean). tsv and jsonl print it as `score`."
         ),
     ] = None,
     log_base: Annotated[
@@ -138,14 +140,14 @@ def score(
         Path | None,
         options.scoring_option(
             metavar="FILE",
-            help="Read this file before each sentence, such as the chapter so far, and remember what it says: its "
-            "names are no longer odd.",
+            help="Read this file, for example the chapter so far, before each sentence and remember it, so that "
+            "its names are expected.",
         ),
     ] = None,
     no_bos: Annotated[
         bool,
         options.scoring_option(
-            "--no-bos", help="Do not start a sentence at a boundary: it may begin anywhere in a text."
+            "--no-bos", help="Do not put a boundary before a sentence, so that it may begin anywhere in a text."
         ),
     ] = False,
     no_eos: Annotated[
@@ -166,8 +168,8 @@ def score(
     """Score sentences by their log-probability; higher is better.
 
     Log-probabilities are in nats and include the end of the sentence. Sentences come from the command line, a file
-    or standard input, and are answered in order as they arrive. After them follow the perplexities and the bits per
-    character and byte of a file, and the unknown characters with the lines that hold them.
+    or standard input, and are scored in order as they arrive. After a file, its perplexities and its bits per
+    character and byte are printed, and the unknown characters with the lines in which they occur.
 
     \b
     $ charlm score runs/quickstart "The boat is old." "The baot is old."
@@ -189,7 +191,9 @@ def score(
 
     source = _source(sentences, file)
     if source == "-" and str(document) == "-":
-        raise InputError("sentences and --document come from standard input: only one of them can")
+        raise InputError(
+            "the sentences and --document cannot both come from standard input; name a file for one of them"
+        )
     _check_words(per_word, {"--space": space, "--separator": separator})
     given = {"--rank": rank, "--measure": measure, "--alternatives": alternatives}
     if output in (Format.KENLM, Format.SRILM, Format.KALDI):
@@ -199,7 +203,7 @@ def score(
         _refuse_options("--format tsv with --per-word", {**given, "--per-char": per_char}, "--format jsonl")
         printer_class = WordTsvPrinter
     if field is not None and (sentences or output is Format.KALDI):
-        what = "sentences of the command line have" if sentences else "--format kaldi reads KEY words and has"
+        what = "sentences on the command line have" if sentences else "lines of --format kaldi have"
         raise InputError(f"{what} no columns; leave out --field")
     read_document = "" if document is None else read_text(document, encoding, what="the document")
     model = load(run, device=device or "auto", threads=threads)
@@ -228,7 +232,7 @@ def score(
         records = take_out_separators(records, separator)
     summary = _print_scores(model, records, printer, alternatives)
     if not summary.sentences:
-        note(f"{name_of(path)}: no sentences to score")
+        note(f"{name_of(path)}: there are no sentences to score")
     kind = "sentence" if source is None else "line" if field is None else "record"
     if report := _report_unknown(summary, printer, kind):
         if output is Format.TABLE:
@@ -242,14 +246,17 @@ def _source(sentences: list[str] | None, file: Path | None) -> str | None:
     from charlm.errors import InputError
 
     if sentences and file is not None:
-        raise InputError("give sentences or --file, not both")
+        raise InputError("give either sentences or --file, not both")
     if sentences:
         if files := [sentence for sentence in sentences if os.path.isfile(sentence)]:
             name = quote_path(files[0])
-            note(f"note: {name} is scored as a sentence, and a file has this name; --file {name} reads it")
+            note(
+                f"note: {name} is scored as a sentence, but there is a file of this name; use --file {name} to "
+                "score the file"
+            )
         return None
     if file is None and sys.stdin.isatty():
-        raise InputError("nothing to score: give sentences, or --file (- for standard input)")
+        raise InputError("there is nothing to score; give sentences, or --file (- for standard input)")
     return "-" if file is None else str(file)
 
 
@@ -263,7 +270,10 @@ def _note_unknown_context(printer: Printer) -> None:
         document = document.replace("\n", "")
     for text, what in ((document, "document"), (printer.context, "context")):
         if chars := vocabulary.unknown_in(text):
-            note(f"the model has never seen {name_characters(chars)}, in the {what}; read as <unk>, not scored")
+            note(
+                f"the {what} has characters that the model has never seen: {name_characters(chars)}; they are read "
+                "as <unk> and not scored"
+            )
 
 
 def _refuse_unsupported_options(
@@ -307,9 +317,9 @@ def _check_words(per_word: bool, given: Mapping[str, Any]) -> None:
 
     for option, value in given.items():
         if value is not None and not per_word:
-            raise InputError(f"{option} belongs to words; add --per-word")
+            raise InputError(f"{option} can only be used with --per-word; add it")
         if value == "":
-            raise InputError(f"{option} is empty; leave it out where white space separates words")
+            raise InputError(f"{option} is empty; leave it out if white space separates words")
 
 
 def _print_scores(

@@ -98,7 +98,7 @@ def take_out_separators(batches: Iterable[Sequence[Record]], separator: str) -> 
         cut = [find_words(record.text or "", separator) for record in batch]
         yield [record._replace(text=text, words=words) for record, (text, words) in zip(batch, cut, strict=True)]
     if n_without and not n_with:
-        note(f"the separator {separator!r} is in none of the texts, so each is one word")
+        note(f"the separator {separator!r} occurs in none of the texts, so each text counts as one word")
 
 
 def read_kaldi(batches: Iterable[Sequence[str]], name: str) -> Iterator[list[Record]]:
@@ -114,7 +114,7 @@ def read_kaldi(batches: Iterable[Sequence[str]], name: str) -> Iterator[list[Rec
             number += 1
             key, words = split_kaldi(line)
             if not key:
-                raise InputError(f"{name}, line {number}: no key; a line is KEY words")
+                raise InputError(f"{name}, line {number}: there is no key; each line must be KEY words")
             records.append(Record(words, {KALDI_KEY: key}, number))
         yield records
 
@@ -139,7 +139,7 @@ def read_text(file: Path, encoding: str, *, what: str) -> str:
         text += piece
         if len(text) > _MAX_TEXT_CHARACTERS:
             raise InputError(
-                f"{file}: {what} has more than {_MAX_TEXT_CHARACTERS:,} characters; keep its end, "
+                f"{file}: {what} has more than {_MAX_TEXT_CHARACTERS:,} characters; keep only its end, "
                 "for example with `tail`"
             )
     return text

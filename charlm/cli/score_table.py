@@ -85,8 +85,8 @@ class TablePrinter(Printer):
             said = f"surprisal in {unit} below each character; ␣ space, ? unknown; the worst places in brackets"
             print(wrap_lines(said, self._width))
         if self.space:
-            side = {Space.AFTER: "behind", Space.BEFORE: "before"}[self.space]
-            said = f"surprisal in {unit} below each word, the space {side} it included; ? unknown characters"
+            side = {Space.AFTER: "after", Space.BEFORE: "before"}[self.space]
+            said = f"surprisal in {unit} below each word, including the space {side} it; ? unknown characters"
             print(wrap_lines(said, self._width))
         if lines := self.figures(summary, self._width):
             print("\n" + "\n".join(lines))

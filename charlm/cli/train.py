@@ -40,8 +40,8 @@ def train(
         Path | None,
         typer.Argument(
             metavar="CONFIG",
-            help="A configuration file, or config:NAME for one that `charlm config list` shows; not needed if "
-            "--corpus is given.",
+            help="The configuration: a YAML file, or config:NAME for one that `charlm config list` shows. It is "
+            "not needed with --corpus.",
         ),
     ] = None,
     corpus: options.CorpusOption = None,
@@ -50,7 +50,7 @@ def train(
     out: Annotated[
         Path | None,
         options.run_folder_option(
-            "--out", metavar="RUN", help="Write the run into this folder (default: runs/NAME)."
+            "--out", metavar="RUN", help="Write the run to this folder (default: runs/NAME)."
         ),
     ] = None,
     resume: Annotated[
@@ -60,7 +60,7 @@ def train(
     from_run: Annotated[
         Path | None,
         options.run_folder_option(
-            "--from", metavar="RUN", help="Start from the weights of this run, on another text."
+            "--from", metavar="RUN", help="Start a new run on another text, from the weights of this run."
         ),
     ] = None,
     quiet: Annotated[
@@ -73,9 +73,9 @@ def train(
     """Train a model, keep the best weights and print the run folder.
 
     Ctrl-C and SIGTERM save the work and stop; --resume continues exactly where training stopped. SIGUSR1 saves the
-    work while training continues. --from starts from a trained model: its characters are matched with those of the
-    new text, new ones are added, and the first line names both kinds. `torchrun --standalone --nproc-per-node N -m
-    charlm train ...` trains one model with N processes.
+    work while training continues. --from starts from a trained model: characters that both texts have keep their
+    weights, new characters are added, and the first line of the output lists the new and the unused ones. To train
+    one model with N processes, run `torchrun --standalone --nproc-per-node N -m charlm train ...`.
 
     \b
     $ charlm train config:quickstart --budget 60s
@@ -120,7 +120,9 @@ def _refuse_unquoted(config: Path | None, budget: str | None) -> None:
         return
     with suppress(ValueError):
         parse_amount(f"{budget} {config}")
-        raise InputError(f"--budget {budget} {config}: write it as one word, --budget '{budget} {config}'")
+        raise InputError(
+            f"--budget {budget} {config}: put an amount with a space in quotes: --budget '{budget} {config}'"
+        )
 
 
 def evaluation_line(metrics: Metrics, is_best: bool, width: int | None) -> str:

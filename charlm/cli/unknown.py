@@ -84,7 +84,7 @@ def report_lines(
     if len(ordered) > _MAX_CHARACTERS:
         report.append(f"  and {len(ordered) - _MAX_CHARACTERS:,} more")
     if skipped:
-        report.append("  they are read but count nothing")
+        report.append("  they are read, but they are not scored")
     else:
         report.append(
             f"  each has 1/{vocabulary.unseen_characters:,} of the probability of <unk>: "

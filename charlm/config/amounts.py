@@ -21,7 +21,7 @@ _COUNT = re.compile(
 )
 _PERCENT = re.compile(rf"(?P<number>{_NUMBER})\s*%")
 _MAX_CHARACTERS = 100
-_EXAMPLES = "3m, 90s, 20 epochs, 5000 steps or 10M characters"
+_NOT_AN_AMOUNT = "not an amount of training; write for example 3m, 90s, 20 epochs, 5000 steps or 10M characters"
 
 
 def parse_amount(text: str) -> tuple[str, float]:
@@ -41,7 +41,7 @@ def parse_amount(text: str) -> tuple[str, float]:
     """
     text = text.strip()
     if len(text) > _MAX_CHARACTERS:
-        raise ValueError(f"write for example {_EXAMPLES}")
+        raise ValueError(_NOT_AN_AMOUNT)
     unit, amount = "", 0.0
     if re.fullmatch(_NUMBER, text):
         raise ValueError(missing_unit(text))
@@ -55,14 +55,14 @@ def parse_amount(text: str) -> tuple[str, float]:
         unit = "seconds"
         amount = sum(_number(n) * seconds for n, seconds in zip(match.groups(), _TIME_UNITS, strict=True) if n)
     if not 0 < amount < math.inf:
-        raise ValueError(f"write for example {_EXAMPLES}")
+        raise ValueError(_NOT_AN_AMOUNT)
     return unit, amount
 
 
 def missing_unit(number: str) -> str:
     """Returns the message for a number alone, which could be steps, seconds or epochs."""
     shown = number if len(number) <= 20 and _number(number) > 0 else "100"
-    return f"a number alone has no unit; write for example {shown} steps, {shown}s or {shown} epochs"
+    return f"a unit is missing; write for example {shown} steps, {shown}s or {shown} epochs"
 
 
 def _number(text: str) -> float:

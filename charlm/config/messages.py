@@ -37,12 +37,12 @@ def problems_in(error: ValidationError, lines: Mapping[str, int]) -> Iterator[st
         value = _format_value(item["input"])
         key = shorten(dotted)
         if item["type"] == "extra_forbidden":
-            retired = f"no longer a key; {RETIRED[dotted]}" if dotted in RETIRED else ""
+            retired = f"this key no longer exists; {RETIRED[dotted]}" if dotted in RETIRED else ""
             yield f"{key}{where}: {retired or f'unknown key{_suggestion(dotted)}'}"
         elif item["type"] == "missing":
-            yield f"{key}: missing; give {field.description if field else 'this section'}"
+            yield f"{key}: missing" + (f". {field.description}" if field else "; add this section")
         elif field is None:
-            yield f"{key}{where} = {value}: must be a section of keys and values"
+            yield f"{key}{where} = {value}: must be a section that contains keys and values"
         elif item["type"] == "value_error":
             yield f"{key}{where} = {value}: {item['ctx']['error']}"
         else:
@@ -82,7 +82,7 @@ def _suggestion(dotted: str) -> str:
     places = {key.rpartition(".")[2]: key for key, _ in keys()}
     if dotted == places.get(name):  # a file writes the dotted key as one key
         section = dotted.partition(".")[0]
-        return f"; write {name} below {section}:"
+        return f"; write {name} inside the section {section}:"
     if "." not in dotted:
         places |= {section: section for section in Config.model_fields}
     close = difflib.get_close_matches(name, places, n=1)

@@ -100,7 +100,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set {text}: write --set section.key=value")
+        raise ConfigError(f"--set {text}: must have the form section.key=value")
     try:
         return key.strip(), yaml.load(value, Loader=YamlLoader)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
@@ -115,11 +115,15 @@ def _read_text(path: Path) -> str:
         hint = suggest_shipped(path) if isinstance(error, FileNotFoundError) else ""
         raise ConfigError(f"{path}: cannot read the configuration: {error.strerror or error}{hint}") from None
     if len(raw) > MAX_CONFIG_BYTES:
-        raise ConfigError(f"{path}: larger than a configuration can be ({MAX_CONFIG_BYTES} bytes)")
+        raise ConfigError(
+            f"{path}: this file is larger than the {MAX_CONFIG_BYTES:,} bytes that a configuration may have"
+        )
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        raise ConfigError(
+            f"{path}: not UTF-8 text (the first invalid byte is at offset {error.start}); save it as UTF-8"
+        ) from None
 
 
 def _looks_like_text(path: Path) -> bool:
@@ -129,8 +133,8 @@ def _looks_like_text(path: Path) -> bool:
 
 def _not_a_configuration(path: Path) -> str:
     return (
-        f"{path}: not a configuration, which is YAML and begins like `corpus:`; to train on it as a text, write "
-        f"`charlm train --corpus {quote_path(path)}`"
+        f"{path}: not a configuration, which is a YAML file with a section `corpus:`; to train on this file as a "
+        f"text, run `charlm train --corpus {quote_path(path)}`"
     )
 
 
@@ -142,16 +146,19 @@ def _parse_yaml(path: Path, text: str, lines: dict[str, int]) -> dict[str, Any]:
         if node is None:
             return {}
         if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{path}: not a configuration; it should begin like `corpus:` and `model:`")
+            raise ConfigError(
+                f"{path}: not a configuration; it must contain sections such as `corpus:` and `model:`, as "
+                "`charlm config init` prints them"
+            )
         return dict(_mapping(loader, node, "", lines, path))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{path}{where}: YAML: {error.problem}") from None
+        raise ConfigError(f"{path}{where}: cannot be read as YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise ConfigError(f"{path}: YAML: {shorten(str(error).splitlines()[0])}") from None
+        raise ConfigError(f"{path}: cannot be read as YAML: {shorten(str(error).splitlines()[0])}") from None
     except RecursionError:
-        raise ConfigError(f"{path}: nested too deeply") from None
+        raise ConfigError(f"{path}: the YAML is nested too deeply") from None
 
 
 def _mapping(
@@ -162,7 +169,10 @@ def _mapping(
         key = prefix + str(key_node.value)
         line = key_node.start_mark.line + 1
         if key in seen:
-            raise ConfigError(f"{path}, line {line}: {shorten(key)} stands twice (before in line {lines[key]})")
+            raise ConfigError(
+                f"{path}, line {line}: {shorten(key)} is given twice (first in line {lines[key]}); remove one of "
+                "them"
+            )
         seen.add(key)
         lines[key] = line
         if isinstance(value_node, yaml.MappingNode):

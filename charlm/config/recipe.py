@@ -195,7 +195,7 @@ def choose(
     if "model.hidden_size" in given:
         why = "as set"
     elif hidden == sizes[-1]:
-        why = "the most for this text"
+        why = "the largest for this text"
     else:
         why = "fits the budget"
     cell = str(settings.get("model.cell", "lstm")).upper()

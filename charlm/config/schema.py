@@ -25,7 +25,7 @@ def _refuse_number(value: Any) -> Any:
 
 def _budget(text: str) -> str:
     if parse_amount(text)[0] == "percent":
-        raise ValueError("a budget is a time, epochs, steps or characters, not a percentage")
+        raise ValueError("a budget must be a time or a number of epochs, steps or characters, not a percentage")
     return text
 
 
@@ -50,46 +50,59 @@ class CorpusConfig(_Section):
 
     path: _Path | list[_Path] = Field(
         min_length=1,
-        description="a text file, folder, glob, .gz, .bz2, .xz, .zst or .zip, `-` for standard input, "
-        "`corpus:NAME` for a known corpus, or a list of these",
+        description="The text to train on: a text file, a folder, a glob, a .gz, .bz2, .xz, .zst or .zip file, "
+        "`-` for standard input, `corpus:NAME` for a known corpus, or a list of these.",
     )
     encoding: Annotated[str, AfterValidator(check_encoding)] = Field(
         "utf-8",
-        description="the encoding of the text, such as gb18030; auto: UTF-8, or else what each file seems to be",
+        description="The encoding of the text, such as gb18030. `auto` reads each file as UTF-8 if it is valid "
+        "UTF-8, and otherwise guesses its encoding.",
     )
     strict: bool = Field(
-        False, description="refuse what is not text in folders and archives, such as images, instead of skipping it"
+        False,
+        description="Whether to refuse files in folders and archives that are not text, such as images. Otherwise "
+        "they are skipped.",
     )
     field: Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)] | None = Field(
         None,
-        description="in JSON lines, CSV, TSV or Kaldi text, the column to read, by its name or its number from 1; "
-        "null: read the whole file",
+        description="The column to read from JSON lines, CSV, TSV or Kaldi text, given by its name or its "
+        "number, counted from 1. `null` reads the whole file.",
     )
     framing: Literal["auto", "stream", "lines"] = Field(
-        "auto", description="stream: one running text; lines: each line is a sentence of its own; auto: found out"
+        "auto",
+        description="How the text is divided: `stream` reads it as one continuous text, `lines` reads each line "
+        "as a separate sentence, and `auto` chooses by looking at the text.",
     )
     split: Literal["spread", "tail"] = Field(
         "spread",
-        description="where what is held out lies; spread: all over the text, as lines or pieces; tail: at its end",
+        description="Where the validation and test text is taken from: `spread` takes lines or pieces from all "
+        "over the text, `tail` takes the end of it.",
     )
     level: Literal["character", "byte"] = Field(
-        "character", description="whether a symbol is a character or a byte"
+        "character", description="Whether the model predicts characters or bytes."
     )
     validation: _Share | _Path = Field(
-        0.1, description="share of the text held out to choose the best weights, or a file of its own"
+        0.1,
+        description="The share of the text that is held out to choose the best weights, or a separate file to "
+        "use for this.",
     )
     test: _Share | _Path = Field(
-        0.0, description="share of the text that training never looks at, or a file of its own"
+        0.0, description="The share of the text that training never uses, or a separate file to use for this."
     )
     normalization: Literal["none", "nfc", "nfkc"] = Field(
-        "none", description="Unicode normalisation of the corpus and of every text that is scored"
+        "none",
+        description="The Unicode normalisation that is applied to the corpus and to every text that is scored.",
     )
-    lowercase: bool = Field(False, description="convert all text to lower case")
+    lowercase: bool = Field(False, description="Whether to convert all text to lower case.")
     min_count: int = Field(
-        1, ge=1, description="characters that occur less often in the training text become <unk>"
+        1,
+        ge=1,
+        description="Characters that occur fewer times than this in the training text are replaced by <unk>.",
     )
     max_line_length: int | None = Field(
-        None, ge=1, description="in lines framing, skip lines of more characters than this; null: skip none"
+        None,
+        ge=1,
+        description="In lines framing, skip lines that have more characters than this. `null` skips none.",
     )
 
 
@@ -98,32 +111,48 @@ class ModelConfig(_Section):
 
     cell: Literal["rnn", "lstm", "gru", "gru-before"] = Field(
         "lstm",
-        description="the recurrent cell; gru applies its reset gate after the recurrent product, as PyTorch does, "
-        "gru-before applies it to the state before, as Cho et al. do",
+        description="The recurrent cell. `gru` applies its reset gate after the recurrent product, as PyTorch "
+        "does. `gru-before` applies it to the state before the product, as Cho et al. do.",
     )
-    hidden_size: int = Field(256, ge=1, le=MAX_HIDDEN_SIZE, description="units in each layer (H)")
-    num_layers: int = Field(1, ge=1, le=16, description="recurrent layers on top of each other (L)")
-    bias: bool = Field(True, description="biases in the cells and at the output")
+    hidden_size: int = Field(256, ge=1, le=MAX_HIDDEN_SIZE, description="The number of units in each layer (H).")
+    num_layers: int = Field(
+        1, ge=1, le=16, description="The number of recurrent layers, each above the one before (L)."
+    )
+    bias: bool = Field(True, description="Whether the cells and the output layer have biases.")
     embedding_size: int | None = Field(
-        None, ge=1, le=MAX_HIDDEN_SIZE, description="factors the input matrix through this width; null: one-hot"
+        None,
+        ge=1,
+        le=MAX_HIDDEN_SIZE,
+        description="The size of the embedding through which the input passes. `null` feeds one-hot vectors to "
+        "the first layer.",
     )
     output_rank: int | None = Field(
-        None, ge=1, le=MAX_HIDDEN_SIZE, description="factors the output matrix through this width; null: one matrix"
+        None,
+        ge=1,
+        le=MAX_HIDDEN_SIZE,
+        description="The rank of the output matrix, which is then the product of two smaller matrices. `null` "
+        "uses one full matrix.",
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropped share between layers and before the output")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="The dropout probability between layers and before the output layer."
+    )
     recurrent_dropout: float = Field(
-        0.0, ge=0, lt=1, description="dropped share of the recurrent weights W, drawn anew for each window"
+        0.0,
+        ge=0,
+        lt=1,
+        description="The dropout probability of the recurrent weights W; a new mask is drawn for each window.",
     )
     ngram: int | None = Field(
         None,
         ge=2,
         le=16,
-        description="mixes in an n-gram model of this order, counted in seconds; null: no n-grams",
+        description="The order of an n-gram model that is mixed with the network; counting it takes seconds. "
+        "`null` mixes in no n-gram model.",
     )
     words: bool = Field(
         False,
-        description="mixes in counts of what follows the beginning of a word, after the words before it; for texts "
-        "whose words are parted by spaces",
+        description="Whether to mix in a model that predicts how a word continues from its beginning and the "
+        "words before it. It suits languages that put spaces between words.",
     )
 
     @property
@@ -148,73 +177,108 @@ class TrainingConfig(_Section):
     """How long to train, with which optimiser, and how often to evaluate."""
 
     budget: Annotated[str, BeforeValidator(_refuse_number), AfterValidator(_budget)] = Field(
-        "3m", description="how long to train: 3m, 1h30m, 20 epochs, 5000 steps, 10M characters"
+        "3m", description="How long to train, for example 3m, 1h30m, 20 epochs, 5000 steps or 10M characters."
     )
-    batch_size: int = Field(16, ge=1, le=65536, description="sequences per step (B)")
+    batch_size: int = Field(16, ge=1, le=65536, description="The number of sequences in each step (B).")
     sequence_length: int = Field(
-        64, ge=1, le=65536, description="characters of a sequence per step, after which gradients are truncated (T)"
+        64,
+        ge=1,
+        le=65536,
+        description="The number of characters of each sequence that a step reads, after which the gradient is "
+        "truncated (T).",
     )
-    optimizer: Literal["sgd", "rmsprop", "adam", "adamw"] = Field("adamw", description="the optimiser")
-    learning_rate: float = Field(4e-3, gt=0, le=1e3, description="the peak learning rate of the schedule")
-    momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd and rmsprop; 0: none")
+    optimizer: Literal["sgd", "rmsprop", "adam", "adamw"] = Field("adamw", description="The optimiser.")
+    learning_rate: float = Field(4e-3, gt=0, le=1e3, description="The highest learning rate of the schedule.")
+    momentum: float = Field(0.0, ge=0, lt=1, description="The momentum of sgd and rmsprop. 0 means none.")
     beta2: float = Field(
-        0.99, ge=0, lt=1, description="decay of the mean squared gradient of adam, adamw and rmsprop"
+        0.99,
+        ge=0,
+        lt=1,
+        description="The decay rate of the running mean of squared gradients in adam, adamw and rmsprop.",
     )
     weight_decay: float = Field(
         0.01,
         ge=0,
         le=1e3,
-        description="weight decay of adamw on matrices; biases have none, nor has what symbols are looked up in",
+        description="The weight decay that adamw applies to matrices. Biases and the input table (the embedding "
+        "or one-hot weights) are not decayed.",
     )
     schedule: Literal["linear", "cosine", "constant", "step"] = Field(
-        "linear", description="how the learning rate falls over the budget; constant: not at all"
+        "linear", description="How the learning rate falls over the budget. `constant` keeps it unchanged."
     )
     warmup: float = Field(
-        0.05, ge=0, lt=1, description="share of the budget in which the learning rate rises from zero"
+        0.05, ge=0, lt=1, description="The share of the budget during which the learning rate rises from zero."
     )
-    clip_norm: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null: no clipping")
+    clip_norm: float | None = Field(
+        1.0,
+        gt=0,
+        description="The largest allowed norm of the gradient; a larger gradient is scaled down. `null` does not "
+        "clip.",
+    )
     evaluate_every: Annotated[str, BeforeValidator(_refuse_number), AfterValidator(_interval)] = Field(
-        "10%", description="when to validate, write a sample and save: 10% of the budget, 30s, 1 epoch, ..."
+        "10%",
+        description="How often to measure the validation loss, write a sample and save, for example 10% of the "
+        "budget, 30s or 1 epoch.",
     )
     early_stopping: int | None = Field(
-        None, ge=1, description="stop after this many evaluations without a better validation loss; null: never"
+        None,
+        ge=1,
+        description="Stop after this many evaluations in a row without a better validation loss. `null` never "
+        "stops early.",
     )
     keep: int = Field(
-        1, ge=1, le=1_000_000, description="how many evaluations keep their checkpoints; 1: the newest only"
+        1,
+        ge=1,
+        le=1_000_000,
+        description="The number of evaluations whose checkpoints are kept. 1 keeps only the newest.",
     )
     log: Literal["tensorboard", "trackio"] | None = Field(
-        None, description="also write losses and samples for this program, into RUN/log; null: for none"
+        None,
+        description="Also write the losses and samples to RUN/log in the format of this program. `null` does not.",
     )
     kernel: Literal["auto", "python", "compiled", "fused"] = Field(
         "auto",
-        description="what computes the recurrent layers; python: the equations in PyTorch; compiled: the same in "
-        "C, which needs a C compiler; fused: PyTorch's own kernels (LSTM; with CUDA every cell but gru-before); "
-        "auto: the fastest on this machine",
+        description="What computes the recurrent layers: `python` uses the equations in PyTorch, `compiled` uses "
+        "the same equations in C and needs a C compiler, `fused` uses PyTorch's own kernels (for the LSTM, and "
+        "with CUDA for every cell except gru-before), and `auto` chooses the fastest on this machine.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="precision of the matrix products in training; weights and sums are always float32; auto: "
-        "bfloat16 where the processor multiplies it faster and the layers are large enough to gain",
+        description="The precision of matrix products in training; weights and sums are always float32. `auto` "
+        "uses bfloat16 where the processor multiplies it faster and the layers are large enough to benefit.",
     )
-    seed: int = Field(1, ge=0, lt=2**32, description="the same seed gives the same run")
+    seed: int = Field(
+        1, ge=0, lt=2**32, description="The seed of the random numbers. The same seed gives the same run."
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="the device to compute on; auto: CUDA if it is available, else the CPU"
+        "auto", description="The device to compute on. `auto` uses CUDA if it is available and otherwise the CPU."
     )
 
 
 class SamplingConfig(_Section):
     """The samples that training writes, and the defaults of `charlm sample`."""
 
-    length: int = Field(200, ge=1, le=1_000_000, description="characters of a sample")
+    length: int = Field(200, ge=1, le=1_000_000, description="The number of characters of a sample.")
     temperature: float = Field(
-        0.8, ge=0, le=100, description="divides the logits; 0: always the likeliest character"
+        0.8,
+        ge=0,
+        le=100,
+        description="The number by which the logits are divided. 0 always chooses the most probable character.",
     )
-    top_k: int | None = Field(None, ge=1, description="draw from the K likeliest characters only")
+    top_k: int | None = Field(None, ge=1, description="Draw only from the K most probable characters.")
     top_p: float | None = Field(
-        None, gt=0, le=1, description="draw from the fewest characters whose probabilities add up to this"
+        None,
+        gt=0,
+        le=1,
+        description="Draw only from the smallest set of most probable characters whose probabilities sum to at "
+        "least this.",
     )
     min_p: float | None = Field(
-        None, ge=0, le=1, description="draw from characters at least this fraction as likely as the likeliest"
+        None,
+        ge=0,
+        le=1,
+        description="Draw only from characters whose probability is at least this fraction of that of the most "
+        "probable character.",
     )
 
 
@@ -229,12 +293,12 @@ class Config(_Section):
 
 # Keys of earlier versions, each with what takes its place.
 RETIRED = {
-    "model.reset": "write model.cell: gru-before for the GRU whose reset gate acts before the recurrent product, "
-    "and model.cell: gru for the other",
+    "model.reset": "set model.cell: gru-before for the GRU whose reset gate acts before the recurrent product, "
+    "or model.cell: gru for the one whose reset gate acts after it",
     "model.forget_bias": "remove it: the bias of the forget gate always starts at 1",
     "model.recurrent_init": "remove it: recurrent matrices always start orthogonal",
-    "training.backend": "write training.kernel (auto, python for derived, compiled or fused) and "
-    "training.precision (auto, float32 or bfloat16)",
+    "training.backend": "set training.kernel (auto, python for derived, compiled or fused) and "
+    "training.precision (auto, float32 or bfloat16) instead",
 }
 
 

@@ -31,13 +31,13 @@ def find_config(source: str | Path) -> Path:
     name, known = str(source).removeprefix(_PREFIX), shipped_configs()
     if name not in known:
         near = " or ".join(repr(match) for match in difflib.get_close_matches(name, known))
-        hint = f"did you mean {near}? " if near else ""
-        raise ConfigError(f"unknown configuration {name!r}: {hint}known are {', '.join(known)}")
+        hint = f"did you mean {near}? The" if near else "the"
+        raise ConfigError(f"there is no configuration {name!r}; {hint} known ones are {', '.join(known)}")
     return shipped_folder("configs") / f"{name}.yaml"
 
 
 def suggest_shipped(missing: Path) -> str:
     """Returns the end of a message on a file that is not there; empty unless a configuration has its name."""
     if missing.suffix in ("", ".yaml", ".yml") and missing.stem in shipped_configs():
-        return f"; charlm's own configuration of this name is `{_PREFIX}{missing.stem}`"
+        return f"; to use the configuration of this name that comes with charlm, write `{_PREFIX}{missing.stem}`"
     return ""

@@ -23,7 +23,7 @@ def to_yaml(config: Config, *, comments: bool = False) -> str:
             out.insert(0, f"# {(field.annotation.__doc__ or '').strip()}")
         for name, info in type(model).model_fields.items():
             if comments:
-                out.append(f"  # {info.description}; {describe_allowed(info)}")
+                out.append(f"  # {info.description} Allowed: {describe_allowed(info)}.")
             out.append(f"  {name}: {_scalar(getattr(model, name))}")
         sections.append("\n".join(out) + "\n")
     return "\n".join(sections)

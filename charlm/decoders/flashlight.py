@@ -21,7 +21,7 @@ from charlm.scoring.states import State
 try:
     from flashlight.lib.text.decoder import LM, LMState
 except ImportError:
-    raise InputError("this decoder needs flashlight-text: pip install 'charlm[decoders]'") from None
+    raise InputError("this decoder needs flashlight-text; run `pip install 'charlm[decoders]'`") from None
 
 
 class CharacterLM(LM):

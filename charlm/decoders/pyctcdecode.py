@@ -33,7 +33,7 @@ try:
     from pyctcdecode.decoder import BeamSearchDecoderCTC
     from pyctcdecode.language_model import AbstractLanguageModel
 except ImportError:
-    raise InputError("this decoder needs pyctcdecode: pip install 'charlm[decoders]'") from None
+    raise InputError("this decoder needs pyctcdecode; run `pip install 'charlm[decoders]'`") from None
 
 ALPHA = 0.6
 BETA = 0.9  # this times what a character of English costs, 1.5 nats

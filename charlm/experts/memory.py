@@ -267,7 +267,7 @@ class MemoryState:
 
     def _there(self) -> list[Memory]:
         if self._memories is None:
-            raise RuntimeError("this state of a memory was read on from; take a copy of it before")
+            raise RuntimeError("this state of a memory was already used to read on; copy it before")
         return self._memories
 
 

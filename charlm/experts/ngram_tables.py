@@ -180,7 +180,7 @@ def read_tables(arrays: Mapping[str, NDArray[Any]], vocabulary_size: int, first_
             raise ValueError(f"{missing[0]} is missing")
         parts = [arrays[name] for name in names]
         if n > order or not all(part.ndim == 1 and part.dtype in _UNSIGNED for part in parts):
-            raise ValueError(f"no table of {n}-grams is expected, or not of these types")
+            raise ValueError(f"a table of {n}-grams is not expected, or its types are wrong")
         used += len(names)
         if n > 1:
             n_contexts = len(symbols)
@@ -191,7 +191,7 @@ def read_tables(arrays: Mapping[str, NDArray[Any]], vocabulary_size: int, first_
         else:
             (counts,) = parts
         if n == 1 and len(counts) != V:
-            raise ValueError(f"{len(counts)} symbols, the vocabulary has {V}")
+            raise ValueError(f"it has {len(counts)} symbols, but the vocabulary has {V}")
         if not len(counts) == len(symbols) == first[-1] > 0:
             raise ValueError(f"the tables of {n}-grams do not fit each other")
         if n == 1:
@@ -211,7 +211,7 @@ def read_tables(arrays: Mapping[str, NDArray[Any]], vocabulary_size: int, first_
                 used += 1
         tables.append(table)
     if not tables or used != len(arrays):
-        raise ValueError("the tables are not whole")
+        raise ValueError("the tables are incomplete")
     return tables
 
 

@@ -186,12 +186,12 @@ class WordModel(Interpolated):
         parts = ("contexts", "children", "symbols", "counts")
         names = {"classes", "counts.0", *(f"{part}.{k}" for k in range(1, LEVELS + 1) for part in parts)}
         if set(arrays) != names:
-            raise ValueError(f"missing, or not expected: {', '.join(sorted(set(arrays) ^ names))}")
+            raise ValueError(f"tables are missing or unexpected: {', '.join(sorted(set(arrays) ^ names))}")
         if any(a.ndim != 1 or a.dtype not in (np.uint8, np.uint16, np.uint32) for a in arrays.values()):
             raise ValueError("a table is not a list of unsigned integers")
         classes, singles = arrays["classes"].copy(), arrays["counts.0"].copy()
         if classes.dtype != np.uint32 or not len(classes) == len(singles) == V:
-            raise ValueError(f"no classes of {V} symbols, which the vocabulary has")
+            raise ValueError(f"the classes are not those of the {V} symbols of the vocabulary")
         tables = [Table(smallest(np.arange(V)), singles, np.array([0, V], np.uint32))]
         keys = []
         for level in range(1, LEVELS + 1):

@@ -60,7 +60,7 @@ def check_onnx() -> None:
     try:
         import onnx  # noqa: F401
     except ImportError:
-        raise InputError("ONNX needs the package onnx: pip install 'charlm[onnx]'") from None
+        raise InputError("the export to ONNX needs the package onnx; run `pip install 'charlm[onnx]'`") from None
 
 
 def write_onnx(lm: LanguageModel, figures: Figures, path: Path) -> None:

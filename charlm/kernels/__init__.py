@@ -98,7 +98,7 @@ def why_missing() -> str:
     if (compiler := find_compiler()) is None:
         name = os.environ.get("CC") or "cc"
         return f"no C compiler {name} (install gcc or clang, for example by `apt install gcc`, or name one in CC)"
-    return f"the C compiler {compiler} could not make the kernels, or the cache folder cannot hold them"
+    return f"the C compiler {compiler} could not build the kernels, or they cannot be stored in the cache folder"
 
 
 def has_bfloat16() -> bool:

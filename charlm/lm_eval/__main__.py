@@ -25,7 +25,9 @@ def _evaluate() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "lm_eval":
             raise
-        raise InputError("the lm-evaluation-harness is not installed: pip install 'charlm[lm-eval]'") from None
+        raise InputError(
+            "the lm-evaluation-harness is not installed; run `pip install 'charlm[lm-eval]'`"
+        ) from None
     cli_evaluate()
 
 

@@ -92,11 +92,11 @@ class Comparison(Accuracy):
 
 @dataclass(frozen=True)
 class PairsResult(Accuracy):
-    """How often the good sentence scores higher, among all pairs or those of one group.
+    """How often the good sentence scores higher, among all pairs or among those of one group.
 
     Attributes:
-        group: the name of the group; None: all pairs.
-        against: the second model, if there is one.
+        group: the name of the group, or None for all pairs.
+        against: the result of the second model, if there is one.
     """
 
     group: str | None
@@ -131,7 +131,7 @@ def judge(
             for group in {None, pair.group}:
                 outcomes.setdefault(group, Counter())[outcome] += 1
     if not outcomes[None]:
-        raise InputError("no pairs to judge")
+        raise InputError("there are no pairs to judge")
     return [_make_result(group, counts, paired=against is not None) for group, counts in outcomes.items()]
 
 
@@ -240,9 +240,9 @@ def read_pairs(
         InputError: a line is not a pair, or has no such key; the message names it.
     """
     if (good is None) != (bad is None):
-        raise InputError("name the columns of both sentences, good and bad")
+        raise InputError("name both columns, that of the good sentences and that of the bad ones")
     if 0 in (good, bad):
-        raise InputError("there is no column 0; columns count from 1")
+        raise InputError("there is no column 0; columns are counted from 1")
     lines = iter(lines)
     blank: list[str] = []  # kept, so that lines are numbered as in the file
     for first in lines:
@@ -272,12 +272,12 @@ def _is_json_object(line: str) -> bool:
 def _from_json(line: str, where: str, group_key: str | None, keys: tuple[str, str]) -> MinimalPair:
     row = parse_json_line(line.lstrip("\ufeff"), where)
     if not isinstance(row, dict):
-        raise InputError(f"{where}: not a JSON object")
+        raise InputError(f"{where}: this line is not a JSON object")
     for key in keys:
         if not isinstance(row.get(key), str):
             raise InputError(f"{where}: {key} is {'not a string' if key in row else 'missing'}")
     if group_key is not None and group_key not in row:
-        raise InputError(f"{where}: no key {group_key!r}; there are {', '.join(map(repr, row))}")
+        raise InputError(f"{where}: there is no key {group_key!r}; the keys are {', '.join(map(repr, row))}")
     group_keys = _BLIMP_GROUP_KEYS if group_key is None else (group_key,)
     group = next((str(row[key]) for key in group_keys if key in row), None)
     return MinimalPair(row[keys[0]], row[keys[1]], group)
@@ -301,7 +301,10 @@ def _from_table(
             found = None if header is False else _find_columns(names, columns, group_key)
             if found is None and (header or any(isinstance(column, str) for column in columns)):
                 shown = ", ".join(repr(name[:40]) for name in names)
-                raise InputError(f"{where.format(number)}: no columns of good and bad sentences; there are {shown}")
+                raise InputError(
+                    f"{where.format(number)}: there are no columns of good and bad sentences; the columns are "
+                    f"{shown}"
+                )
             if found is not None:
                 places = found
                 continue
@@ -310,20 +313,23 @@ def _from_table(
                 places = (int(columns[0] or 0) - 1, int(columns[1] or 0) - 1, None)
         if group_key is not None and not names:
             raise InputError(
-                f"{where.format(number)}: not JSON, so no key {group_key!r}; in a table without a header "
-                "the group is the third column"
+                f"{where.format(number)}: this line is not JSON and has no key {group_key!r}; in a table without a "
+                "header the group is the third column"
             )
         if not names and columns == (None, None) and len(cells) not in (2, 3):
             raise InputError(
-                f"{where.format(number)}: {len(cells) - 1} {_PLURALS[delimiter]}; a line is good<TAB>bad or "
-                "good<TAB>bad<TAB>group, or a JSON object with sentence_good and sentence_bad; CSV has a header, "
-                "good,bad, or a name that ends in .csv"
+                f"{where.format(number)}: this line has {len(cells) - 1} {_PLURALS[delimiter]}; a line must be "
+                "good<TAB>bad or good<TAB>bad<TAB>group, or a JSON object with sentence_good and sentence_bad; "
+                "CSV needs a header, such as good,bad, or a name that ends in .csv"
             )
         if names and len(cells) > len(names):
-            raise InputError(f"{where.format(number)}: {len(cells)} cells, {len(names)} in the header")
+            raise InputError(
+                f"{where.format(number)}: this row has {len(cells)} cells, but the header has {len(names)}"
+            )
         if max(places[:2]) >= len(cells):
             raise InputError(
-                f"{where.format(number)}: {len(cells)} cells, but column {max(places[:2]) + 1} is wanted"
+                f"{where.format(number)}: this row has {len(cells)} cells, but column {max(places[:2]) + 1} is to "
+                "be read"
             )
         group = cells[places[2]] if places[2] is not None and places[2] < len(cells) else None
         yield MinimalPair(cells[places[0]], cells[places[1]], group or None)

@@ -102,7 +102,7 @@ class _Moses(Hypothesis):
         fields = line.split("|||")
         if len(fields) < 4:
             raise InputError(
-                f"{where}: {len(fields) - 1} of the three ||| of an n-best list: "
+                f"{where}: this line has {len(fields) - 1} of the three ||| of an n-best list: "
                 "id ||| hypothesis ||| features ||| total"
             )
         name, total = _id(fields[0], where), _number(fields[3])
@@ -112,7 +112,7 @@ class _Moses(Hypothesis):
             )
         if re.search(rf"(?:^|\s){FEATURE}=", fields[2]):
             raise InputError(
-                f"{where}: has a feature {FEATURE}= already; to add another, rename it first, "
+                f"{where}: this line already has a feature {FEATURE}=; to add another, rename it first, "
                 f"for example with sed 's/ {FEATURE}= / {FEATURE}1= /'"
             )
         return cls(name, fields[1].strip(" "), total, number, tuple(fields))
@@ -133,7 +133,8 @@ class _Nematus(Hypothesis):
         fields = line.split("|||")
         if len(fields) < 3:
             raise InputError(
-                f"{where}: {len(fields) - 1} of the two ||| of Nematus's n-best list: id ||| hypothesis ||| score"
+                f"{where}: this line has {len(fields) - 1} of the two ||| of a Nematus n-best list: id ||| "
+                "hypothesis ||| score"
             )
         name, score = _id(fields[0], where), _number(fields[2])
         if math.isnan(score):
@@ -142,8 +143,9 @@ class _Nematus(Hypothesis):
             )
         if costs and score < 0:
             raise InputError(
-                f"{where}: the score {fields[2].strip()[:40]} is negative and one before was positive, so they are "
-                "neither costs nor log-probabilities; write id ||| hypothesis ||| ||| total, the higher the better"
+                f"{where}: the score {fields[2].strip()[:40]} is negative, but an earlier score was positive, so "
+                "they are neither costs nor log-probabilities; write id ||| hypothesis ||| ||| total, where a "
+                "higher total is better"
             )
         return cls(name, fields[1].strip(" "), -score if costs else score, number, tuple(fields), bool(costs))
 
@@ -155,7 +157,7 @@ class _Nematus(Hypothesis):
 
 def _id(field: str, where: str) -> str:
     if not (name := field.strip()):
-        raise InputError(f"{where}: no id before the first |||")
+        raise InputError(f"{where}: there is no id before the first |||")
     return name
 
 
@@ -201,7 +203,9 @@ def _fairseq_fields(line: str, where: str) -> tuple[float, str]:
     head, *fields = line.split("\t", 2)
     total = _number(fields[0])
     if math.isnan(total) or len(fields) < 2:
-        raise InputError(f"{where}: not {head[0]}-id<TAB>score<TAB>hypothesis: {line[:40]!r}")
+        raise InputError(
+            f"{where}: this line does not have the form {head[0]}-id<TAB>score<TAB>hypothesis: {line[:40]!r}"
+        )
     return total, fields[1].strip(" ")
 
 
@@ -214,7 +218,9 @@ class _Kaldi(Hypothesis):
         key, words = split_kaldi(line)
         found = _KALDI_KEY.fullmatch(key)
         if not found:
-            raise InputError(f"{where}: the key {key[:40]!r} is not KEY-n; a line is KEY-n words")
+            raise InputError(
+                f"{where}: the key {key[:40]!r} does not have the form KEY-n; each line must be KEY-n words"
+            )
         return cls(found[1], words, 0.0, number, line)
 
     def lines(self, value: float, total: float) -> list[str]:
@@ -254,7 +260,9 @@ def read_groups(
             yield complete
     if complete := list(reader.finish()):
         if isinstance(reader, _FairseqReader) and not reader.hypotheses:
-            raise InputError(f"{source}: no hypotheses of fairseq, H-id<TAB>score<TAB>hypothesis")
+            raise InputError(
+                f"{source}: there are no hypotheses of fairseq, which are lines H-id<TAB>score<TAB>hypothesis"
+            )
         yield complete
 
 
@@ -358,8 +366,8 @@ class _FairseqReader:
             self._hypothesis.append((letter, line))
         elif letter in "DP":
             raise InputError(
-                f"{where}: {letter}-{name[:40]} stands before its H-{name[:40]}; leave the lines of an id as "
-                "generate.py writes them, or take those of H- alone (grep ^H-)"
+                f"{where}: {letter}-{name[:40]} comes before its H-{name[:40]}; keep the lines of an id in the "
+                "order in which generate.py writes them, or keep only the lines of H- (grep ^H-)"
             )
         else:
             self._open.before.append(line)
@@ -406,7 +414,8 @@ class _SeenIds:
         """
         if name in self:
             raise InputError(
-                f"{where}: id {name[:100]} comes again after another; bring each id's lines together first{hint}"
+                f"{where}: id {name[:100]} comes again after another id; put the lines of each id together "
+                f"first{hint}"
             )
         self.add(name)
 

@@ -34,13 +34,13 @@ class Tuning:
     """The best weight and length bonus for a development set.
 
     Attributes:
-        weight: the weight of the measure, to four digits.
-        length_bonus: the bonus of each character, to four digits.
-        metric: sacrebleu's name and signature of the metric.
-        before: the metric (0 to 100) of the hypotheses ranked first by their old totals.
-        after: the metric of those ranked first by their new totals.
-        held_out: the metric if each half of the sentences is ranked with the values tuned on the other half, which
-            estimates that of new text; None if there are fewer than two sentences.
+        weight: the weight of the measure, rounded to four digits.
+        length_bonus: the bonus for each character, rounded to four digits.
+        metric: the name and signature of the metric, as sacrebleu writes them.
+        before: the metric (0 to 100) of the hypotheses that the old totals rank first.
+        after: the metric of the hypotheses that the new totals rank first.
+        held_out: the metric if each half of the sentences is ranked with the values tuned on the other half. It
+            estimates the metric on new text. None if there are fewer than two sentences.
         sentences: number of sentences that have hypotheses.
     """
 
@@ -96,7 +96,7 @@ def tune(
 
 def _check(groups: Sequence[Sequence[Hypothesis]], references: Sequence[Sequence[str]]) -> None:
     if not groups:
-        raise InputError("no hypotheses to tune on")
+        raise InputError("there are no hypotheses to tune on")
     lengths = [len(lines) for lines in references]
     if len(set(lengths)) != 1:
         raise InputError(f"references must have the same number of lines: {', '.join(map(str, lengths)) or 'none'}")
@@ -196,7 +196,7 @@ class _CorpusMetric:
         try:
             from sacrebleu import BLEU, CHRF
         except ImportError:
-            raise InputError("tuning needs sacrebleu: pip install 'charlm[tune]'") from None
+            raise InputError("tuning needs sacrebleu; run `pip install 'charlm[tune]'`") from None
         if name not in set(Metric):
             raise InputError(f"metric {name!r}: must be one of {', '.join(Metric)}")
         self._name = name

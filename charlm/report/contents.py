@@ -52,8 +52,8 @@ _STEPS = {
     "reading the corpus": 0.04,
     "packing the network": 0.06,
     "reading held-out text": 0.2,
-    "how it learnt": 0.02,
-    "what fewer bits cost": 0.08,
+    "learning curves": 0.02,
+    "loss with rounded weights": 0.08,
     "gradients": 0.2,
     "connectivity": 0.08,
     "units": 0.16,
@@ -195,7 +195,7 @@ class _Gathering:
         if held_out is not None:
             self.step("reading held-out text")
             measured = read_held_out(lm, held_out, training, text)
-        self.step("how it learnt")
+        self.step("learning curves")
         contents = replace(contents, learning=read_learning(lm, held_out, training, measured), held_out=measured)
         if held_out is not None and measured is not None:
             contents = self._measure(contents, held_out, training, measured)
@@ -214,7 +214,7 @@ class _Gathering:
             return self.lm.corpus()
         except CorpusError as error:
             reason = (
-                "The run's corpus is gone, or has changed since the training."
+                "The corpus of the run is missing or has changed since the training."
                 if self.redact
                 else f"{str(error).removeprefix(f'{self.lm.folder}: ')}."
             )
@@ -228,7 +228,7 @@ class _Gathering:
     def _measure(self, contents: Contents, held_out: Split, training: Split | None, measured: HeldOut) -> Contents:
         """Measures what else needs held-out text."""
         lm = self.lm
-        self.step("what fewer bits cost")
+        self.step("loss with rounded weights")
         quantized = evaluate(with_dequantized_weights(lm).mixture, lm.vocabulary, bounded(lm.vocabulary, held_out))
         contents = replace(contents, quantizing_nats=quantized.nats_per_character - measured.expert_nats[0])
         self.step("gradients")
@@ -238,7 +238,7 @@ class _Gathering:
         self.step("units")
         units = self._attempt("units", lambda: find_units(lm, held_out, training))
         if units is not None and not units.findings:
-            self.missing["units"] = "The held-out text has too few of anything that is looked for."
+            self.missing["units"] = "The held-out text has too few places with any of the properties."
         self.step("overlap with the training text")
         overlap = None
         if training is not None:
@@ -264,29 +264,32 @@ class _Gathering:
         )
         if held_out is not None:
             held_out = replace(held_out, name=LEFT_OUT, excerpt=[], dearest=[])
-            self.missing["held_out"] = "The held-out text and its dearest places are left out; the numbers stay."
-            self.missing["experts"] = "This part is held-out and training text, which is left out."
+            self.missing["held_out"] = (
+                "The held-out text and its most surprising places are left out; the numbers are kept."
+            )
+            self.missing["experts"] = "This part would show held-out text and training text, which are left out."
             self.missing["connectivity"] = "Single places of held-out text are left out."
         if units is not None and "units" not in self.missing:
             units = replace(units, findings=[replace(one, excerpt=("", ())) for one in units.findings])
-            self.missing["units"] = "The text that the units light up is left out; the numbers stay."
+            self.missing["units"] = "The text that is shaded by the units is left out; the numbers are kept."
         if overlap is not None:
             overlap = replace(overlap, longest=[])
-            self.missing["overlap"] = "The quotations themselves are left out; the numbers stay."
+            self.missing["overlap"] = "The quotations themselves are left out; the numbers are kept."
         if learning is not None:
             kept = self._unquoting(learning.samples, corpus)
             dropped = len(learning.samples) - len(kept)
             learning = replace(learning, samples=kept)
             if dropped:
                 self.missing["samples"] = (
-                    f"{dropped} of {dropped + len(kept)} samples are left out, since they have {QUOTED_CHARACTERS} "
-                    "characters in a row from the corpus."
+                    f"{dropped} of {dropped + len(kept)} samples are left out, because they contain "
+                    f"{QUOTED_CHARACTERS} or more consecutive characters of the corpus."
                     if corpus
-                    else "What the model wrote cannot be checked for quotations without the corpus."
+                    else "The samples are left out: they cannot be checked for quotations without the corpus."
                 )
         notes = [
-            "This page is redacted: it holds no text of the corpus, no quotations from it, no filter to find them, "
-            "and no paths. The network itself is whole; a network can write what it has learnt by heart."
+            "This page is redacted: it contains no text of the corpus, no quotations from it, no filter to find "
+            "them, and no file paths. It contains the whole network, and a network can write text that it has "
+            "memorised."
         ]
         return replace(
             contents,

@@ -110,14 +110,14 @@ def summary(contents: Contents) -> Markup:
     if nats is None:
         return told + Markup(". No text was held out to say how good it is.")
     told += Markup(
-        ". Text that it has never seen costs it <strong>{} bits per character</strong>, as if it chose among {} "
-        "equally likely ones each time."
+        ". On text that it has never seen, it needs <strong>{} bits per character</strong>, as if it chose among "
+        "{} equally probable characters each time."
     ).format(bits(nats), f"{math.exp(nats):.3g}")
     references = {one.name: one.nats for one in (contents.learning.references if contents.learning else [])}
     unigram = references.get("unigram", contents.unigram_nats)
-    told += Markup(" Knowing only how frequent each character is costs {} bits").format(bits(unigram))
+    told += Markup(" A prediction by the frequency of each character alone needs {} bits").format(bits(unigram))
     if "n-grams" in references:
-        told += Markup("; counting what follows what, {}").format(bits(references["n-grams"]))
+        told += Markup(", and counting n-grams needs {}").format(bits(references["n-grams"]))
     return told + Markup(".")
 
 
@@ -129,21 +129,21 @@ def network_note(contents: Contents) -> Markup:
         change = contents.quantizing_nats
         size = f"{change:+.5f} nats a character" if abs(change) >= 5e-6 else "less than 0.00001 nats a character"
         cost = f", which costs {size} on the held-out text"
-    note = Markup("The weights travel as {} ({} kB){}. ").format(
+    note = Markup("The page contains the weights as {} ({} kB){}. ").format(
         network.format, f"{network.bytes / 1000:,.0f}", cost
     )
     if held_out is not None and len(held_out.experts) > 1:
         note += Markup(
-            "The model is a mixture, but what is counted in it is too large to travel: the page computes with the "
-            "network alone, at {} bits a character on the held-out text, where the mixture has {}. "
+            "The model is a mixture, but its counts are too large for this page, which computes with the network "
+            "alone: it needs {} bits per character on the held-out text, and the mixture needs {}. "
         ).format(bits(held_out.expert_nats[0]), bits(held_out.nats))
     elif contents.config.model.mixed_in:
-        note += Markup("The model is a mixture; the page computes with its network alone. ")
+        note += Markup("The model is a mixture, but this page computes with its network alone. ")
     copied = json.loads(network.json)["copied"]
     if copied is None:
         note += Markup("The page does not know the training text, so it cannot mark what is copied from it. ")
     elif copied["falseAlarms"] > 0:
-        note += Markup("What it marks as copied is a false alarm at about one place in {}. ").format(
+        note += Markup("At about one place in {}, it marks text as copied by mistake. ").format(
             f"{round(1 / copied['falseAlarms'], -2):,.0f}"
         )
     return note
@@ -438,14 +438,14 @@ def overlap_sentence(report: OverlapReport) -> str:
     """Says what was searched, and how to read it."""
     ours = float(np.median(report.lengths)) if len(report.lengths) else 0.0
     sentence = (
-        f"The model wrote {report.sampled_lines:,} lines; of each, the longest piece was found that stands letter "
-        f"by letter in the training text. In the median line it has {ours:.0f} characters"
+        f"The model wrote {report.sampled_lines:,} lines. In each line, the longest piece was found that occurs in "
+        f"the training text. Its median length is {ours:.0f} characters"
     )
     if len(report.held_out_lengths):
         theirs = float(np.median(report.held_out_lengths))
         sentence += (
-            f"; in held-out lines of the same lengths, which people wrote, {theirs:.0f}. A model that quotes has "
-            "far longer pieces than they have; one that writes has about the same"
+            f"; in held-out lines of the same lengths, which people wrote, it is {theirs:.0f}. A model that quotes "
+            "has much longer pieces than people have, and a model that writes has pieces of about the same length"
         )
     sentence += "."
     if report.words_known is not None:

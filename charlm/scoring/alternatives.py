@@ -21,12 +21,12 @@ MAX_NUMBERS = 1 << 20  # log-probabilities, T·V, held at once
 
 @dataclass(frozen=True)
 class Alternative:
-    """A character that could stand at a place of a sentence.
+    """Another character that could come at a place of a sentence.
 
     Attributes:
-        char: the character; the end of the sentence is `</s>`. At byte level a byte that only begins a character is
-            a lone surrogate, U+DC80 and more, as everywhere in Python.
-        logprob: its log-probability there, in nats.
+        char: the character; the end of the sentence is `</s>`. At byte level, a byte that is only a part of a
+            character is a lone surrogate (U+DC80 and above), as elsewhere in Python.
+        logprob: its log-probability at this place, in nats.
     """
 
     char: str

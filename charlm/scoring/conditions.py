@@ -11,7 +11,7 @@ from charlm.errors import InputError
 
 
 class Unknown(StrEnum):
-    """What a character that the model has never seen counts for."""
+    """How a character is scored that the model does not know."""
 
     SPREAD = "spread"
     SKIP = "skip"
@@ -20,22 +20,24 @@ class Unknown(StrEnum):
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under which conditions a sentence is scored.
+    """The conditions under which a sentence is scored.
 
     Attributes:
-        context: text that stands before the sentence; it is read, not scored.
-        bos: whether a boundary opens the sentence (or its context). Without it and without a context, the first
-            character is scored by its frequency in the training corpus, as KenLM scores it from the null context.
-        eos: whether the end of the sentence is scored, where the corpus marks ends at all.
-        unknown: `spread`: an unknown character has an equal share of the probability of `<unk>`, which is divided
-            among all characters of Unicode that the model does not know; `skip`: it is read, but counts nothing, as
-            SRILM has it; `error`: it is refused. Byte models know every character.
-        document: text that was read before, such as the chapter so far: whole lines, the last of which is ended if
-            it is not. A memory of what it says goes on into the sentence; see `charlm.experts.memory`. In lines
-            framing the memory is all that is left of it. Without a document there is no memory either.
+        context: text that comes before the sentence. It is read, but it is not scored.
+        bos: whether the sentence, or its context, begins at a boundary. Without a boundary and without a context,
+            the first character is scored by its frequency in the training corpus, as KenLM does from the null
+            context.
+        eos: whether the end of the sentence is scored, if the corpus marks ends of sentences.
+        unknown: how characters are treated that the model does not know. With `spread`, such a character has an
+            equal share of the probability of `<unk>`, which is divided among all unknown characters of Unicode.
+            With `skip`, it is read, but it is not scored, as in SRILM. With `error`, it is refused. Byte models
+            know every character.
+        document: text that was read before the sentence, such as the chapter so far, in whole lines. The model
+            keeps a memory of it while it reads the sentence; see `charlm.experts.memory`. In lines framing only
+            this memory remains of the document. Without a document there is no memory.
 
     Raises:
-        InputError: there is no such treatment of unknown characters.
+        InputError: `unknown` is none of these values.
     """
 
     context: str = ""

@@ -19,7 +19,7 @@ class Evaluation:
     """How well a model predicts a text.
 
     Attributes:
-        characters: number of characters, newlines included; in lines framing each line's end is one.
+        characters: number of characters, including newlines. In lines framing the end of each line counts as one.
         bytes: size of the text in UTF-8.
         unknown: number of characters that the model does not know; they are predicted as `<unk>`.
         nats_per_character: mean cross-entropy, in nats.
@@ -28,15 +28,15 @@ class Evaluation:
         perplexity: `exp(nats_per_character)`.
         perplexity_excluding_unknown: the perplexity of the known characters alone.
         memory_nats_per_character: mean cross-entropy of the model with a memory of the text that it has read. None
-            if it was not asked for, or if there is no validation split, on which it is found how far to trust a
-            memory.
-        dynamic_nats_per_character: mean cross-entropy of the model that adapts to the text as it reads, by gradient
-            steps and without a memory. None if it was not asked for.
+            if it was not measured, or if the run has no validation split, on which the weights of a memory are
+            found.
+        dynamic_nats_per_character: mean cross-entropy of the model that adapts to the text by gradient steps as it
+            reads it, without a memory. None if it was not measured.
         dynamic_memory_nats_per_character: mean cross-entropy of the model that does both. None as above.
         dynamic_learning_rate: the learning rate of the gradient steps.
-        dynamic_decay: how fast the weights decay back to the trained ones between the gradient steps.
+        dynamic_decay: how fast the weights return to the trained ones between the gradient steps.
         baseline_nats_per_character: mean cross-entropy of an n-gram model of the same training text. None if it was
-            not asked for.
+            not measured.
     """
 
     characters: int

@@ -60,14 +60,14 @@ class Score:
         characters: number of its characters, without its end.
         unknown: number of its unknown characters.
         logprob: log-probability of the sentence and its end, in nats.
-        n: number of characters that `logprob` is the sum of, with the end where it is scored.
+        n: number of characters that are scored, including the end if it is scored.
         mean_logprob: `logprob / n`.
         perplexity: `exp(-mean_logprob)`.
         bits_per_character: `-mean_logprob / ln 2`.
         penlp: `logprob / ((5 + n) / 6)^0.8`, the length penalty of Wu et al. 2016 as used by Lau et al. 2020.
-        slor: `(logprob - unigram) / n`, `unigram` being the log-probability by the frequencies of the characters in
-            the training text (Pauls and Klein 2012).
-        chars: the characters and the end, each with its log-probability; the sum is `logprob`.
+        slor: `(logprob - unigram) / n`, where `unigram` is the log-probability by the frequencies of the characters
+            in the training text (Pauls and Klein 2012).
+        chars: the characters and the end, each with its log-probability. Their sum is `logprob`.
     """
 
     text: str
@@ -181,7 +181,7 @@ class Ranked:
     """A ranked sentence.
 
     Attributes:
-        rank: 1 for the best; tied sentences share the rank of the first of them.
+        rank: its rank, which is 1 for the best; tied sentences share a rank.
         value: the measure by which it is ranked.
         score: its score.
     """

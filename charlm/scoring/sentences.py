@@ -37,7 +37,9 @@ def score_batches(
             before = map(vocabulary.normalize, (*document, conditions.context))
             for text in (*before, *texts):
                 if unknown := vocabulary.unknown_in(text):
-                    raise InputError(f"the model has never seen {name_characters(unknown)}, in {text[:80]!r}")
+                    raise InputError(
+                        f"the model has never seen {name_characters(unknown)}, which occurs in {text[:80]!r}"
+                    )
         ids = [np.append(vocabulary.encode_sentence(text), np.array(ends, np.int32)) for text in texts]
         scores: dict[int, Score] = {}
         for i, log_probs in _log_probs(mixture, vocabulary, ids, beginning):
@@ -61,7 +63,7 @@ def begin(
     """
     if vocabulary.framing == "lines" and "\n" in conditions.context:
         raise InputError(
-            "the context holds a newline, but this model reads each line by itself, from its beginning"
+            "the context has a newline, but this model reads each line separately; give a context without newlines"
         )
     context = vocabulary.encode_sentence(vocabulary.normalize(conditions.context))
     document = vocabulary.encode(vocabulary.normalize(conditions.document))

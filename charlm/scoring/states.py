@@ -31,10 +31,10 @@ Next = tuple[Rows, Place]  # log-probabilities of the next symbol (V,), and the 
 
 
 class State:
-    """What a model has read of one text; `start` makes the first, `advance` the others.
+    """The state of a model that has read a text. `start` returns the first state, and `advance` the next ones.
 
-    States are equal, and have the same hash, where the same model has read the same symbols, whatever the pieces.
-    All unknown characters are one symbol.
+    Two states are equal, and have the same hash, if the same model has read the same symbols, in whatever pieces.
+    All unknown characters are the same symbol.
 
     Args:
         mixture: the model.
@@ -54,12 +54,12 @@ class State:
 
     @property
     def text(self) -> str:
-        """What was read, normalised, without the boundary before it."""
+        """The text that was read, normalised, without the boundary before it."""
         return self._text
 
     @property
     def read(self) -> bytes:
-        """All symbols that were read, the boundary too: what makes states equal, and sorts them."""
+        """All symbols that were read, including the boundary, as bytes. States can be compared and sorted by it."""
         return self._read
 
     def __eq__(self, other: object) -> bool:
@@ -89,9 +89,10 @@ class StatefulModel:
 
     @property
     def symbols(self) -> list[str]:
-        """The V symbols that `next_log_probs` has numbers for: characters, `<unk>`, and `</s>`, the end of a line.
+        """The V symbols to which `next_log_probs` assigns probabilities: characters, `<unk>` and `</s>`.
 
-        In stream framing `</s>` is the newline. A byte that only begins a character is a lone surrogate.
+        `</s>` is the end of a line; in stream framing it is the newline. At byte level, a byte that is only a part
+        of a character is a lone surrogate.
         """
         return [self.vocabulary.name_of(i) for i in range(len(self.vocabulary))]
 
@@ -99,11 +100,11 @@ class StatefulModel:
         """Returns the state at the beginning of a sentence.
 
         Args:
-            context: text that was read before.
-            bos: whether a boundary opens the sentence, or its context; see `Conditions`.
+            context: The text that was read before the sentence.
+            bos: Whether the sentence, or its context, begins at a boundary; see `Conditions`.
 
         Raises:
-            InputError: the context holds a newline, and the model is one of lines.
+            InputError: The context has a newline, but the model reads single lines.
         """
         check_text(context, "context")
         beginning = begin(self.mixture, self.vocabulary, Conditions(context=context, bos=bos))
@@ -116,12 +117,12 @@ class StatefulModel:
         return State(self.mixture, text, _bytes(read), (beginning.first_id, (before, 0)))
 
     def next_log_probs(self, state: State) -> Rows:
-        """Returns the log-probability (nats) of each of `symbols` after a state, shape (V,)."""
+        """Returns the log-probability of each of `symbols` after a state, in nats, as an array of shape (V,)."""
         result: Rows = self.next_log_probs_batch([state])[0]
         return result
 
     def next_log_probs_batch(self, states: Iterable[State]) -> Rows:
-        """Returns those of B states at once, shape (B, V)."""
+        """Returns the log-probabilities of `next_log_probs` for B states at once, as an array of shape (B, V)."""
         own = self._own(states)
         rows = np.empty((len(own), len(self.vocabulary)), np.float32)
         for part in self._parts(len(own)):
@@ -132,31 +133,32 @@ class StatefulModel:
         return rows
 
     def advance(self, state: State, text: str) -> tuple[float, State]:
-        """Reads more text; returns its log-probability (nats) after the state, and the state after it.
+        """Reads more text and returns its log-probability after the state, in nats, and the new state.
 
-        The pieces of a sentence, from `start` to `end_log_prob`, add up to what `score` gives. An unknown character
-        has its share of `<unk>`, as there. Each piece is normalised by itself: a combining mark at its beginning is
-        not composed with what was read before.
+        The log-probabilities of the pieces of a sentence, and `end_log_prob`, sum to the one that `score` returns.
+        An unknown character has its share of `<unk>`, as in `score`. Each piece is normalised separately, so a
+        combining mark at its beginning is not composed with the text before.
 
         Raises:
-            InputError: the state is not one of this model.
+            InputError: The state does not belong to this model.
         """
         log_probs, states = self.advance_batch([state], [text])
         return float(log_probs[0]), states[0]
 
     def advance_batch(self, states: Iterable[State], texts: Iterable[str]) -> tuple[LogProbs, list[State]]:
-        """Advances B states at once, each by a text of its own; the result does not depend on the other states.
+        """Advances B states at once, each by its own text. The result for a state does not depend on the others.
 
         Returns:
-            Log-probabilities (nats), shape (B,), and B states.
+            The log-probabilities in nats, as an array of shape (B,), and the B new states.
 
         Raises:
-            InputError: there are not as many texts as states, or a state is not one of this model.
+            InputError: The number of texts differs from the number of states, or a state does not belong to this
+                model.
         """
         own = self._own(states)
         pieces = [self.vocabulary.normalize(text) for text in each_text(texts, "texts")]
         if len(own) != len(pieces):
-            raise InputError(f"{len(own)} states and {len(pieces)} texts: give each state one text")
+            raise InputError(f"there are {len(own)} states and {len(pieces)} texts; give one text for each state")
         ids = [self.vocabulary.encode_sentence(piece) for piece in pieces]
         log_probs = np.zeros(len(own))
         after = list(own)
@@ -174,11 +176,11 @@ class StatefulModel:
         return log_probs, after
 
     def end_log_prob(self, state: State) -> float:
-        """Returns the log-probability (nats) that the sentence ends here; 0 where `score` scores no end."""
+        """Returns the log-probability that the sentence ends here, in nats, or 0 if `score` does not score ends."""
         return float(self.end_log_prob_batch([state])[0])
 
     def end_log_prob_batch(self, states: Iterable[State]) -> LogProbs:
-        """Returns those of B states at once, shape (B,)."""
+        """Returns the log-probabilities of `end_log_prob` for B states at once, as an array of shape (B,)."""
         own = self._own(states)
         if not self.vocabulary.ends_sentences:
             return np.zeros(len(own))
@@ -189,9 +191,9 @@ class StatefulModel:
         own = list(each_of(states, "states"))
         for state in own:
             if not isinstance(state, State):
-                raise InputError(f"a state must be what start or advance returned, not {type(state).__name__}")
+                raise InputError(f"a state must be one that start or advance returned, not {type(state).__name__}")
             if state._mixture is not self.mixture:
-                raise InputError("the state belongs to another model: each model has to start by itself")
+                raise InputError("the state belongs to another model; get states from the start method of this one")
         return own
 
     def _read(self, states: Sequence[State], sequences: Sequence[Ids]) -> list[tuple[float, Place]]:

@@ -40,7 +40,7 @@ class Summary:
         characters: number of characters, without ends.
         words: number of words, separated by white space.
         n: number of scored characters and ends.
-        bytes: size of the scored characters in UTF-8, and one byte for each end.
+        bytes: size of the scored characters in UTF-8, plus one byte for each end.
         logprob: log-probability of all scored characters and ends, in nats.
         unknown: number of unknown characters.
         unknown_scored: number of unknown characters in `n`.
@@ -93,7 +93,7 @@ class Summary:
 
     @property
     def perplexity_per_word(self) -> float:
-        """The perplexity of words and ends, comparable with models of words; it depends on the spaces."""
+        """The perplexity of words and ends, which can be compared with that of word models."""
         return _perplexity(self.logprob, self.words + self.ends)
 
     @property

@@ -28,7 +28,7 @@ Spans = Sequence[tuple[int, int]]  # of a text, each from its first character up
 
 
 class Space(StrEnum):
-    """The white space that belongs to a word."""
+    """The white space that counts as part of a word."""
 
     AFTER = "after"
     BEFORE = "before"
@@ -39,13 +39,13 @@ class WordScore:
     """One word of a scored sentence.
 
     Attributes:
-        word: the word as given, without white space around it. The last may be `</s>`, the end of the sentence and
-            white space that belongs to no word; where the end is not scored, the word is empty.
-        start: the place of its first character in the sentence as given, from 0.
-        end: the place behind its last character; the word is `text[start:end]`.
+        word: the word as given, without the white space around it. The last entry may be `</s>`, which is the end
+            of the sentence and white space that belongs to no word; if the end is not scored, its word is empty.
+        start: the position of its first character in the sentence as given, counted from 0.
+        end: the position after its last character; the word is `text[start:end]`.
         logprob: the log-probability of its characters, and of the white space or the end of the sentence that
             belongs to it, given all characters before them, in nats.
-        unknown: number of its unknown characters, the white space that belongs to it included.
+        unknown: number of its unknown characters, including those of its white space.
     """
 
     word: str
@@ -74,7 +74,7 @@ def find_words(text: str, separator: str | None = None) -> tuple[str, Spans]:
     if separator is None:
         return text, _find_words(text)
     if not separator:
-        raise InputError("the separator of words is empty; leave it out where white space separates them")
+        raise InputError("the separator of words is empty; leave it out if white space separates words")
     parts = text.split(separator)
     if len(parts) == 1:
         return text, _trim(text, 0)

@@ -45,7 +45,7 @@ def read_counters(kind: type[T], data: Any) -> T:
     """
     names = {field.name: type(field.default) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if not isinstance(data, dict) or set(data) != set(names):
-        raise ValueError(f"not the counters {', '.join(names)}")
+        raise ValueError(f"it does not have the counters {', '.join(names)}")
     for name, number in names.items():
         unset = name == "best_loss" and data[name] == float("inf")
         if type(data[name]) is not number or not (0 <= data[name] <= _LARGEST_COUNT or unset):
@@ -74,4 +74,4 @@ def check_parts(parts: Parts, expected: Mapping[str, Mapping[str, Array]], sourc
         if not (low >= least and np.isfinite(low) and np.isfinite(high)):
             bad = f"optimizer.{name}"
     if bad:
-        raise RunError(f"{source}: damaged checkpoint: {bad} holds numbers that no training reaches")
+        raise RunError(f"{source}: damaged checkpoint: {bad} has numbers that no training can reach")

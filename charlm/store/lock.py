@@ -34,8 +34,8 @@ def hold_lock(path: Path) -> Iterator[bool]:
     """
     if path.parent.is_symlink():  # training would write its files into another folder
         raise InputError(
-            f"{path.parent}: a link to another folder, and training writes into its run folder alone; "
-            "put the folder itself there"
+            f"{path.parent}: this is a link to another folder, and training writes only into its run folder; "
+            "replace the link with the folder itself"
         )
     try:
         descriptor = open_regular_for_writing(path)
@@ -43,9 +43,9 @@ def hold_lock(path: Path) -> Iterator[bool]:
         problem = f"cannot be written: {error.strerror}" if error.strerror else f"{error}; remove it"
         hint = ""
         if path.is_symlink():
-            hint = "; it is a link: remove it"
+            hint = "; it is a link; remove it"
         elif error.strerror:
-            hint = "; training writes into its run folder: copy it to where you may write"
+            hint = "; training writes into its run folder; copy the folder to a place where you may write"
         raise InputError(f"{path}: {problem}{hint}") from None
     try:
         try:
@@ -54,8 +54,8 @@ def hold_lock(path: Path) -> Iterator[bool]:
             holder = _read_holder(descriptor)
             who = f" ({holder[0]})" if holder else ""
             raise InputError(
-                f"{path.parent.parent}: another training{who} writes into this run folder; wait for it or stop it, "
-                "or name another folder by --out"
+                f"{path.parent.parent}: another training{who} is writing into this run folder; wait for it or stop "
+                "it, or name another folder with --out"
             ) from None
         except OSError:
             locked = False

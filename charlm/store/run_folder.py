@@ -1,20 +1,22 @@
 """The run folder: what is in it, and how it is written so that a reader never sees half of anything.
 
-    RUN/config.yaml          the complete configuration, with which one can train again
-    RUN/vocabulary.json      characters in id order, framing, normalisation
-    RUN/model.safetensors    the best weights by validation loss, the powers of the mixture, and once training is
-                             over those of a memory beside it
-    RUN/ngram.safetensors    the n-gram model that is mixed in, if there is one; so each expert beside the network
-    RUN/metrics.jsonl        losses and speed at each evaluation, a line for each
+    RUN/config.yaml          the complete configuration, which can be used to train again
+    RUN/vocabulary.json      the characters in the order of their ids, the framing and the normalisation
+    RUN/model.safetensors    the weights with the lowest validation loss, the powers of the mixture, and, once
+                             training has ended, the powers of the mixture with a memory
+    RUN/ngram.safetensors    the n-gram model that is mixed with the network, if there is one; other experts have
+                             such a file too, for example words.safetensors
+    RUN/metrics.jsonl        the losses and the speed, one line for each evaluation
     RUN/samples.txt          what the model wrote at each evaluation
-    RUN/last/checkpoint.safetensors   weights, optimiser, RNG state, carried state; in its header the counters,
-                             the configuration, and checksums of metrics.jsonl and samples.txt
-    RUN/last/step-N.safetensors       the same of earlier evaluations, where `training.keep` asks for them
-    RUN/last/lock            the lock of the training that writes here
-    RUN/log/KIND/            the same evaluations for other programs, see `training.log`; nothing here is read
+    RUN/last/checkpoint.safetensors   the weights, the state of the optimiser, of the random numbers and of the
+                             network; its header has the counters, the configuration, and checksums of metrics.jsonl
+                             and samples.txt
+    RUN/last/step-N.safetensors       the checkpoints of earlier evaluations, if `training.keep` asks for them
+    RUN/last/lock            the lock of the training that writes to this folder
+    RUN/log/KIND/            the same evaluations for other programs, see `training.log`; charlm does not read them
 
-Each file is written beside its place, synced and renamed. Weights are safetensors with a checksum of their own, the
-rest YAML and JSON: data, never code.
+Each file is first written beside its place, synced and then renamed. Weights are safetensors files with a checksum
+of their own; the other files are YAML and JSON. No file contains code.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ class RunFolder:
 
     def _cannot_make(self, error: OSError) -> InputError:
         return InputError(
-            f"{self.path}: cannot make the run folder: {error.strerror}; name another folder by --out"
+            f"{self.path}: cannot create the run folder: {error.strerror}; name another folder with --out"
         )
 
     def free_bytes(self) -> int:
@@ -138,17 +140,17 @@ class RunFolder:
         try:
             return read_regular(path, _MAX_BYTES[path.name]).decode()
         except FileNotFoundError:
-            raise RunError(f"{self.path}: incomplete run: {path.name} is missing") from None
+            raise RunError(f"{self.path}: this run is incomplete, because {path.name} is missing") from None
         except (OSError, ValueError) as error:
             raise RunError(f"{path}: cannot be read: {error}") from None
 
     def _check_there(self) -> None:
         if not os.path.isdir(self.path):
-            what = "a file, not a run folder" if os.path.lexists(self.path) else "no such run folder"
-            raise RunError(f"{self.path}: {what}; `charlm train` makes one")
+            what = "this is a file, not a run folder" if os.path.lexists(self.path) else "no such run folder"
+            raise RunError(f"{self.path}: {what}; `charlm train` creates run folders")
         if not self.holds_run:
             raise RunError(
-                f"{self.path}: not a run folder (it has no {self.config.name}); `charlm train` makes one"
+                f"{self.path}: not a run folder (it has no {self.config.name}); `charlm train` creates run folders"
             )
 
     def save_model(self, mixture: Mixture) -> None:
@@ -163,8 +165,8 @@ class RunFolder:
         """
         if not self.model.exists():
             raise RunError(
-                f"{self.path}: incomplete run: training has not reached its first evaluation; "
-                f"go on with `charlm train --resume --out {quote_path(self.path)}`"
+                f"{self.path}: this run is incomplete, because training has not reached its first evaluation; "
+                f"continue it with `charlm train --resume --out {quote_path(self.path)}`"
             )
         tensors, header = read_tensors(self.model)
         self._check_model(tensors, header, mixture)
@@ -175,7 +177,7 @@ class RunFolder:
         if "vocabulary" in header and header["vocabulary"] != _checksum(self.read_text(self.vocabulary).encode()):
             raise RunError(
                 f"{self.vocabulary}: damaged, or not the vocabulary that {source.name} was trained with; "
-                "bring back the two files of one run"
+                "restore both files from the same run"
             )
 
     def expert_path(self, name: str) -> Path:
@@ -197,7 +199,7 @@ class RunFolder:
         """
         path = self.expert_path(kind.name)
         if not path.exists():
-            raise RunError(f"{self.path}: incomplete run: {path.name} is missing")
+            raise RunError(f"{self.path}: this run is incomplete, because {path.name} is missing")
         tensors, header = read_tensors(path)
         try:
             expert = kind.from_arrays(config, tensors, vocabulary_size, first_id)
@@ -219,7 +221,7 @@ class RunFolder:
                 self._check_model(tensors, header, mixture)
             except RunError as error:
                 raise RunError(
-                    f"{error}; bring it back from a copy, or remove it to go on: the next evaluation writes it anew"
+                    f"{error}; restore the file from a copy, or remove it, and the next evaluation writes a new one"
                 ) from None
 
     def _check_model(self, tensors: Mapping[str, Array], header: Mapping[str, str], mixture: Mixture) -> None:
@@ -237,7 +239,7 @@ class RunFolder:
         powers = tensors.get(MEMORY_POWERS)
         if powers is not None and not (powers.min() >= 0 and powers.max() <= LARGEST_MEMORY_POWER):
             raise RunError(
-                f"{self.model}: {MEMORY_POWERS} holds numbers below 0 or above {LARGEST_MEMORY_POWER:g}: damaged"
+                f"{self.model}: damaged: {MEMORY_POWERS} has numbers below 0 or above {LARGEST_MEMORY_POWER:g}"
             )
         check_whole(tensors, header, self.model)
 
@@ -275,7 +277,9 @@ class RunFolder:
         self._check_there()
         try:
             if not self.last.exists():
-                raise RunError(f"{self.path}: cannot go on: last/{self.last.name} is missing")
+                raise RunError(
+                    f"{self.path}: this run cannot be continued, because last/{self.last.name} is missing"
+                )
             tensors, header = read_tensors(self.last)
             check_whole(tensors, header, self.last)
             try:
@@ -293,11 +297,11 @@ class RunFolder:
         except RunError as error:
             steps = self.kept()
             advice = (
-                "bring it back from a copy, or begin anew from the best weights with `charlm train --from "
+                "restore it from a copy, or start a new run from the best weights with `charlm train --from "
                 f"{quote_path(self.path)} --corpus TEXT`"
             )
             if steps:
-                advice = f"copy {steps[max(steps)].name}, which stands beside it, over it to go on from there"
+                advice = f"to continue from an earlier step, copy {steps[max(steps)].name} from its folder over it"
             raise RunError(f"{error}; {advice}") from None
         for path in (self.metrics, self.samples):
             self._check_log(path, *logs.get(path.name, (0, "")))
@@ -324,7 +328,8 @@ class RunFolder:
             not 0 < length <= _MAX_BYTES[path.name] or _checksum(self._start_of(path, length)) != checksum
         ):
             raise RunError(
-                f"{path}: damaged: not what training wrote; bring it back from a copy, or remove it to do without"
+                f"{path}: damaged: it is not what training wrote; restore it from a copy, or remove it to continue "
+                "without it"
             )
 
     def read_metrics(self) -> list[dict[str, Any]]:

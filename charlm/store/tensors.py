@@ -48,7 +48,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         return tensors, header
     except (OSError, ValueError, MemoryError) as error:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-            raise RunError(f"{path}: cannot be mapped into memory: there is not enough") from None
+            raise RunError(f"{path}: there is not enough memory to load this file") from None
         raise RunError(f"{path}: damaged or not a safetensors file: {str(error)[:200]}") from None
 
 
@@ -99,10 +99,10 @@ def check_tensors(tensors: Mapping[str, Array], expected: Mapping[str, Array], s
             raise RunError(f"{source}: the tensor {name} is missing")
         if tensors[name].shape != value.shape or tensors[name].dtype != value.dtype:
             raise RunError(
-                f"{source}: {name} is {_describe(tensors[name])}, the configuration asks for {_describe(value)}"
+                f"{source}: {name} is {_describe(tensors[name])}, but the configuration asks for {_describe(value)}"
             )
     if extra := sorted(set(tensors) - set(expected)):
-        raise RunError(f"{source}: holds tensors that this model does not have: {', '.join(extra[:5])[:200]}")
+        raise RunError(f"{source}: has tensors that this model does not have: {', '.join(extra[:5])[:200]}")
 
 
 def check_weights(tensors: Mapping[str, Array], expected: Mapping[str, Array], source: Path) -> None:
@@ -114,8 +114,8 @@ def check_weights(tensors: Mapping[str, Array], expected: Mapping[str, Array], s
     check_tensors(tensors, expected, source)
     if bad := unusable(tensors):
         raise RunError(
-            f"{source}: {bad} holds numbers that are not finite or larger than {LARGEST_WEIGHT:g}: "
-            "these weights have diverged or are damaged"
+            f"{source}: {bad} has numbers that are not finite or are larger than {LARGEST_WEIGHT:g}; "
+            "the training has diverged or the file is damaged"
         )
 
 

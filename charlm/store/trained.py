@@ -35,24 +35,25 @@ class TrainedModel:
     folder: Path
 
     def read_corpus(self) -> Corpus:
-        """Reads the corpus that the model was trained on again, and splits it as then.
+        """Reads the corpus that the model was trained on again, and splits it as before.
 
         Raises:
-            CorpusError: it is gone, or it has changed since.
+            CorpusError: the corpus is missing, or it has changed since the training.
         """
         paths = named_paths(self.config.corpus)
         if STDIN in paths:
-            raise CorpusError(f"{self.folder}: trained on standard input, which cannot be read again")
+            raise CorpusError(f"{self.folder}: this run was trained on standard input, which cannot be read again")
         try:
             refuse_special_files(paths)
             corpus = load_corpus(self.config.corpus, known=self.vocabulary.characters)
         except CorpusError as error:
             raise CorpusError(
-                f"{self.folder}: the run's own corpus is needed, and cannot be read: {error}"
+                f"{self.folder}: the corpus of this run is needed, but it cannot be read: {error}"
             ) from None
         if corpus.vocabulary.to_json() != self.vocabulary.to_json():  # its counts included
             raise CorpusError(
-                f"{self.folder}: the run's own corpus has changed since the training: {', '.join(paths)}"
+                f"{self.folder}: the corpus of this run is needed, but it has changed since the training: "
+                f"{', '.join(paths)}; restore the files as they were"
             )
         return corpus
 
@@ -100,6 +101,6 @@ def _check_vocabulary(vocabulary: Vocabulary, config: Config, folder: RunFolder)
         theirs, ours = getattr(vocabulary, key), getattr(config.corpus, key)
         if theirs != ours:
             raise RunError(
-                f"{folder.path}: damaged run: {key} is {theirs!r} in {folder.vocabulary.name}, "
-                f"{ours!r} in {folder.config.name}"
+                f"{folder.path}: damaged run: {key} is {theirs!r} in {folder.vocabulary.name}, but {ours!r} in "
+                f"{folder.config.name}; restore both files from one run"
             )

@@ -29,7 +29,7 @@ def parse_size(text: str) -> float:
     units = {"": 0, "kb": 1, "mb": 2, "gb": 3, "tb": 4}
     found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?) ?(|kB|MB|GB|TB)", text.strip(), re.IGNORECASE | re.ASCII)
     if not found or not float(found[1]):
-        raise ValueError(f"{text!r} is no size above zero such as 300 MB, 100GB or 2 TB")
+        raise ValueError(f"{text!r} is not a size; write for example 300 MB, 100GB or 2 TB")
     return float(found[1]) * 1000.0 ** units[found[2].lower()]
 
 

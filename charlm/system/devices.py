@@ -31,7 +31,7 @@ def find_device(name: str) -> torch.device:
     }
     if not available.get(name, False):
         there = ", ".join(key for key, yes in available.items() if yes)
-        raise InputError(f"device {name}: not on this machine; there is: {there}")
+        raise InputError(f"device {name}: not available on this machine; available devices: {there}")
     return torch.device(name)
 
 

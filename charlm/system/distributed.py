@@ -66,7 +66,7 @@ def _is_started_together() -> bool:
 def _number(name: str) -> int:
     text = os.environ.get(name, "0")
     if not text.isdecimal():
-        raise InputError(f"{name}={text}: not a number; torchrun sets it")
+        raise InputError(f"the environment variable {name}={text} is not a number; start charlm with torchrun")
     return int(text)
 
 
@@ -248,8 +248,8 @@ class Ranks:
             silent = "imed out" in str(error) or "imeout" in str(error)
             raise TrainingError(
                 f"process {self.rank} of {self.size} on {socket.gethostname()}: another process of this training "
-                f"{'does not answer any more' if silent else 'has ended'}; what was saved before is intact, and "
-                "the same command with --resume goes on from there"
+                f"{'no longer answers' if silent else 'has ended'}; what was saved before is intact, and the same "
+                "command with --resume continues from there"
             ) from None
 
     def is_first_to_fail(self) -> bool:
@@ -288,9 +288,15 @@ def join_ranks() -> Iterator[Ranks]:
     global _has_joined
     rank, size = _number("RANK"), _number("WORLD_SIZE")
     if not 0 <= rank < size:
-        raise InputError(f"RANK={rank} and WORLD_SIZE={size} make no sense; torchrun sets them")
+        raise InputError(
+            f"the environment variables RANK={rank} and WORLD_SIZE={size} do not fit together; start charlm with "
+            "torchrun"
+        )
     if _has_joined:
-        raise InputError("torchrun starts one training: the processes beside this one have ended with the first")
+        raise InputError(
+            "torchrun can start only one training in a program, because the other processes end with it; start "
+            "torchrun again for the next one"
+        )
     _has_joined = True
     ranks = Ranks(rank, size, are_together=True)
     if size == 1:
@@ -313,7 +319,8 @@ def join_ranks() -> Iterator[Ranks]:
         ranks._waiting = dist.new_group(backend="gloo", timeout=timedelta(seconds=_WAIT_SECONDS))
     except RuntimeError as error:
         raise TrainingError(
-            f"process {rank} of {size} on {socket.gethostname()}: cannot reach the others ({str(error)[:200]})"
+            f"process {rank} of {size} on {socket.gethostname()}: cannot connect to the other processes "
+            f"({str(error)[:200]})"
         ) from None
     try:
         yield ranks

@@ -18,8 +18,9 @@ def check_encoding(name: str) -> str:
     """
     if name != AUTO and _find(name) is None:
         raise ValueError(
-            f"{name[:50]!r} is no encoding that Python knows; examples are utf-8, gb18030, cp932 (Shift-JIS), "
-            "cp949 (EUC-KR), big5, koi8-r, cp1251, cp1252 and utf-16, and `auto` examines each text"
+            f"{name[:50]!r} is not an encoding that Python knows; examples are utf-8, gb18030, cp932 (Shift-JIS), "
+            "cp949 (EUC-KR), big5, koi8-r, cp1251, cp1252 and utf-16, and `auto` recognises the encoding of each "
+            "file"
         )
     return name
 

@@ -12,10 +12,10 @@ from typing import BinaryIO
 
 
 def cache_folder() -> Path:
-    """Returns the folder for what charlm can make again.
+    """Returns the folder for files that charlm can make again.
 
-    It is `$CHARLM_CACHE`, else `$XDG_CACHE_HOME/charlm`, else `~/.cache/charlm`, and holds fetched `corpora`,
-    `encoded` corpora and compiled `kernels`.
+    It is `$CHARLM_CACHE` if this variable is set, otherwise `$XDG_CACHE_HOME/charlm`, otherwise `~/.cache/charlm`.
+    It contains downloaded `corpora`, `encoded` corpora and compiled `kernels`.
     """
     if own := os.environ.get("CHARLM_CACHE"):
         return Path(own).expanduser()

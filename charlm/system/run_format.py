@@ -20,10 +20,10 @@ def check_format(source: Path | str, number: int) -> None:
         FormatError: it is of another; the message says what to do.
     """
     if number > RUN_FORMAT:
-        raise FormatError(f"{source}: written by a newer charlm (format {number}); install the newest charlm")
+        raise FormatError(f"{source}: written by a newer charlm (format {number}); install the newest version")
     if number < RUN_FORMAT:
         raise FormatError(
-            f"{source}: written by an older charlm (format {number}), whose runs this one does not read; train the "
-            "model anew: copy the run's config.yaml, change the keys that `charlm config check` names in the copy, "
-            "and give it to `charlm train`"
+            f"{source}: written by an older charlm (format {number}), whose runs this version cannot read; train "
+            "the model again: copy the run's config.yaml, change the keys that `charlm config check` names in the "
+            "copy, and give it to `charlm train`"
         )

@@ -78,7 +78,7 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
     with open_regular(path) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
-        raise ValueError(f"larger than such a file can be ({max_bytes:,} bytes)")
+        raise ValueError(f"larger than the {max_bytes:,} bytes that such a file may have")
     return content
 
 
@@ -105,7 +105,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in pairs:
         if key in result:
-            raise ValueError(f"the key {key[:100]!r} stands twice")
+            raise ValueError(f"the key {key[:100]!r} appears twice")
         result[key] = value
     return result
 
@@ -127,11 +127,12 @@ class YamlLoader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         problem = None
         if isinstance(event, yaml.AliasEvent):
-            problem = "aliases (*name) are not used here; write the value out"
+            problem = "aliases (*name) are not allowed here; write the value in full"
         elif getattr(event, "tag", None) is not None:
-            problem = f"the tag {event.tag} is not used here"
+            problem = f"the tag {event.tag} is not allowed here; remove it"
         elif isinstance(event, yaml.ScalarEvent) and len(event.value) > _MAX_SCALAR_CHARACTERS:
-            problem = f"a value of {len(event.value):,} characters; at most {_MAX_SCALAR_CHARACTERS:,} are read"
+            most = f"at most {_MAX_SCALAR_CHARACTERS:,} are allowed"
+            problem = f"a value has {len(event.value):,} characters, but {most}"
         if problem:
             raise yaml.composer.ComposerError(problem=problem, problem_mark=event.start_mark)
         return super().compose_node(parent, index)
@@ -160,19 +161,19 @@ def map_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]
     with open_regular(path) as file:
         size, memory = os.fstat(file.fileno()).st_size, physical_memory_bytes()
         if memory is not None and size > memory:
-            raise ValueError(f"it has {size / 1e9:,.0f} GB, this machine {memory / 1e9:,.0f} GB of memory")
+            raise ValueError(f"it has {size / 1e9:,.0f} GB, but this machine has {memory / 1e9:,.0f} GB of memory")
         if size < 8:
             raise ValueError(f"it ends after {size} bytes")
         content = np.asarray(np.memmap(file, np.uint8, "r"))
     header_bytes = int.from_bytes(content[:8].tobytes(), "little")
     if header_bytes > _MAX_HEADER_BYTES:
-        raise ValueError(f"a header of {header_bytes:,} bytes, at most {_MAX_HEADER_BYTES:,} are read")
+        raise ValueError(f"its header has {header_bytes:,} bytes, but at most {_MAX_HEADER_BYTES:,} are allowed")
     header = parse_json(content[8 : 8 + header_bytes].tobytes().decode())
     if not isinstance(header, dict):
         raise ValueError("the header is not an object")
     texts = header.pop("__metadata__", {})
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
-        raise ValueError("the header's __metadata__ is not made of texts")
+        raise ValueError("the header's __metadata__ contains something other than strings")
     try:
         return _tensors(content[8 + header_bytes :], header), texts
     except (AttributeError, KeyError, TypeError):
@@ -185,13 +186,13 @@ def _tensors(data: NDArray[np.uint8], header: Mapping[str, Any]) -> dict[str, ND
     for name, entry in sorted(header.items(), key=lambda item: list(item[1]["data_offsets"])):
         dtype, shape, (begin, stop) = _DTYPES.get(entry["dtype"]), entry["shape"], entry["data_offsets"]
         if dtype is None:
-            raise ValueError(f"{name[:100]!r} is of the type {str(entry['dtype'])[:20]}")
+            raise ValueError(f"{name[:100]!r} has the unsupported type {str(entry['dtype'])[:20]}")
         if not all(type(number) is int and number >= 0 for number in (begin, stop, *shape)):
-            raise ValueError(f"the shape or the place of {name[:100]!r} is not made of counts")
+            raise ValueError(f"the shape or the offsets of {name[:100]!r} are not non-negative integers")
         if begin != end or stop > len(data) or stop - begin != math.prod(shape) * np.dtype(dtype).itemsize:
-            raise ValueError(f"{name[:100]!r} does not lie where the header says")
+            raise ValueError(f"the size or the offsets of {name[:100]!r} do not fit the file")
         tensors[name] = data[begin:stop].view(dtype).reshape(shape)
         end = stop
     if end != len(data):
-        raise ValueError(f"{len(data) - end:,} bytes behind the last tensor")
+        raise ValueError(f"{len(data) - end:,} unexpected bytes follow the last tensor")
     return tensors

@@ -88,8 +88,8 @@ class StreamBatches:
         if len(ids) < 2 * batch_size:
             advice = f"lower training.batch_size to at most {len(ids) // 2} or " if len(ids) > 1 else ""
             raise CorpusError(
-                f"the training text has {count_of(len(ids), 'character')}, too few for "
-                f"training.batch_size: {batch_size}; {advice}bring more text"
+                f"the training text has {count_of(len(ids), 'character')}, which is too few for "
+                f"training.batch_size: {batch_size}; {advice}use more text"
             )
         self._ids = ids
         self._batch_size = batch_size
@@ -208,8 +208,8 @@ class LineBatches:
         self._blocks, lines = _find_blocks(ids, boundary_id, block_lines)
         if lines < batch_size:
             raise CorpusError(
-                f"the training text has {count_of(lines, 'line')}, too few for training.batch_size: "
-                f"{batch_size}; lower training.batch_size or bring more text"
+                f"the training text has {count_of(lines, 'line')}, which is too few for training.batch_size: "
+                f"{batch_size}; lower training.batch_size or use more text"
             )
         self._sections = min(-(-lines // most_shuffled), len(self._blocks) - 1)
         self._whole = _Lines.of(line_bounds(ids, boundary_id)) if self._sections == 1 else None

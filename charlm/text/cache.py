@@ -142,7 +142,7 @@ class Cache:
         needed = 2 * text_bytes - there_bytes  # ids mostly take no more than their text; see `check_ids_room`
         if free >= needed:
             return None
-        told = f"encoding takes up to {format_size(needed)} in {folder}, which has {format_size(free)} free"
+        told = f"encoding needs up to {format_size(needed)} in {folder}, which has {format_size(free)} free"
         if free < needed - text_bytes:
             raise OSError(errno.ENOSPC, told)
         return told
@@ -161,7 +161,7 @@ class Cache:
         free = {place: shutil.disk_usage(place).free for place in places}
         if max(free.values()) < needed:
             places_free = " and ".join(f"{place} has {format_size(size)} free" for place, size in free.items())
-            raise OSError(errno.ENOSPC, f"the ids take {format_size(needed)}; {places_free}")
+            raise OSError(errno.ENOSPC, f"the encoded text needs {format_size(needed)}, but {places_free}")
 
     @contextlib.contextmanager
     def shards(self, key: str) -> Iterator[Path | None]:

@@ -106,13 +106,10 @@ def split_cells(line: str, delimiter: str) -> list[str]:
 
 def raw_note(kind: str, option: str, names: Sequence[str]) -> str:
     """Returns what to say of files that look like columns where none was chosen."""
-    looks, is_read = (
-        ("look like", "are read as they stand") if len(names) > 1 else ("looks like", "is read as it stands")
-    )
+    looks, is_read = ("look like", "are read") if len(names) > 1 else ("looks like", "is read")
     if kind == _DOCUMENT:
-        way_out = (
-            f"{json_lines.document_advice(names[0]) if names else ''}, of which {option} reads one field alone"
-        )
+        advice = json_lines.document_advice(names[0]) if names else ""
+        way_out = f"as one text; {advice}, and {option} then reads one field"
     else:
-        way_out = f"all columns together; {option} reads one of them alone"
-    return f"{list_some(names)}: {looks} {kind} and {is_read}, {way_out}"
+        way_out = f"with all columns as one text; {option} reads only one of them"
+    return f"{list_some(names)}: {looks} {kind} and {is_read} {way_out}"

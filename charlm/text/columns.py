@@ -134,7 +134,7 @@ class Columns:
         yield "".join(waiting)
         if n_without:
             self.notes.append(
-                f"{name}: {count_of(n_without, 'record')} without a value for {_called(self.field)}, left out"
+                f"{name}: {count_of(n_without, 'record')} without a value for {_called(self.field)} left out"
             )
         if n_joined:
             self.notes.append(f"{name}: {joined_note(n_joined)}")
@@ -181,7 +181,7 @@ def read_record_batches(
         if record.text is None:
             if complete:
                 yield complete
-            raise CorpusError(f"{name}, line {record.line}: no value for {_called(field)}")
+            raise CorpusError(f"{name}, line {record.line}: this record has no value for {_called(field)}")
         complete.append(record)
         if not any(line.strip() for line in lines.waiting):  # what has arrived is answered
             yield complete
@@ -281,7 +281,7 @@ def _records(lines: _Lines, field: Field, name: str, notes: list[str]) -> Iterat
 
 def _rows(lines: _Lines, first: Sequence[str], field: Field, name: str, notes: list[str]) -> Iterator[Row]:
     if json_lines.is_document(first) and first[0].lstrip()[0] == "[":
-        raise CorpusError(f"{name}: one JSON list, not JSON lines; {json_lines.document_advice(name)}")
+        raise CorpusError(f"{name}: this is one JSON list, not JSON lines; {json_lines.document_advice(name)}")
     if first[0].lstrip()[0] == "{" or (first[0].lstrip()[0] == "[" and json_lines.is_row(first[0])):
         return _json_rows(lines, field, name)
     delimiter = _delimiter_for(first, field)
@@ -326,8 +326,8 @@ def _table(
                 continue
         if len(cells) > len(names):
             raise CorpusError(
-                f"{name}, line {number}: {len(cells)} cells where the first row has {len(names)}; a cell that "
-                f"holds {_delimiter_name(delimiter)} must stand in quotes"
+                f"{name}, line {number}: this row has {len(cells)} cells and the first row has {len(names)}; a "
+                f"cell that contains {_delimiter_name(delimiter)} must be in quotes"
             )
         yield Row(dict(itertools.zip_longest(names, cells)), number)
 
@@ -340,7 +340,7 @@ def _check_column(name: str, line: int, field: Field, cells: Sequence[str]) -> N
     if field not in cells if isinstance(field, str) else not 1 <= field <= len(cells):
         raise _no_column(name, line, field, cells)
     if isinstance(field, str) and list(cells).count(field) > 1:
-        raise CorpusError(f"{name}, line {line}: two columns are called {field!r}; choose one by its number")
+        raise CorpusError(f"{name}, line {line}: two columns are named {field!r}; choose one of them by its number")
 
 
 def _no_column(name: str, line: int, field: Field, names: Iterable[str]) -> CorpusError:
@@ -350,24 +350,22 @@ def _no_column(name: str, line: int, field: Field, names: Iterable[str]) -> Corp
 
 def not_a_text(where: str, field: Field, value: Any) -> CorpusError:
     """Returns what to raise where the value of a column is something else than a text."""
-    inner = "".join(f"; perhaps {field}.{path}" for path in list(value)[:1]) if isinstance(value, dict) else ""
+    inner = (
+        "".join(f"; did you mean {field}.{path}?" for path in list(value)[:1]) if isinstance(value, dict) else ""
+    )
     return CorpusError(f"{where}: {_called(field)} is not a text: {str(value)[:40]}{inner}")
 
 
 def no_column(where: str, field: Field, names: Sequence[str]) -> CorpusError:
     """Returns what to raise where there is no such column."""
     if isinstance(field, int):
-        return CorpusError(f"{where}: no column {field}; there {_are(len(names))}")
+        return CorpusError(f"{where}: there is no column {field}; the columns are numbered from 1 to {len(names)}")
     shown = ", ".join(repr(column[:40]) for column in names[:20]) + (", ..." if len(names) > 20 else "")
-    return CorpusError(f"{where}: no column {field!r}; there are {shown or 'none'}")
+    return CorpusError(f"{where}: there is no column {field!r}; the columns are {shown or 'not named'}")
 
 
 def _called(field: Field) -> str:
     return f"column {field}" if isinstance(field, int) else repr(field)
-
-
-def _are(count: int) -> str:
-    return f"is {count}" if count == 1 else f"are {count}"
 
 
 def _delimiter_name(delimiter: str) -> str:
@@ -418,10 +416,10 @@ def _row_lines(line: str, lines: _Lines, taken: list[str], delimiter: str) -> It
 
 def _csv_problem(message: str) -> str:
     if "unexpected end of data" in message:
-        return "the row begins a quoted cell that never ends"
+        return "a quoted cell of this row is never closed"
     if "too large" in message or "field limit" in message:
-        return f"a row of more than {_MAX_RECORD_CHARACTERS:,} characters; a quote is probably not closed"
-    return "text stands behind the closing quote of a cell; a quote inside a quoted cell is written twice"
+        return f"this row has more than {_MAX_RECORD_CHARACTERS:,} characters; a quote is probably not closed"
+    return "text follows the closing quote of a cell; a quote inside a quoted cell must be written twice"
 
 
 def _json_rows(lines: _Lines, field: Field, name: str) -> Iterator[Row]:
@@ -443,7 +441,7 @@ def _kaldi_rows(lines: _Lines, names: tuple[str, str], name: str, notes: list[st
             before = seen.setdefault(key, lines.number)
             if before != lines.number:
                 notes.append(
-                    f"{name}, line {lines.number}: the key {key!r} stands twice, first in line {before}; perhaps "
+                    f"{name}, line {lines.number}: the key {key!r} appears twice, first in line {before}; perhaps "
                     "other keys do too"
                 )
                 seen = None
@@ -462,7 +460,9 @@ def _line_batches(pieces: Iterable[str], name: str) -> Iterator[list[str]]:
 
     def check(number: int, size: int) -> None:
         if size > _MAX_RECORD_CHARACTERS:
-            raise CorpusError(f"{name}: a line of more than {_MAX_RECORD_CHARACTERS:,} characters")
+            raise CorpusError(
+                f"{name}: a line has more than {_MAX_RECORD_CHARACTERS:,} characters; break it into shorter lines"
+            )
 
     return complete_lines(pieces, check)
 

@@ -180,7 +180,7 @@ def load_corpus(
             held_out_files[split] = find_files([name], **finding)
     all_files = [*files, *itertools.chain(*held_out_files.values())]
     refuse_twice(all_files)
-    looking = Progress("looking whether the text is known", _file_bytes(all_files), note)
+    looking = Progress("checking whether the text is already encoded", _file_bytes(all_files), note)
     content = content_key(all_files, looking.add) if _is_worth_keeping(all_files, cache) else None
     key = content and _cache_key(content, all_files, config, known)
     size_key = key  # by which the size of the text is found, before its share is chosen
@@ -221,7 +221,7 @@ def load_corpus(
             settings = config.model_dump(include={"level", "normalization", "lowercase", "min_count"})
             vocabulary = Vocabulary.of_counts(counts[0], known=known, framing=text.framing, **settings)
             if config.min_count > 1 and not set(vocabulary.characters) - {"\n"}:
-                raise CorpusError("no character occurs as often as corpus.min_count says; lower it")
+                raise CorpusError("no character occurs as often as corpus.min_count requires; lower it")
             if content != checked.result():
                 key = None  # somebody wrote into the files meanwhile
             held_out = describe_held_out(config, text.framing)
@@ -268,7 +268,7 @@ class _Storing:
         """
         if reading.framing == "auto" and reading.field is not None:
             reading = replace(reading, framing="lines")
-            notes.append("framing: lines (each record is a text of its own)")
+            notes.append("framing: lines (each record is a separate text)")
         progress = Progress("reading the text", text_bytes(files), self.note)
         framing_notes: list[str] = []
         key = self.content and _shards_key(self.content, number, reading)
@@ -349,7 +349,7 @@ def _note_long_lines(n_kept: int, n_out: int, max_line_length: int | None, notes
     if not n_out:
         return
     if not n_kept:
-        raise CorpusError(f"no line is as short as corpus.max_line_length: {max_line_length}; raise it")
+        raise CorpusError(f"all lines are longer than corpus.max_line_length: {max_line_length}; raise it")
     longest, verb = count_of(max_line_length or 0, "character"), "is" if n_out == 1 else "are"
     n_lines = count_of(n_kept + n_out, "line")
     notes.append(f"{n_out:,} of {n_lines} {verb} longer than {longest} and {verb} left out")
@@ -479,8 +479,8 @@ def _file_bytes(files: Sequence[str | Path]) -> int:
 
 def _no_room(error: OSError) -> CorpusError:
     return CorpusError(
-        f"no room to encode the corpus ({error.strerror or error}); make room on the disk, or set CHARLM_CACHE and "
-        "TMPDIR to other folders"
+        f"there is no room to encode the corpus ({error.strerror or error}); make room on the disk, or set "
+        "CHARLM_CACHE and TMPDIR to other folders"
     )
 
 

@@ -161,7 +161,7 @@ class _Decoding:
         if not self._zeros:
             raise CorpusError(
                 f"{self._source.name}: not a text file ({place}); "
-                "remove it, or set corpus.level: byte to learn from bytes"
+                "remove it, or set corpus.level: byte to train on bytes"
             )
 
     def _refuse_utf8(self, data: bytes) -> None:
@@ -172,8 +172,8 @@ class _Decoding:
             return
         if len(re.findall("[^\x00-\x7f]", text)) >= _MIN_UTF8_CHARACTERS:
             raise CorpusError(
-                f"{self._source.name}: this is UTF-8, not {self._encoding}; `{self._remedy}{AUTO}` reads each "
-                "file as what it is"
+                f"{self._source.name}: this file is UTF-8, not {self._encoding}; use `{self._remedy}{AUTO}` to "
+                "recognise the encoding of each file"
             )
 
     def _undecodable(self, data: bytes, fault: int, rest: Iterable[bytes]) -> UndecodableError:
@@ -188,14 +188,14 @@ class _Decoding:
         line = data.rfind(b"\n", 0, fault) + 1
         sample = sample[line:][:MAX_SAMPLE_BYTES]
         if guess is None and self._is_mostly_utf8(sample):
-            advice = "most of it is UTF-8: it is damaged here, or joined from files of several encodings"
+            advice = "most of it is UTF-8: it is damaged here, or it was joined from files of different encodings"
             if self._source.is_file:
-                advice += f"; `iconv -c -f utf-8 -t utf-8 {quote_path(self._source.name)}` leaves out such bytes"
+                advice += f"; `iconv -c -f utf-8 -t utf-8 {quote_path(self._source.name)}` removes such bytes"
         else:
             guess = guess or detect(sample, begins=self._offset + line == 0)
             advice = self._advise(guess)
         if self._remedy == SETTING:
-            advice += "; to learn from bytes as they are, set corpus.level: byte"
+            advice += "; to train on the bytes as they are, set corpus.level: byte"
         name = "UTF-8" if self._is_utf8 else self._encoding
         return UndecodableError(
             f"{self._source.name}: not {name}: byte 0x{data[fault]:02x} at offset {self._offset + fault} "

@@ -51,7 +51,7 @@ def find_framing(pieces: Iterable[str], notes: list[str]) -> tuple[str, Iterator
             break
     framing, reason = judge("".join(looked_at)[:_SAMPLE_CHARACTERS])
     other = {"lines": "stream", "stream": "lines"}[framing]
-    notes.append(f"framing: {framing} ({reason}); corpus.framing={other} reads it otherwise")
+    notes.append(f"framing: {framing} ({reason}); --set corpus.framing={other} changes this")
     return framing, itertools.chain(looked_at, pieces)
 
 
@@ -60,31 +60,31 @@ def judge(text: str) -> tuple[str, str]:
     lines = text.split("\n")[:-1] if text.endswith("\n") else text.split("\n")
     full = [line for line in lines if line.strip()]
     if len(full) < _FEWEST_LINES:
-        return "stream", "few lines"
+        return "stream", "it has few lines"
     if sum(bool(_STRUCTURED.match(line)) for line in full) > 0.9 * len(full) and len(full) > 0.9 * len(lines):
-        return "lines", "a record a line"
+        return "lines", "each line is a record"
     words = sum(len(line.split()) for line in full) / len(full)
     is_spaced = words < _WORDS_OF_PROSE and _are_spaced(lines)
     if len(lines) - len(full) > _BLANK * len(lines) and not is_spaced:
-        return "stream", "blank lines part it"
+        return "stream", "blank lines separate its parts"
     if sum(bool(_SEPARATOR.fullmatch(line)) for line in full) > _BLANK * len(full):
-        return "stream", "separator lines part it"
+        return "stream", "separator lines divide it"
     if sum(line[0] in " \t" for line in full) > _INDENTED * len(full):
         return "stream", "many lines are indented"
     if sum(bool(_MARKUP.match(line)) for line in full) > _MARKED_UP * len(full):
         return "stream", "many lines are markup"
     if len(_FASTA.findall(text)) > 1 and _FASTA.match(text):
-        return "stream", "sequences with titles"
+        return "stream", "it has sequences with titles"
     going_on = [len(a) for a, b in itertools.pairwise(full) if _goes_on(a, b)]
     margin = sorted(map(len, full))[int(_MARGIN * (len(full) - 1))]
     filled = sum(length > _FULL * margin for length in going_on)
     if words >= _WORDS_OF_PROSE and len(going_on) > _GOES_ON * len(full) and filled > _FULL_LINES * len(going_on):
-        return "stream", "sentences go on from line to line"
+        return "stream", "sentences continue from line to line"
     if sum(map(len, full)) / len(full) > _LONG_CHARACTERS:
-        return "stream", "long lines"
+        return "stream", "its lines are long"
     several = sum(bool(_SEVERAL.search(line)) for line in full) / len(full)
     if several > _PARAGRAPHS:
-        return "stream", "a paragraph a line"
+        return "stream", "each line is a paragraph"
     return "lines", "each line stands by itself"
 
 

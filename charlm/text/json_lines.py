@@ -24,8 +24,8 @@ def parse_json_line(line: str, where: str) -> Any:
     except ValueError as error:
         problem = str(error)
         if "integer string conversion" in problem:
-            problem = "an integer of more than 4,300 digits"
-        hint = "" if len(line) > 2 else "; JSON lines have a whole object on each line, as `jq -c .` writes them"
+            problem = "an integer has more than 4,300 digits"
+        hint = "" if len(line) > 2 else "; in JSON lines each line is a complete object, as `jq -c .` writes it"
         raise CorpusError(f"{where}: not JSON: {problem[:200]}{hint}") from None
 
 
@@ -37,7 +37,7 @@ def parse_row(line: str, where: str) -> dict[str, Any]:
     """
     values = _values(parse_json_line(line, where))
     if values is None:
-        raise CorpusError(f"{where}: neither a JSON object nor a list")
+        raise CorpusError(f"{where}: this line is neither a JSON object nor a list")
     return values
 
 
@@ -59,7 +59,7 @@ def is_document(lines: Sequence[str]) -> bool:
 
 def document_advice(name: str) -> str:
     """Returns what to do with a file that is one JSON document."""
-    return f"`jq -c '.[]' {quote_path(name)}` writes one object a line"
+    return f"`jq -c '.[]' {quote_path(name)}` writes one object on each line"
 
 
 def take(values: dict[str, Any], path: str) -> Any:

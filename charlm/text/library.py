@@ -156,8 +156,8 @@ def known_corpus(name: str) -> KnownCorpus:
     corpora = {corpus.name: corpus for corpus in known_corpora()}
     if name not in corpora:
         near = " or ".join(repr(match) for match in difflib.get_close_matches(name, corpora))
-        hint = f"did you mean {near}? " if near else ""
-        raise CorpusError(f"unknown corpus {name!r}: {hint}known are {', '.join(corpora)}")
+        hint = f"did you mean {near}? The" if near else "the"
+        raise CorpusError(f"there is no corpus {name!r}; {hint} known ones are {', '.join(corpora)}")
     return corpora[name]
 
 
@@ -197,7 +197,7 @@ def fetch(
         return _public(corpus, folder, source or corpus.url or "", report, timeout)
     except OSError as error:  # the network's own errors have become CorpusError by here
         raise CorpusError(
-            f"corpus {corpus.name!r} cannot be stored in {folder} ({error}): make room there, or set CHARLM_CACHE "
+            f"corpus {corpus.name!r} cannot be stored in {folder} ({error}); make room there, or set CHARLM_CACHE "
             "to another folder"
         ) from error
 
@@ -246,7 +246,7 @@ def _build_python(target: Path) -> Path:
         subfolders[:] = set(subfolders) - _LEFT_OUT  # os.walk does not enter what is removed here
         sources += [Path(folder, file) for file in files if file.endswith(".py")]
     if not sources:
-        raise CorpusError(f"this Python has no library sources in {library} to build a corpus from")
+        raise CorpusError(f"this Python has no library sources in {library}, from which the corpus is built")
     with replace_file(target, shared=True) as file:
         for path in sorted(sources):
             content = path.read_bytes()
@@ -289,8 +289,8 @@ def _download(corpus: KnownCorpus, url: str, path: Path, report: Progress, timeo
         except (OSError, HTTPException, ValueError) as error:  # ValueError: not an address, or too much
             reason = error.reason if type(error) is URLError else error
             raise CorpusError(
-                f"corpus {corpus.name!r} cannot be downloaded ({reason}): run again when the network is available, "
-                f"or download {url} by any means, put it at {path}, and run again"
+                f"corpus {corpus.name!r} cannot be downloaded ({reason}); run this command again when the network "
+                f"is available, or download {url} in another way, save it as {path}, and run this command again"
             ) from error
     if (got := _sha256(part)) != corpus.sha256:
         part.unlink()
@@ -329,7 +329,10 @@ def _transfer(url: str, part: Path, report: Progress, timeout: float, limit_byte
                 done += len(chunk)
                 if done > limit_bytes:
                     part.unlink()
-                    raise ValueError(f"more than the {limit_bytes:,} bytes it can have; the download was deleted")
+                    raise ValueError(
+                        f"the server sent more than the {limit_bytes:,} bytes of the corpus; the download was "
+                        "deleted"
+                    )
                 file.write(chunk)
                 report(done, total)
             file.flush()
@@ -349,8 +352,8 @@ def _unpack(corpus: KnownCorpus, member: str, archive: Path, target: Path) -> No
         while chunk := packed.read(_READ_BYTES):
             if file.tell() + len(chunk) > limit_bytes:
                 raise CorpusError(
-                    f"{member} in {archive} is larger than the {limit_bytes:,} bytes of corpus {corpus.name!r}: "
-                    "it was not unpacked"
+                    f"{member} in {archive} is larger than the {limit_bytes:,} bytes of corpus {corpus.name!r}, so "
+                    f"it was not unpacked; delete {archive} and run again"
                 )
             file.write(chunk)
 

@@ -104,6 +104,6 @@ def _check_line(number: int, size: int, name: str) -> None:
     """Raises an InputError where a line of so many bytes is too long."""
     if size > MAX_LINE_BYTES:
         raise InputError(
-            f"{name}, line {number}: longer than {MAX_LINE_BYTES:,} bytes, which no sentence is; break it into "
-            "lines, or measure the text as a whole with `charlm eval`"
+            f"{name}, line {number}: this line is longer than {MAX_LINE_BYTES:,} bytes, so it is not a sentence; "
+            "break it into lines, or measure the whole text with `charlm eval`"
         )

@@ -46,7 +46,7 @@ def read_parquet(path: Path, field: Field, name: str) -> Iterator[Record]:
         from pyarrow import parquet
     except ModuleNotFoundError:
         raise CorpusError(
-            f"{name}: a Parquet table, which is read by pyarrow; run `pip install 'charlm[parquet]'`"
+            f"{name}: this is a Parquet table, which needs pyarrow to be read; run `pip install 'charlm[parquet]'`"
         ) from None
     number = 0
     try:
@@ -64,7 +64,7 @@ def read_parquet(path: Path, field: Field, name: str) -> Iterator[Record]:
                     yield Record(_text(values, column, f"{name}, row {number}"), {}, number)
     except (OSError, pyarrow.ArrowException) as error:
         problem = (str(error).splitlines() or ["not one"])[0]
-        raise CorpusError(f"{name}: damaged Parquet file: {problem}; copy or download it anew") from None
+        raise CorpusError(f"{name}: damaged Parquet file: {problem}; copy or download it again") from None
 
 
 def _find(columns: list[str], field: Field, name: str) -> str:

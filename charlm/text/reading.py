@@ -147,7 +147,7 @@ def read_files(
             if columns is not None and plain is not None and is_parquet(plain):
                 if columns.field is None:
                     raise CorpusError(
-                        f"{name}: a Parquet table, not a text; name the column of texts by {columns.option}"
+                        f"{name}: a Parquet table, not a text; name the column to read with {columns.option}"
                     )
                 yield columns.join(read_parquet(plain, columns.field, name), name)
                 return
@@ -208,7 +208,7 @@ def refuse_twice(paths: Iterable[str | Path]) -> None:
         CorpusError: it is.
     """
     if sum(str(path) == STDIN for path in paths) > 1:
-        raise CorpusError(f"{STDIN}: standard input is named twice, and can be read only once; name it once")
+        raise CorpusError(f"{STDIN}: standard input is named twice, but it can be read only once; name it once")
 
 
 def refuse_special_files(paths: Iterable[str], *, most: int = MOST_OWN_FILES) -> None:
@@ -315,7 +315,7 @@ def _expand(path: str, level: str, encoding: str, strict: bool, tables: bool, no
     if stat.S_ISDIR(mode):
         files, others = _walk(Path(path))
         if not files and not others:
-            raise CorpusError(f"{path}: no files in this folder")
+            raise CorpusError(f"{path}: there are no files in this folder")
         yield from _only_texts(path, files, others, level, encoding, strict, tables, note)
     elif mode:
         yield Path(path)
@@ -333,7 +333,7 @@ def _expand(path: str, level: str, encoding: str, strict: bool, tables: bool, no
             hint = "no file matches this pattern" if glob.has_magic(path) else "no such file or folder"
             name = Path(path).name
             if any(name == known.name for known in library.known_corpora()):
-                hint += f"; for the known corpus of this name write {_NAMED}{name}"
+                hint += f"; for the known corpus of this name, write {_NAMED}{name}"
             raise CorpusError(f"{path}: {hint}")
         yield from _only_texts(path, files, others, level, encoding, strict, tables, note)
 
@@ -446,7 +446,7 @@ def _only_texts(
             f"in {path}",
         )
         if not texts:
-            raise CorpusError(f"{path}: no text in it; {described}")
+            raise CorpusError(f"{path}: there is no text in it; {described}")
         note(described)
     return texts
 
@@ -455,5 +455,7 @@ def _named(name: str) -> Path:
     library.known_corpus(name)
     path = library.find(name)
     if path is None:
-        raise CorpusError(f"{_NAMED}{name}: not on this machine yet; run `charlm corpus fetch {name}`")
+        raise CorpusError(
+            f"{_NAMED}{name}: this corpus is not on this machine yet; run `charlm corpus fetch {name}`"
+        )
     return path

@@ -55,7 +55,7 @@ class NotTextError(CorpusError):
     def __init__(self, name: str, what: NotText) -> None:
         advice = ""
         if what.way_out:
-            advice = f"; make text of it first, for example with `{what.way_out.format(quote_path(name))}`"
+            advice = f"; convert it to text first, for example with `{what.way_out.format(quote_path(name))}`"
         super().__init__(f"{name}: {what.kind}, not a text{advice}")
         self.what = what
 
@@ -128,7 +128,10 @@ def read_sources(
         kind = packing(head)
         wanted = packing_by_name(str(path)) if path is not None else None
         if wanted and head and kind != wanted:
-            raise CorpusError(f"{name}: Not a {wanted} file, though its name ends like that of one")
+            raise CorpusError(
+                f"{name}: this is not a {wanted} file, although its name ends like one; rename it or download it "
+                "again"
+            )
         raw = _Rewound(head, file)
         rest = cast("BinaryIO", io.BufferedReader(raw))
         if kind is None:
@@ -197,7 +200,7 @@ def _faults(name: str, kind: str = "zip") -> Iterator[None]:
 
 
 def _damaged(name: str, kind: str, error: Exception) -> CorpusError:
-    return CorpusError(f"{name}: damaged {kind} file: {error}; copy or download it anew")
+    return CorpusError(f"{name}: damaged {kind} file: {error}; copy or download it again")
 
 
 def _open(path: Path | None, name: str) -> AbstractContextManager[BinaryIO]:
@@ -207,7 +210,7 @@ def _open(path: Path | None, name: str) -> AbstractContextManager[BinaryIO]:
     status = os.fstat(file.fileno())
     if stat.S_ISBLK(status.st_mode) or (stat.S_ISCHR(status.st_mode) and not _ends(file, status)):
         file.close()
-        raise CorpusError(f"{name}: a device, not a file")
+        raise CorpusError(f"{name}: this is a device, not a file")
     return cast("AbstractContextManager[BinaryIO]", file)
 
 
@@ -318,8 +321,8 @@ class _Bound:
             bound = max(self._max_unpacked_bytes, _MAX_UNPACKED_RATIO * packed_bytes)
             if self._unpacked_bytes > bound:
                 raise CorpusError(
-                    f"{self._name}: unpacks to more than {bound:,} bytes, {_MAX_UNPACKED_RATIO} times "
-                    "its size, which no text does; if it is one, unpack it first"
+                    f"{self._name}: this file unpacks to more than {bound:,} bytes, {_MAX_UNPACKED_RATIO} times "
+                    "its size, which is unusual for a text; if it is a text, unpack it first"
                 )
             yield chunk
 

@@ -36,7 +36,7 @@ def split_sizes(total: int, validation: float, test: float, unit: str) -> tuple[
     """
     if validation + test >= 1:
         raise CorpusError(
-            f"corpus.validation {validation:g} and corpus.test {test:g} leave nothing to train on; lower them"
+            f"corpus.validation {validation:g} and corpus.test {test:g} leave no text to train on; lower them"
         )
     train = int(total * (1 - validation - test) + 1e-9)
     held_out = total - train
@@ -47,13 +47,13 @@ def split_sizes(total: int, validation: float, test: float, unit: str) -> tuple[
     for name, share, size in (("validation", validation, sizes[1]), ("test", test, sizes[2])):
         if share and not size:
             raise CorpusError(
-                f"the corpus has only {count_of(total, unit)}: corpus.{name} of {share:g} leaves none for it; "
-                f"raise corpus.{name}, set it to 0, or bring more text"
+                f"the corpus has only {count_of(total, unit)}, so corpus.{name}: {share:g} of it is empty; "
+                f"raise corpus.{name}, set it to 0, or use more text"
             )
     if not train:
         raise CorpusError(
-            f"the corpus has only {count_of(total, unit)}, too little to train on after the split; "
-            "bring more text or lower corpus.validation"
+            f"the corpus has only {count_of(total, unit)}, which is too little to train on after the split; "
+            "use more text or lower corpus.validation"
         )
     return sizes
 

@@ -38,7 +38,7 @@ class Vocabulary:
     stream without newlines (text8) uses its space, or else its most frequent character.
 
     Args:
-        symbols: one character each, in id order; at character level the first is `<unk>`.
+        symbols: one character each, in the order of their ids; at character level the first is `<unk>`.
         counts: how often each symbol occurs in the training text, for the unigram model of SLOR.
         boundary: the symbol before and after a sentence.
         framing: `stream` or `lines`.
@@ -86,7 +86,7 @@ class Vocabulary:
         elif any(len(symbol) != 1 for symbol in known):
             problem = "a symbol is not one character"
         elif len(set(known)) != len(known):
-            problem = "a symbol stands twice"
+            problem = "a symbol appears twice"
         elif self.boundary not in known:
             problem = "the boundary is not one of the symbols"
         elif len(self.counts) != len(self.symbols) or not all(0 <= n < 2**63 for n in self.counts):
@@ -308,7 +308,7 @@ def _read_object(text: str) -> dict[str, Any]:
     # One object and two lists; each bracket may also be a symbol, and one of them the boundary.
     data = parse_json(text, max_objects=3, max_lists=4)
     if not isinstance(data, dict):
-        raise ValueError("not an object")
+        raise ValueError("it is not a JSON object")
     return data
 
 
@@ -321,7 +321,7 @@ def _typed(data: dict[str, Any], key: str, kind: type[T]) -> T:
 def _list_of(data: dict[str, Any], key: str, kind: type[T]) -> list[T]:
     values = _typed(data, key, list)
     if not all(type(value) is kind for value in values):
-        raise ValueError(f"{key} holds something else than type {kind.__name__}")
+        raise ValueError(f"{key} has an element that is not of type {kind.__name__}")
     return values
 
 

@@ -60,14 +60,14 @@ def read_checkpoint(folder: RunFolder) -> Checkpoint:
         config, known = load_config(dict(identity["config"])), identity["known"]
         threads, groups = identity.get("threads"), identity.get("lane_groups")
         if not isinstance(known, str) or len(set(known)) < len(known):
-            raise ValueError("known holds something else than characters, each once")
+            raise ValueError("known is not a string of different characters")
         if config.corpus.framing == "auto":
-            raise ValueError("corpus.framing is 'auto' in a run that has begun")
+            raise ValueError("corpus.framing is 'auto', although the run has begun")
         for name, number, most in (("threads", threads, MAX_THREADS), ("lane_groups", groups, MOST_GROUPS)):
             if number is not None and (type(number) is not int or not 1 <= number <= most):
                 raise ValueError(f"{name} is {str(number)[:50]}")
         if (threads is None) == (groups is None):
-            raise ValueError("neither threads nor lane_groups is there, or both")
+            raise ValueError("exactly one of threads and lane_groups must be there")
         return Checkpoint(tensors, info, config, str(identity["corpus"]), tuple(known), threads, groups)
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{folder.last}: damaged checkpoint ({type(error).__name__}: {str(error)[:500]})") from None
@@ -128,7 +128,10 @@ def check_settings(folder: RunFolder, old: Config, new: Config) -> None:
     differing = [key for key in now if now[key] != before[key] and not _may_change(key, before[key], now[key])]
     if differing:
         lines = list_changes(before, now, differing)
-        raise RunError(f"{folder.path}: cannot go on with another configuration:{lines}")
+        raise RunError(
+            f"{folder.path}: this run cannot continue with other settings; leave them as they were, or start a new "
+            f"run:{lines}"
+        )
 
 
 def check_corpus(folder: RunFolder, key: str, corpus: Corpus) -> None:
@@ -145,13 +148,13 @@ def check_corpus(folder: RunFolder, key: str, corpus: Corpus) -> None:
         new = corpus.vocabulary
         sizes = sum(old.counts), sum(new.counts)
         if sizes[0] != sizes[1]:
-            lines.append(f"{count_of(sizes[0], 'character')} to learn from in the run, {sizes[1]:,} now")
-        for what, here, there in (("new", new, old), ("gone", old, new)):
+            lines.append(f"the run was trained on {count_of(sizes[0], 'character')}, now there are {sizes[1]:,}")
+        for what, here, there in (("new", new, old), ("missing", old, new)):
             if characters := [c for c in here.symbols if c not in there.symbols]:
                 lines.append(f"{len(characters):,} {what}: {name_characters(characters)}")
     raise RunError(
-        f"{folder.path}: the corpus is not the one this run was trained on; bring that one back, or begin a new "
-        "run with its weights by --from" + "".join(f"\n  {line}" for line in lines)
+        f"{folder.path}: the corpus is not the one that this run was trained on; restore that one, or start a new "
+        "run from these weights with --from" + "".join(f"\n  {line}" for line in lines)
     )
 
 
@@ -174,7 +177,8 @@ def check_transfer(trained: TrainedModel, config: Config) -> None:
         lines = list_changes(before, now, differing)
         options = " ".join(f"--set {key}={json.dumps(before[key]).strip(chr(34))}" for key in differing)
         raise RunError(
-            f"{trained.folder}: its weights do not fit another model:{lines}\ntake the run's by {options}"
+            f"{trained.folder}: its weights do not fit the model that you ask for:{lines}\n"
+            f"to use the settings of the run, add {options}"
         )
 
 

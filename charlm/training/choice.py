@@ -159,6 +159,9 @@ def count_experts(
     wanted = [kind for kind in EXPERTS if kind.is_wanted(config.model)]
     counted = corpus.train.last(most)
     if wanted and len(counted.ids) < len(corpus.train.ids):
-        note(f"mixture: counted on the last {count_of(len(counted.ids), 'symbol')} of the training text")
+        note(
+            f"mixture: the n-grams and words are counted on the last {count_of(len(counted.ids), 'symbol')} of the "
+            "training text only"
+        )
     sequences = cut_sequences(vocabulary, counted.ids, counted.parts) if wanted else []
     return [kind.count(config.model, sequences, vocabulary) for kind in wanted]

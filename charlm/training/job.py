@@ -135,7 +135,7 @@ def begin_with(
     """
     if config.corpus.framing == "auto":
         config = settle_framing(config, trained.vocabulary.framing)
-        note(f"framing: {config.corpus.framing}, as in {trained.folder}; --set corpus.framing reads it otherwise")
+        note(f"framing: {config.corpus.framing}, as in {trained.folder}; --set corpus.framing changes this")
     check_transfer(trained, config)
     device = find_device(config.training.device)
     lanes = divide(config, device, ranks)

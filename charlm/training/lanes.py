@@ -58,8 +58,8 @@ class Lanes:
             fitting = [n for n in range(1, batch_size + 1) if batch_size % n == 0]
             fewer = max(n for n in fitting if n < size)
             raise ConfigError(
-                f"training.batch_size: {batch_size} cannot be shared evenly by {size} processes; let torchrun "
-                f"start {fewer}, or set training.batch_size to a multiple of {size}"
+                f"training.batch_size: {batch_size} sequences cannot be divided evenly among {size} processes; "
+                f"start {fewer} with torchrun, or set training.batch_size to a multiple of {size}"
             )
 
     def rows(self, lanes: int, rank: int | None = None) -> slice:

@@ -104,11 +104,12 @@ def check_log(kind: str | None) -> None:
     if kind is None:
         return
     if not hasattr(os, "set_blocking"):  # Windows
-        raise InputError(f"training.log: {kind} needs Linux, macOS or WSL; write --set training.log=null")
+        raise InputError(f"training.log: {kind} needs Linux, macOS or WSL; add --set training.log=null")
     spec = importlib.util.find_spec(kind)
     if spec is None or spec.origin is None:
         raise InputError(
-            f"training.log: {kind} is not installed: pip install 'charlm[{kind}]', or --set training.log=null"
+            f"training.log: {kind} is not installed; run `pip install 'charlm[{kind}]'`, or add "
+            "--set training.log=null"
         )
 
 
@@ -177,7 +178,7 @@ class _LoggingObserver:
 
     def _warn(self, problem: str) -> None:
         self._observer.on_note(
-            f"training.log: {self._kind} failed, and training goes on without it: {problem[:300]}"
+            f"training.log: {self._kind} failed, and training continues without it: {problem[:300]}"
         )
 
 

@@ -34,14 +34,15 @@ def remarks(corpus: Corpus) -> Iterator[str]:
     unknown = unknown_share(corpus)
     if unknown > _UNKNOWN_SHARE:
         yield (
-            f"warning: {unknown:.0%} of the validation text is characters that the training text lacks; they all "
-            "count as one symbol, <unk>, so the validation loss looks better than the model is"
+            f"warning: {unknown:.0%} of the characters of the validation text do not occur in the training text; "
+            "they all count as one symbol, <unk>, so the validation loss looks better than the model is"
         )
     same, other, error = _compare(corpus)
     if other > _UNLIKE_FACTOR * same + _UNLIKE_NATS + _STANDARD_ERRORS * error:
         yield (
-            f"warning: the validation text is unlike the training text ({_ORDER}-grams need {other:.2f} nats a "
-            f"character there, and {same:.2f} on unseen training text); what is learnt will fit it badly"
+            f"warning: the validation text differs from the training text ({_ORDER}-grams of the training text "
+            f"need {other:.2f} nats per character on it, but {same:.2f} on unseen text of the same kind), so the "
+            "validation loss will be high"
         )
 
 

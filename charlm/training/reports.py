@@ -18,15 +18,15 @@ class Metrics:
 
     Attributes:
         step: number of optimiser steps so far.
-        characters: number of characters learnt from so far.
+        characters: number of characters read by training so far.
         epoch: number of passes over the training text so far.
-        seconds: time spent so far, evaluations included.
-        train_loss: mean loss on the training text since the evaluation before, in nats per character.
-        validation_loss: mean loss on the whole validation split, in nats per character; None without one.
-        bits_per_character: the validation loss (without one, the training loss) in bits.
+        seconds: time in seconds so far, including evaluations.
+        train_loss: mean loss on the training text since the previous evaluation, in nats per character.
+        validation_loss: mean loss on the whole validation split, in nats per character. None without a split.
+        bits_per_character: the validation loss, or without one the training loss, in bits.
         learning_rate: the learning rate of this step.
         gradient_norm: the norm of the gradient in the last step, before clipping.
-        characters_per_second: speed of training since the evaluation before, without evaluations.
+        characters_per_second: speed of training since the previous evaluation, without the time of evaluations.
     """
 
     step: int

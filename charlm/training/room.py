@@ -42,10 +42,11 @@ def check_room(
     most = max(model + checkpoint + experts + checkpoint * keep - there, once)
     free = folder.free_bytes()
     more = "more " if there else ""
-    advice = "move the folder to another disk" if there else "name another folder by --out"
+    advice = "move the folder to another disk" if there else "name another folder with --out"
     told = (
-        f"{folder.path}: a run takes {format_size(once)} {more}at least and {format_size(most)} {more}at most "
-        f"while its files are replaced, and this disk has {format_size(free)} free; make room, or {advice}"
+        f"{folder.path}: this run needs at least {format_size(once)} {more}of disk space, and up to "
+        f"{format_size(most)} {more}while its files are replaced, but this disk has {format_size(free)} free; make "
+        f"room, or {advice}"
     )
     if free < once:
         raise TrainingError(told)

@@ -89,7 +89,7 @@ def catch_signals() -> Iterator[Requests]:
     except _StopAtOnce as stop:
         number = stop.args[0]
         raise Interrupted(
-            number, f"stopped by {signal.Signals(number).name} before the first step; nothing is trained yet"
+            number, f"{signal.Signals(number).name} stopped training before the first step; nothing was trained"
         ) from None
     finally:
         restore(*caught)

@@ -165,8 +165,8 @@ class Trainer:
                     self.save()
                 raise Interrupted(
                     wishes.stop,
-                    f"stopped at step {progress.step} and saved; `charlm train --resume --out "
-                    f"{quote_path(self._folder.path)}` goes on from here",
+                    f"training was stopped at step {progress.step} and saved; continue it with `charlm train "
+                    f"--resume --out {quote_path(self._folder.path)}`",
                 )
         if evaluated_at == progress.step:
             self.save()  # once more, so that a resume knows that the time is up
@@ -198,8 +198,8 @@ class Trainer:
         result = self._step(window, self.fraction, tell)
         if not result.is_finite:
             raise self._diverged(
-                f"step {self.progress.step + 1}: the loss is {result.loss / result.symbols:g}, the gradient norm "
-                f"{result.gradient_norm:g}"
+                f"step {self.progress.step + 1}: the loss is {result.loss / result.symbols:g} and the gradient "
+                f"norm is {result.gradient_norm:g}"
             )
         self._last = result
         self._interval.loss += result.loss
@@ -291,12 +291,12 @@ class Trainer:
         """Weights that could never be loaded again take the place of none that can."""
         if name := unusable(as_arrays(self._network.state_dict())):
             raise self._diverged(
-                f"step {self.progress.step}: {name} has numbers that are not finite or beyond all use"
+                f"step {self.progress.step}: {name} has numbers that are not finite or far too large"
             )
 
     def _diverged(self, what: str) -> TrainingError:
         return TrainingError(
-            f"{what}: training has diverged; the last good state is kept in {self._folder.path}; "
+            f"{what}, so training has diverged; the last good state is kept in {self._folder.path}; "
             "lower training.learning_rate, or set training.clip_norm"
         )
 

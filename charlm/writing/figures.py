@@ -34,19 +34,19 @@ _JUDGED_CHARACTERS = 1 << 20  # of the training text: whether white space separa
 
 @dataclass(frozen=True)
 class WritingFigures:
-    """What some texts are like; a share of nothing is None.
+    """Figures of a set of texts. A share is None if there is nothing to count.
 
     Attributes:
         texts: number of texts.
         characters: number of characters of all texts.
-        words_known: share of the words that stand in the training text. None where white space does not separate
+        words_known: share of the words that occur in the training text. None if white space does not separate
             words.
-        distinct: share of different units among the first `WritingEvaluation.compared` ones.
-        repeated: share of the n-grams, of `WritingEvaluation.ngram` units, that stood in the same text before.
-        copied: share of the windows, of `WritingEvaluation.window` characters, that stand in the training text.
-        longest_copy: length in characters of the longest run that stands in the training text.
-        mean_longest_copy: length of the longest such run of each text, on average.
-        texts_known: share of the texts that stand in the training text as a whole; in lines framing, as a line.
+        distinct: share of different units among the first `WritingEvaluation.compared` units.
+        repeated: share of the n-grams of `WritingEvaluation.ngram` units that occurred earlier in the same text.
+        copied: share of the windows of `WritingEvaluation.window` characters that occur in the training text.
+        longest_copy: length in characters of the longest piece that occurs in the training text.
+        mean_longest_copy: mean length of the longest such piece of each text.
+        texts_known: share of the texts that occur in the training text as a whole; in lines framing, as a line.
     """
 
     texts: int
@@ -62,18 +62,19 @@ class WritingFigures:
 
 @dataclass(frozen=True)
 class WritingEvaluation:
-    """What a model writes beside what held-out text is like.
+    """A comparison of what a model writes with held-out text.
 
     Attributes:
         written: the figures of the samples.
-        held_out: the figures of held-out text, cut as samples are: as many texts, if it has them.
-        unit: what is counted: `words`, or `characters` where white space does not separate words.
+        held_out: the figures of held-out text, which is cut like the samples, into as many texts if it is long
+            enough.
+        unit: the unit that is counted: `words`, or `characters` if white space does not separate words.
         compared: number of units among which different ones are counted.
         ngram: number of units in an n-gram that counts as a repetition.
         window: number of characters in a window that counts as a copy.
-        searched: number of characters of the training text that were searched, from its beginning.
+        searched: number of characters at the beginning of the training text that were searched.
         seed: the seed of the samples.
-        sampling: the settings that the samples were drawn with.
+        sampling: the settings with which the samples were drawn.
     """
 
     written: WritingFigures

@@ -100,7 +100,7 @@ def write_new_texts(
             in_a_row += 1
             if in_a_row == most_refused:
                 raise CharlmError(
-                    f"hardly anything new: the corpus has the last {count_of(in_a_row, 'sample')}, after "
-                    f"{count_of(found, 'new one')}; raise the temperature, or write longer texts"
+                    f"the last {count_of(in_a_row, 'sample')} all occur in the corpus, after "
+                    f"{count_of(found, 'new one')}; raise the temperature or write longer texts"
                 )
         first += size

@@ -282,7 +282,7 @@ def test_lags_that_hardly_any_place_has_are_left_out() -> None:
 
 def test_a_text_too_short_is_refused() -> None:
     lm, encode = untrained_model()
-    with pytest.raises(InputError, match=r"text: too short .* 20 characters that have 2 before them"):
+    with pytest.raises(InputError, match=r"text: this text is too short .* 20 characters with 2 before each"):
         compare_with_untrained(lm, encode("a\n" * 100), "text")
 
 

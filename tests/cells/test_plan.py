@@ -158,19 +158,23 @@ def test_on_cuda_cudnn_computes_in_bfloat16_what_it_can_and_one_thread_asks_it_t
     ("cell", "device"), [("gru-before", CPU), ("rnn", CPU), ("gru", CPU), ("gru-before", CUDA), ("lstm", MPS)]
 )
 def test_a_fused_kernel_that_is_not_there_is_refused(cell: str, device: torch.device) -> None:
-    message = f"training.kernel fused: PyTorch has no such kernel for {cell} on {device.type}; write auto"
+    message = (
+        f"training.kernel fused: PyTorch has no fused kernel for {cell} on {device.type}; use training.kernel auto"
+    )
     with pytest.raises(InputError, match=message):
         plan(cell, device=device, kernel="fused", machine=COMPILED_FAST)
 
 
 def test_compiled_kernels_that_are_not_there_are_refused() -> None:
-    message = r"training\.kernel compiled: lstm on cpu has none; it needs .* a CPU, and a C compiler, .*write auto"
+    message = r"training\.kernel compiled: lstm on cpu has no compiled kernel, which needs .* a CPU, .*use .* auto"
     with pytest.raises(InputError, match=message):
         plan(kernel="compiled", machine=FAST)
     unknown = CELLS["lstm"]._replace(name="another")  # a cell that nobody has written in C
-    with pytest.raises(InputError, match=r"training\.kernel compiled: another on cpu has none"):
+    with pytest.raises(InputError, match=r"training\.kernel compiled: another on cpu has no compiled kernel"):
         make_plan(unknown, [65], 256, CPU, kernel="compiled", machine=COMPILED_FAST)
-    with pytest.raises(InputError, match=r"training\.precision bfloat16: this processor has no such products in C"):
+    with pytest.raises(
+        InputError, match=r"training\.precision bfloat16: this processor cannot multiply bfloat16 in C"
+    ):
         plan(kernel="compiled", precision="bfloat16", machine=COMPILED)
 
 

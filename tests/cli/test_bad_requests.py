@@ -122,12 +122,12 @@ def test_a_document_and_the_sentences_are_not_both_standard_input(tiny_run: Path
 
 
 def test_a_model_of_lines_has_nothing_to_remember_while_writing(tiny_lines_run: Path) -> None:
-    assert "nothing is remembered from one to the next" in refused("sample", tiny_lines_run, "--memory")
+    assert "a memory has nothing to remember" in refused("sample", tiny_lines_run, "--memory")
 
 
 def test_a_prompt_comes_from_one_place(tiny_run: Path, tmp_path: Path) -> None:
     message = refused("sample", tiny_run, "--prompt", "e", "--prompt-file", tmp_path / "prompt.txt")
-    assert "--prompt or --prompt-file" in message
+    assert "--prompt, --prompt-file" in message
 
 
 def test_sentences_come_from_one_place(tiny_run: Path, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ FAULTS = {
     "missing": (shutil.rmtree, "no such run folder"),
     "empty": (lambda run: [shutil.rmtree(run), run.mkdir()], "not a run folder"),
     "a file": (lambda run: [shutil.rmtree(run), run.write_text("text")], "a file, not a run folder"),
-    "no weights": (lambda run: (run / "model.safetensors").unlink(), "incomplete run"),
+    "no weights": (lambda run: (run / "model.safetensors").unlink(), "run is incomplete"),
     "no vocabulary": (lambda run: (run / "vocabulary.json").unlink(), "vocabulary.json is missing"),
     "no config": (lambda run: (run / "config.yaml").unlink(), "config.yaml is missing"),
     "newer weights": (partial(_mark_weights, 999), "model.safetensors: written by a newer charlm (format 999)"),
@@ -306,7 +306,7 @@ def test_a_run_folder_that_cannot_be_made_is_named_before_the_corpus_is_read(bel
     (tmp_path / "file").write_text("")
     out = tmp_path / below / "run"
     message = refused("train", "--corpus", tmp_path / "missing", "--out", out)
-    assert f"{out}: cannot make the run folder" in message
+    assert f"{out}: cannot create the run folder" in message
 
 
 def test_a_disk_without_room_for_the_run_is_named_with_what_is_needed(
@@ -316,7 +316,7 @@ def test_a_disk_without_room_for_the_run_is_named_with_what_is_needed(
     config = ["--corpus", corpus, "--budget", "1 step", "--set", "model.hidden_size=256"]
     result = charlm("train", *config, "--out", tmp_path / "run")
     assert result.exit_code == 1
-    assert f"{tmp_path / 'run'}: a run takes" in result.stderr
+    assert f"{tmp_path / 'run'}: this run needs" in result.stderr
     assert "this disk has 100.0 kB free" in result.stderr
 
 
@@ -333,7 +333,7 @@ def test_a_run_that_goes_on_needs_room_for_one_more_checkpoint_and_no_more(
         )
         result = charlm("train", "--resume", "--out", run, "--budget", "2 steps")
         assert result.exit_code == code, result.stderr
-        assert ("a run takes" in result.stderr) == bool(code)
+        assert ("this run needs" in result.stderr) == bool(code)
     assert "move the folder to another disk" in result.stderr
 
 
@@ -356,7 +356,7 @@ def test_a_missing_compiler_is_said_with_what_it_costs_and_how_to_get_one(
         kernels.library.cache_clear()
     assert result.exit_code == 0
     assert "no C compiler no-such-compiler (install gcc or clang" in result.stderr
-    assert "a GRU by almost half" in result.stderr
+    assert "by almost half with a GRU" in result.stderr
 
 
 def test_a_sentence_that_begins_with_a_dash_is_told_its_place(tiny_run: Path) -> None:
@@ -368,6 +368,6 @@ def test_a_sentence_that_begins_with_a_dash_is_told_its_place(tiny_run: Path) ->
 def test_the_name_of_a_file_that_is_scored_as_a_sentence_is_noted(tiny_run: Path, corpus: Path) -> None:
     result = charlm("score", tiny_run, corpus)
     assert result.exit_code == 0
-    assert f"note: {corpus} is scored as a sentence, and a file has this name; --file {corpus} reads it" in (
+    assert f"note: {corpus} is scored as a sentence, but there is a file of this name; use --file {corpus}" in (
         result.stderr
     )

@@ -87,7 +87,9 @@ def test_eval_measures_the_texts_of_the_field(tiny_run: Path, table: Path, tmp_p
     (tmp_path / "plain").write_text("the boat has\na book.\na miller\n")
     of_field = commands.answer("eval", tiny_run, table, "--field", "text")
     assert of_field == commands.answer("eval", tiny_run, tmp_path / "plain")
-    assert "a field belongs to a text" in commands.refused("eval", tiny_run, "--field", "text")
+    assert "--field can only be used for a text that you name" in commands.refused(
+        "eval", tiny_run, "--field", "text"
+    )
     vocabulary = charlm.load(tiny_run).vocabulary
     assert load_held_out(str(table), vocabulary, field="text").characters == 30
 
@@ -181,11 +183,15 @@ def test_groups_come_from_the_column_of_a_header(tiny_run: Path) -> None:
     ("content", "more", "said"),
     [
         ("Yes, he did\n", [], "line 1: 0 tabs"),
-        ("a\tb\n", ["--good", "x", "--bad", "b"], "no columns of good and bad sentences; there are 'a', 'b'"),
-        ("a\tb\n", ["--good", "a"], "name the columns of both sentences"),
-        ("a\tb\n", ["--good", "0", "--bad", "1"], "columns count from 1"),
-        ("a\tb\n", ["--good", "1", "--bad", "3"], "line 1: 2 cells, but column 3 is wanted"),
-        ("good,bad\na,b,c\n", [], "line 2: 3 cells, 2 in the header"),
+        (
+            "a\tb\n",
+            ["--good", "x", "--bad", "b"],
+            "there are no columns of good and bad sentences; the columns are 'a', 'b'",
+        ),
+        ("a\tb\n", ["--good", "a"], "name both columns"),
+        ("a\tb\n", ["--good", "0", "--bad", "1"], "columns are counted from 1"),
+        ("a\tb\n", ["--good", "1", "--bad", "3"], "line 1: this row has 2 cells, but column 3 is to be read"),
+        ("good,bad\na,b,c\n", [], "line 2: this row has 3 cells, but the header has 2"),
     ],
 )
 def test_tables_without_pairs_are_refused(content: str, more: list[str], said: str, tiny_run: Path) -> None:

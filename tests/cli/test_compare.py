@@ -200,7 +200,7 @@ def test_a_comparison_that_was_stopped_goes_on_and_ends_as_if_it_was_not(
     assert b"Traceback" not in message
     if number is not signal.SIGKILL:
         assert process.returncode == 128 + number
-        assert b"the same command goes on with it" in message
+        assert b"run the same command to continue it" in message
     assert process.returncode in (-number, 128 + number)
     assert not (out / "gru/memory.json").exists()
     result, _ = compared(config, out)

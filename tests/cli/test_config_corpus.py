@@ -244,7 +244,7 @@ def test_stats_counts_a_column_and_says_which_files_look_like_columns(tmp_path: 
     assert answer("corpus", "stats", *files, "--field", "data.text") == answer("corpus", "stats", tmp_path / "text")
     noted = run("corpus", "stats", *files).stderr
     assert f"{files[0]}, {files[1]}: look like JSON lines" in "".join(noted.split("\n"))
-    assert "--field reads one of them alone" in noted.replace("\n", " ")
+    assert "--field reads only one of them" in noted.replace("\n", " ")
 
 
 def test_stats_reads_several_files_and_standard_input(tmp_path: Path) -> None:

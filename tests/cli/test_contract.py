@@ -265,7 +265,7 @@ def test_fetching_an_unknown_corpus_suggests_the_nearest(tmp_path: Path) -> None
         ("corpus: {path: a}\ntraining: {budget: soon}", ["training.budget", "'soon'", "3m"]),
         ("corpus: {path: [a, b}", ["bad.yaml, line 1", "YAML"]),
         ("corpus:\n\tpath: a", ["bad.yaml, line 2", "YAML"]),
-        ("corpus: {path: a}\ncorpus: {path: b}", ["bad.yaml, line 2", "corpus stands twice"]),
+        ("corpus: {path: a}\ncorpus: {path: b}", ["bad.yaml, line 2", "corpus is given twice"]),
         ("corpus: &x {path: a}\nmodel: *x", ["bad.yaml, line 2", "aliases"]),
         ("just words", ["bad.yaml", "not a configuration"]),
         (b"corpus: {path: \xff}", ["bad.yaml", "not UTF-8"]),

@@ -117,7 +117,7 @@ def test_samples_are_measured_as_python_does(framing: str, held_out: Path, reque
 def test_options_of_samples_and_of_predictions_are_not_mixed(tiny_run: Path) -> None:
     assert "--samples" in refused("eval", tiny_run, "--temperature", 1)
     assert "--samples" in refused("eval", tiny_run, "--seed", 0)
-    assert "give one of them" in refused("eval", tiny_run, "--samples", 2, "--baseline")
+    assert "give only one of them" in refused("eval", tiny_run, "--samples", 2, "--baseline")
     assert "temperature" in refused("eval", tiny_run, "--samples", 2, "--temperature", -1)
 
 
@@ -236,7 +236,7 @@ def test_the_run_s_own_corpus_is_asked_for_only_where_it_is_needed(
     corpus.unlink()
     for arguments in ([], [held_out, "--baseline"], [held_out, "--dynamic"]):
         message = refused("eval", tmp_path / "run", *arguments)
-        assert f"corpus is needed, and cannot be read: {corpus}: no such file" in message
+        assert f"corpus of this run is needed, but it cannot be read: {corpus}: no such file" in message
     assert answer("eval", tmp_path / "run", held_out)
 
 

@@ -31,7 +31,7 @@ def recurse():
         (Interrupted(15, "stopped"), "stopped", 143),
         (OSError(28, "No space left on device", "a/file"), "a/file: No space left on device", 1),
         (OSError(5, "Input/output error"), "Input/output error", 1),
-        (MemoryError(), "not enough memory; a smaller model", 1),
+        (MemoryError(), "there is not enough memory; use a smaller model", 1),
         (raised_by(lambda: torch.empty(1 << 60)), "not enough memory (", 1),
         (raised_by(lambda: json.loads("[" * 200_000)), "nested too deeply", 2),
         (raised_by(lambda: b"\xff".decode()), "not valid Unicode", 2),
@@ -58,4 +58,4 @@ def test_a_command_to_type_names_the_program_as_it_was_called(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["/lib/charlm/__main__.py", "score"])
     monkeypatch.setattr(sys, "orig_argv", [".venv/bin/python", "-m", "charlm", "score"])
-    assert "; `.venv/bin/python -m charlm train` makes one" in refused("score", tmp_path / "none", "a")
+    assert "; `.venv/bin/python -m charlm train` creates run folders" in refused("score", tmp_path / "none", "a")

@@ -90,7 +90,7 @@ def test_a_run_that_is_only_being_prepared_is_waited_for(
     follow_training(folder, wait=trained_meanwhile(folder, train))
     shown, said = capsys.readouterr()
     assert shown.count("\n") == 5
-    assert "beginning (process " in said
+    assert "starting (process " in said
 
 
 def test_a_training_that_was_stopped_says_how_to_go_on(tiny_corpus: Path, tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ def test_a_training_that_was_stopped_says_how_to_go_on(tiny_corpus: Path, tmp_pa
     assert result.exit_code == 1
     assert result.stdout.count("\n") == 2
     assert result.stderr.endswith(
-        f"charlm: {folder}: nobody trains this run, which has stopped at step 12; "
-        f"`charlm train --resume --out '{folder}'` goes on\n"
+        f"charlm: {folder}: no process is training this run, which stopped at step 12; "
+        f"continue it with `charlm train --resume --out '{folder}'`\n"
     )
 
 
@@ -115,19 +115,19 @@ def test_a_training_that_was_killed_says_so_too(tiny_corpus: Path, tmp_path: Pat
     assert (tmp_path / "run/last/lock").read_text()  # it could not tidy up
     result = run(*FOLLOW, tmp_path / "run")
     assert result.exit_code == 1
-    assert "nobody trains this run, which has stopped at step 10" in result.stderr
+    assert "no process is training this run, which stopped at step 10" in result.stderr
 
 
 def test_a_run_folder_that_vanishes_is_named(tiny_corpus: Path, tmp_path: Path) -> None:
     folder = stopped(tiny_corpus, tmp_path / "run", 7)
-    with pytest.raises(RunError, match="run: the run folder has vanished"):
+    with pytest.raises(RunError, match="run: the run folder was removed"):
         follow_training(folder, wait=trained_meanwhile(folder, lambda: shutil.rmtree(folder)))
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     assert "no such run folder" in refused(*FOLLOW, tmp_path / "none")
     assert "not a run folder" in refused(*FOLLOW, tmp_path)
-    assert "give one of the two" in refused(*FOLLOW, tmp_path, "--gradients")
+    assert "give only one of --follow and --gradients" in refused(*FOLLOW, tmp_path, "--gradients")
 
 
 def test_damaged_files_are_named(tiny_run: Path, tmp_path: Path) -> None:
@@ -188,5 +188,5 @@ def test_what_is_shown_fits_the_terminal(
     if lines > 20:
         assert "validation loss, nats per character" in first
         assert "written at step 20:" in first
-        assert "Ctrl-C ends watching" in first
+        assert "Ctrl-C stops watching" in first
     assert "stopped after" in " ".join(frames[-1].split())

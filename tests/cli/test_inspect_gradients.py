@@ -62,7 +62,7 @@ def test_table_json_and_plot_agree(run: str, request: pytest.FixtureRequest, tmp
 
 def test_of_a_mixture_the_network_alone_is_looked_at_and_that_is_said(tiny_mixture_run: Path) -> None:
     result = commands.run("inspect", tiny_mixture_run, "--gradients", "--lags", 5)
-    assert "a mixture: the gradients are those of its network alone" in result.stderr
+    assert "only the gradients of its network are shown" in result.stderr
 
 
 def test_the_untrained_network_is_the_one_that_training_began_with(tiny_run: Path, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_what_cannot_be_measured_is_refused_with_one_message(
     assert "too short" in refused("inspect", tiny_run, "--gradients", "--text", short)
     assert "no character that the model knows" in refused("inspect", tiny_run, "--gradients", "--text", unknown)
     assert "no such file" in refused("inspect", tiny_run, "--gradients", "--text", tmp_path / "none.txt")
-    assert "belong to --gradients" in refused("inspect", tiny_run, "--out", "plot.svg")
+    assert "can only be used with --gradients" in refused("inspect", tiny_run, "--out", "plot.svg")
     assert "belongs to a text" in refused("inspect", tiny_run, "--gradients", "--encoding", "gb18030")
     assert ".svg or .png" in refused("inspect", tiny_run, "--gradients", "--out", tmp_path / "plot.pdf")
     assert "no such folder" in refused("inspect", tiny_run, "--gradients", "--out", tmp_path / "a/plot.svg")

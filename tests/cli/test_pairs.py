@@ -146,7 +146,7 @@ def test_unknown_characters_of_several_files_and_models_are_named_by_both(
         ("", [], "pairs.tsv: no pairs"),
         ("good\tbad\n", [], "pairs.tsv: no pairs"),
         ('{"sentence_good": "a", "sentence_bad": "b"}\n', ["--by", "UID"], "pairs.tsv, line 1: no key 'UID'"),
-        ("a\tb\tc\n", ["--by", "UID"], "pairs.tsv, line 1: not JSON, so no key 'UID'"),
+        ("a\tb\tc\n", ["--by", "UID"], "pairs.tsv, line 1: this line is not JSON and has no key 'UID'"),
     ],
 )
 def test_a_file_without_pairs_is_refused(

@@ -72,7 +72,11 @@ def test_files_archives_and_pipes_give_the_same(tiny_run: Path, nbest: Path, tmp
     assert answer(tiny_run, "-", input=NBEST) == expected
     assert answer(tiny_run, "-", input=NBEST.removesuffix("\n")) == expected
     empty = commands.run("rerank", tiny_run, "-", input="")
-    assert (empty.exit_code, empty.stdout, empty.stderr) == (0, "", "standard input: no hypotheses to rerank\n")
+    assert (empty.exit_code, empty.stdout, empty.stderr) == (
+        0,
+        "",
+        "standard input: there are no hypotheses to rerank\n",
+    )
 
 
 def test_a_list_longer_than_a_batch_keeps_its_ids_in_order(tiny_run: Path) -> None:
@@ -175,7 +179,7 @@ def test_weights_are_given_or_tuned_and_finite(option: str, tiny_run: Path, nbes
 
 
 def test_a_metric_without_tuning_is_refused(tiny_run: Path, nbest: Path) -> None:
-    assert "--metric selects what --tune maximises" in refused(tiny_run, nbest, "--metric", "bleu")
+    assert "--metric can only be used with --tune" in refused(tiny_run, nbest, "--metric", "bleu")
 
 
 def test_files_that_cannot_be_read_are_named(tiny_run: Path, nbest: Path, tmp_path: Path) -> None:

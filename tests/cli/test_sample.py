@@ -285,7 +285,7 @@ def test_novel_writes_no_line_of_the_corpus_and_says_how_many_were_refused(names
     assert lines == [plain[number] for number in new[:90]]
     tried = new[89] + 1
     assert result.stderr.split() == (
-        f"--novel: {tried - 90} of {tried} samples refused, because the corpus has them".split()
+        f"--novel: {tried - 90} of {tried} samples were skipped, because they occur in the corpus".split()
     )
     assert tried > 100  # or this would test nothing
     assert sample_of(names, "--novel", "--count", 5, "--seed", 4) == "\n".join(lines[:5]) + "\n"
@@ -308,7 +308,7 @@ def test_novel_ends_where_hardly_anything_is_new(names: Path) -> None:
     result = commands.run("sample", names, "--novel", "--temperature", 0, "--count", 3)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.count("\n") == 1
-    assert "hardly anything new: the corpus has the last 1,000 samples, after 0 new ones" in result.stderr
+    assert "the last 1,000 samples all occur in the corpus, after 0 new ones" in result.stderr
 
 
 def test_novel_needs_the_corpus(names: Path, tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_novel_needs_the_corpus(names: Path, tmp_path: Path) -> None:
     shutil.copytree(names, run)
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("names.txt", "gone.txt"))
-    assert "the run's own corpus is needed" in commands.refused("sample", run, "--novel")
+    assert "the corpus of this run is needed" in commands.refused("sample", run, "--novel")
     assert "gone.txt" in commands.refused("eval", run, "--samples", 3)
 
 

@@ -224,5 +224,5 @@ def test_each_form_counts_unknown_characters_in_its_own_way(tiny_run: Path) -> N
     assert "--unknown skip" in refused(tiny_run, "a", "--format", "kenlm", "--unknown", "skip")
     assert "--unknown spread" in refused(tiny_run, "a", "--format", "srilm", "--unknown", "spread")
     assert "U+00DF" in refused(tiny_run, "ß", "--format", "kenlm", "--unknown", "error")
-    assert "count nothing" in commands.score(tiny_run, "ß", "--format", "srilm").stderr
+    assert "they are not scored" in commands.score(tiny_run, "ß", "--format", "srilm").stderr
     assert "of the probability of <unk>" in commands.score(tiny_run, "ß", "--format", "kenlm").stderr

@@ -37,7 +37,8 @@ def test_unknown_characters_of_a_file_are_named_with_their_lines(
 def test_unknown_characters_of_the_context_are_named_on_standard_error(tiny_run: Path) -> None:
     result = commands.score(tiny_run, "the boat", "--context", "河 ß the ", "--format", "jsonl")
     assert result.stderr == (
-        "the model has never seen '河' (U+6CB3), 'ß' (U+00DF), in the context; read as <unk>, not scored\n"
+        "the context has characters that the model has never seen: '河' (U+6CB3), 'ß' (U+00DF); they are read as "
+        "<unk> and not scored\n"
     )
     assert json.loads(result.stdout)["unknown"] == 0
     assert commands.score(tiny_run, "the boat", "--context", "the ").stderr == ""
@@ -57,7 +58,7 @@ def test_the_report_says_what_unknown_characters_count(tiny_run: Path) -> None:
     known = len(json.loads((tiny_run / "vocabulary.json").read_text(encoding="utf-8"))["characters"]) - 1
     assert f"1/{0x110000 - known:,} of the probability of <unk>" in commands.score(tiny_run, "船").stdout
     skipped = commands.score(tiny_run, "a 船", "--unknown", "skip", "--format", "jsonl")
-    assert "count nothing" in skipped.stderr
+    assert "they are not scored" in skipped.stderr
     row, score = json.loads(skipped.stdout), charlm.load(tiny_run).score(["a 船"], unknown="skip")[0]
     assert (row["unknown"], row["logprob"]) == (1, pytest.approx(score.logprob))
 

@@ -111,7 +111,7 @@ def test_separators_are_not_scored(source: str, more: list[str], tiny_run: Path,
 
 
 def test_a_separator_that_never_occurs_is_noted(tiny_run: Path) -> None:
-    said = "the separator '/' is in none of the texts, so each is one word\n"
+    said = "the separator '/' occurs in none of the texts, so each text counts as one word\n"
     output = ["--per-word", "--separator", "/", "--format", "jsonl"]
     assert said in commands.score(tiny_run, "the boat", "a miller", *output).stderr
     assert said not in commands.score(tiny_run, "the / boat", "a miller", *output).stderr
@@ -120,8 +120,8 @@ def test_a_separator_that_never_occurs_is_noted(tiny_run: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--space", "before"], "--space belongs to words; add --per-word"),
-        (["--separator", "|"], "--separator belongs to words; add --per-word"),
+        (["--space", "before"], "--space can only be used with --per-word; add it"),
+        (["--separator", "|"], "--separator can only be used with --per-word; add it"),
         (["--separator", "", "--per-word"], "--separator is empty; leave it out"),
         (["--per-word", "--format", "kenlm"], "--format kenlm does not support --per-word; use --format tsv"),
         (["--per-word", "--format", "kaldi"], "--format kaldi does not support --per-word"),
@@ -144,9 +144,9 @@ def test_the_table_sets_the_surprisal_below_each_word(tiny_run: Path) -> None:
         [word.surprisal for word in words[0]], abs=0.006
     )
     assert shown[5].split() == ["</s>"]
-    assert shown[7] == "surprisal in nats below each word, the space behind it included; ? unknown characters"
+    assert shown[7] == "surprisal in nats below each word, including the space after it; ? unknown characters"
     before = commands.score(tiny_run, "the boat", "--per-word", "--space", "before", "--log-base", "2").stdout
-    assert "surprisal in bits below each word, the space before it included" in before
+    assert "surprisal in bits below each word, including the space before it" in before
 
 
 @pytest.mark.parametrize("columns", [40, 80])

@@ -160,7 +160,7 @@ def test_where_no_bar_can_be_drawn_lines_tell_the_time_left(dumb: bool, monkeypa
 
 def test_a_budget_of_two_words_is_told_to_be_one(tiny_corpus: Path) -> None:
     message = commands.refused("train", "--corpus", tiny_corpus, "--budget", 60, "steps")
-    assert "write it as one word, --budget '60 steps'" in message
+    assert "put an amount with a space in quotes: --budget '60 steps'" in message
 
 
 def test_in_a_pipe_a_sample_is_not_cut_and_notes_are_not_wrapped(

@@ -20,7 +20,7 @@ from charlm.config.writing import LEFT_OUT, without_paths
 from charlm.errors import ConfigError
 
 Write = Callable[[str | bytes], Path]
-EXAMPLES = "write for example 3m, 90s, 20 epochs, 5000 steps or 10M characters"
+EXAMPLES = "not an amount of training; write for example 3m, 90s, 20 epochs, 5000 steps or 10M characters"
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_every_problem_is_reported_at_once_with_its_key_line_value_and_what_is_a
     head, *problems = refused(path).splitlines()
     assert head == f"{path}: 9 problems"
     assert {problem.strip() for problem in problems} == {
-        f"corpus.path: missing; give {dict(keys())['corpus.path'].description}",
+        f"corpus.path: missing. {dict(keys())['corpus.path'].description}",
         "corpus.framing (line 1) = 'rows': must be one of auto, stream, lines",
         "model.cell (line 3) = 'transformer': must be one of rnn, lstm, gru, gru-before",
         "model.embedding_size (line 4) = 0: must be an integer, at least 1, at most 16384 or null",
@@ -75,7 +75,7 @@ def test_every_problem_is_reported_at_once_with_its_key_line_value_and_what_is_a
         "training.learning_rate (line 6) = 'fast': must be a number, above 0, at most 1000",
         f"training.budget (line 6) = 'soon': {EXAMPLES}",
         "training.batch_size (line 6) = True: must be an integer, at least 1, at most 65536",
-        "sampling (line 7) = 3: must be a section of keys and values",
+        "sampling (line 7) = 3: must be a section that contains keys and values",
     }
 
 
@@ -124,8 +124,8 @@ def test_a_retired_key_is_refused_with_what_takes_its_place(write: Write, key: s
     section, _, name = key.partition(".")
     path = write(f"corpus: {{path: x}}\n{section}:\n  {name}: {value}\n")
     in_file, in_override = refused(path), refused(None, {"corpus.path": "x", key: value})
-    assert f"{key} (line 3): no longer a key; " in in_file
-    assert f"{key}: no longer a key; " in in_override
+    assert f"{key} (line 3): this key no longer exists; " in in_file
+    assert f"{key}: this key no longer exists; " in in_override
     for message in (in_file, in_override):
         assert len(message.splitlines()) == 2
         assert all(part in message for part in advice)
@@ -147,7 +147,7 @@ NONSENSE = {
     "corpus.path=[]": "corpus.path",
     "corpus.path=['', a]": "corpus.path",
     "corpus.path=3": "configuration: 1 problem\n  corpus.path = 3: must be a string or a list of strings",
-    "training.budget=10%": "training.budget = '10%': a budget is a time",
+    "training.budget=10%": "training.budget = '10%': a budget must be a time",
     "training.evaluate_every=0%": EXAMPLES,
     "training.weight_decay=.nan": "training.weight_decay = nan: must be a number, at least 0",
     "training.clip_norm=.inf": "training.clip_norm = inf: must be a number",
@@ -161,22 +161,31 @@ def test_a_value_that_makes_no_sense_is_refused(assignment: str) -> None:
 
 
 FAULTS_OF_YAML: dict[str, tuple[str | bytes, str]] = {
-    "syntax": ("corpus: {path: x\nmodel: 3\n", "line 2, column 6: YAML: "),
-    "key twice": ("model:\n  cell: a\n  cell: b\n", "line 3: model.cell stands twice (before in line 2)"),
-    "alias": ("corpus: &c {path: x}\nmodel: *c\n", "line 2, column 8: YAML: aliases (*name) are not used here"),
-    "python tag": ("corpus: {path: !!python/name:os.system }\n", "line 1, column 16: YAML: the tag"),
+    "syntax": ("corpus: {path: x\nmodel: 3\n", "line 2, column 6: cannot be read as YAML: "),
+    "key twice": ("model:\n  cell: a\n  cell: b\n", "line 3: model.cell is given twice (first in line 2)"),
+    "alias": ("corpus: &c {path: x}\nmodel: *c\n", "line 2, column 8: cannot be read as YAML: aliases (*name)"),
+    "python tag": ("corpus: {path: !!python/name:os.system }\n", "column 16: cannot be read as YAML: the tag"),
     "python tag on a section": ("corpus: {path: x}\nmodel: !!python/object/new:dict {cell: rnn}\n", "line 2"),
-    "a tag that PyYAML cannot read": ("training: {seed: !!int ''}\n", "line 1, column 18: YAML: the tag"),
-    "a number to base 60": ("training: {seed: 1" + ":1" * 5000 + "}\n", "a value of 10,001 characters"),
+    "a tag that PyYAML cannot read": (
+        "training: {seed: !!int ''}\n",
+        "line 1, column 18: cannot be read as YAML: the tag",
+    ),
+    "a number to base 60": ("training: {seed: 1" + ":1" * 5000 + "}\n", "a value has 10,001 characters"),
     "a number to base 60 with a point": ("training: {seed: 1" + ":1" * 400 + ".5}\n", "int too large"),
     "deep nesting": ("corpus: " + "{a: " * 9999, "nested too deeply"),
-    "not UTF-8": (b"corpus: caf\xe9\n", "not UTF-8 text (byte 11)"),
-    "not UTF-8 behind a byte order mark": (b"\xef\xbb\xbfcorpus: caf\xe9\n", "not UTF-8 text (byte 14)"),
+    "not UTF-8": (b"corpus: caf\xe9\n", "not UTF-8 text (the first invalid byte is at offset 11)"),
+    "not UTF-8 behind a byte order mark": (
+        b"\xef\xbb\xbfcorpus: caf\xe9\n",
+        "not UTF-8 text (the first invalid byte is at offset 14)",
+    ),
     "list": ("- corpus\n- model\n", "not a configuration"),
-    "two documents": ("corpus: {}\n---\nmodel: {}\n", "line 2, column 1: YAML: but found another document"),
+    "two documents": (
+        "corpus: {}\n---\nmodel: {}\n",
+        "line 2, column 1: cannot be read as YAML: but found another document",
+    ),
     "integer too long to read": ("training: {seed: " + "9" * 5000 + "}\n", "YAML: Exceeds the limit"),
     "integer too long to write": ("training: {seed: 0x" + "f" * 5000 + "}\n", "training.seed"),
-    "too large": (b"#" * (MAX_CONFIG_BYTES + 1), "larger than a configuration can be"),
+    "too large": (b"#" * (MAX_CONFIG_BYTES + 1), "larger than the 1,000,000 bytes that a configuration may have"),
 }
 
 
@@ -272,7 +281,7 @@ def test_what_is_no_positive_finite_amount_is_refused_with_examples(text: str) -
     ],
 )
 def test_a_number_alone_is_refused_with_an_amount_that_works(text: str, shown: str) -> None:
-    said = f"a number alone has no unit; write for example {shown} steps, {shown}s or {shown} epochs"
+    said = f"a unit is missing; write for example {shown} steps, {shown}s or {shown} epochs"
     with pytest.raises(ValueError, match=re.escape(said)):
         parse_amount(text)
 
@@ -286,9 +295,7 @@ def test_a_number_alone_is_refused_with_an_amount_that_works(text: str, shown: s
 def test_a_number_in_yaml_is_refused_with_an_amount_that_works(key: str, value: float, shown: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config({"corpus": {"path": "a"}}, {key: value})
-    said = re.search(
-        rf"{re.escape(key)} = .*: a number alone has no unit; write for example (.*) steps", str(caught.value)
-    )
+    said = re.search(rf"{re.escape(key)} = .*: a unit is missing; write for example (.*) steps", str(caught.value))
     assert said is not None
     assert said[1] == shown
 
@@ -397,7 +404,7 @@ def test_comments_are_a_manual_of_every_key_and_only_there_if_asked_for() -> Non
     for key, field in keys():
         place = next(i for i, line in enumerate(lines) if line.startswith(f"  {key.partition('.')[2]}: "))
         assert field.description
-        assert lines[place - 1] == f"  # {field.description}; {describe_allowed(field)}"
+        assert lines[place - 1] == f"  # {field.description} Allowed: {describe_allowed(field)}."
     assert [line for line in lines if not line.lstrip().startswith("#")] == to_yaml(config).splitlines()
 
 

@@ -36,7 +36,7 @@ def test_a_retired_key_is_refused_by_a_message_that_names_the_way_out(key: str, 
     with pytest.raises(ConfigError) as refused:
         load_config(sections, overrides)
     message = str(refused.value)
-    assert f"{key}: no longer a key; " in message
+    assert f"{key}: this key no longer exists; " in message
     assert all(words in message for words in named)
     assert "did you mean" not in message
     load_config(CORPUS, instead)

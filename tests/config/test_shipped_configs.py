@@ -42,7 +42,7 @@ def test_the_list_describes_every_shipped_configuration_in_a_line() -> None:
 
 @pytest.mark.parametrize("name", ["quikstart", "", "../configs/quickstart", "quickstart.yaml", "/etc/passwd"])
 def test_a_name_that_is_not_shipped_is_refused_with_those_that_are(name: str) -> None:
-    with pytest.raises(ConfigError, match="known are chinese, english, python, quickstart"):
+    with pytest.raises(ConfigError, match="known ones are chinese, english, python, quickstart"):
         load_config(f"config:{name}")
     if name.startswith("quik"):
         assert "did you mean 'quickstart'?" in refused("config", "show", f"config:{name}")

@@ -14,5 +14,7 @@ def test_a_message_names_the_extra(monkeypatch: pytest.MonkeyPatch, module: str,
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, f"charlm.decoders.{module}", raising=False)
-    with pytest.raises(InputError, match=rf"^this decoder needs {package}: pip install 'charlm\[decoders\]'$"):
+    with pytest.raises(
+        InputError, match=rf"^this decoder needs {package}; run `pip install 'charlm\[decoders\]'`$"
+    ):
         importlib.import_module(f"charlm.decoders.{module}")

@@ -180,7 +180,7 @@ def test_a_state_that_was_read_on_from_is_refused() -> None:
         lambda: expert.take(state, np.zeros(1, np.intp)),
         lambda: expert.join([state]),
     ):
-        with pytest.raises(RuntimeError, match="take a copy of it before"):
+        with pytest.raises(RuntimeError, match="copy it before"):
             use()
 
 

@@ -34,7 +34,7 @@ def test_an_onnx_file_is_written_into_the_run_and_its_path_printed(copied: Path)
     assert (result.exit_code, result.stdout) == (0, f"{copied / 'model.onnx'}\n")
     measuring, said = result.stderr.splitlines()
     assert measuring == "measuring the network alone on the validation split"
-    assert re.fullmatch(rf"the network alone is exported, at {FIGURE}; the mixture has \d\.\d{{4}}", said)
+    assert re.fullmatch(rf"only the network was exported; it has {FIGURE}, and the mixture has \d\.\d{{4}}", said)
     assert (copied / "model.onnx").read_bytes()
     charlm.load(copied)  # the run is still a run
 
@@ -53,7 +53,7 @@ def test_a_folder_is_written_where_it_is_asked_for_and_nothing_beside_it(copied:
 
 def test_the_loss_of_a_network_without_a_mixture_is_told(tiny_run: Path, tmp_path: Path) -> None:
     result = run("export", tiny_run, "--to", "hf", "--out", tmp_path / "model")
-    assert re.fullmatch(rf"the network is exported, at {FIGURE}\n", result.stderr)
+    assert re.fullmatch(rf"the network was exported; it has {FIGURE}\n", result.stderr)
 
 
 def test_an_export_needs_neither_torch_nor_transformers(
@@ -72,7 +72,7 @@ def test_without_its_corpus_a_mixture_is_exported_without_the_figure(copied: Pat
     told, said = result.stderr.splitlines()
     assert "gone.txt: no such file" in told
     assert said == (
-        "the network alone is exported; it was not measured: "
+        "the network alone was exported; its loss was not measured, because "
         "the run's corpus is gone, or has changed since the training"
     )
     card = (copied / "hf/README.md").read_text(encoding="utf-8")
@@ -91,7 +91,10 @@ def test_without_a_validation_split_there_is_no_figure(tmp_path: Path, tiny_corp
     figures = measure_figures(charlm.load(tmp_path / "run"))
     assert (figures.network, figures.missing) == (None, "the run has no validation split")
     result = run("export", tmp_path / "run", "--to", "hf")
-    assert result.stderr == "the network is exported; it was not measured: the run has no validation split\n"
+    assert (
+        result.stderr
+        == "the network was exported; its loss was not measured, because the run has no validation split\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,10 +102,10 @@ def test_without_a_validation_split_there_is_no_figure(tmp_path: Path, tiny_corp
     [
         (["{empty}", "--to", "hf"], "not a run folder"),
         (["{empty}/nothing", "--to", "hf"], "no such run folder"),
-        (["{run}", "--to", "hf", "--out", "{there}"], "is there already; remove it, or name another by --out"),
-        (["{run}", "--to", "hf", "--out", "{run}/config.yaml"], "is there already"),
+        (["{run}", "--to", "hf", "--out", "{there}"], "already exists; remove it, or give another name with --out"),
+        (["{run}", "--to", "hf", "--out", "{run}/config.yaml"], "already exists"),
         (["{run}", "--to", "hf", "--out", "{empty}/no/model"], "no such folder: {empty}/no"),
-        (["{run}", "--to", "onnx", "--out", "{there}"], "is there already"),
+        (["{run}", "--to", "onnx", "--out", "{there}"], "already exists"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_before_any_work(
@@ -117,7 +120,7 @@ def test_what_cannot_be_exported_is_refused_before_any_work(
 
 def test_a_link_to_nowhere_is_not_replaced(tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "model").symlink_to(tmp_path / "nowhere")
-    assert "is there already" in refused("export", tiny_run, "--to", "hf", "--out", tmp_path / "model")
+    assert "already exists" in refused("export", tiny_run, "--to", "hf", "--out", tmp_path / "model")
 
 
 def test_what_must_be_said_is_asked_for(tiny_run: Path) -> None:

@@ -192,7 +192,7 @@ def test_a_sentence_that_begins_with_a_brace_is_no_json() -> None:
         (["a\tb", "only one"], "pairs, line 2: 0 tabs"),
         (["a\tb\tc\td"], "line 1: 3 tabs"),
         ([json.dumps(BLIMP), "a\tb"], "line 2: not JSON"),
-        ([json.dumps(BLIMP), "[1]"], "line 2: not a JSON object"),
+        ([json.dumps(BLIMP), "[1]"], "line 2: this line is not a JSON object"),
         (['{"sentence_good": "a"}'], "line 1: sentence_bad is missing"),
         (['{"sentence_good": 3, "sentence_bad": "a"}'], "line 1: sentence_good is not a string"),
     ],
@@ -203,5 +203,7 @@ def test_a_line_that_is_no_pair_is_named(lines: list[str], said: str) -> None:
 
 
 def test_a_key_that_is_not_there_is_named_with_those_that_are() -> None:
-    with pytest.raises(InputError, match=r"line 1: no key 'phenomenon'; there are 'sentence_good', .*'UID'"):
+    with pytest.raises(
+        InputError, match=r"line 1: there is no key 'phenomenon'; the keys are 'sentence_good', .*'UID'"
+    ):
         read(json.dumps(BLIMP), group_key="phenomenon")

@@ -79,8 +79,8 @@ def test_taking_out_what_was_added_gives_the_line_back(
         ("0 ||| ab ||| a= 1 ||| high", "not a number: 'high'"),
         ("0 ||| ab ||| a= 1 ||| nan", "not a number: 'nan'"),
         ("0 ||| a ||| b ||| a= 1 ||| 2", "not a number: 'a= 1'"),
-        ("0 ||| ab ||| charlm= 1 ||| 2", "feature charlm= already"),
-        ("0 ||| ab ||| a= 1 charlm= 1 b= 2 ||| 2", "feature charlm= already"),
+        ("0 ||| ab ||| charlm= 1 ||| 2", "already has a feature charlm="),
+        ("0 ||| ab ||| a= 1 charlm= 1 b= 2 ||| 2", "already has a feature charlm="),
     ],
 )
 def test_a_line_that_is_none_of_an_nbest_list_is_named(line: str, said: str) -> None:
@@ -226,7 +226,9 @@ def test_scores_of_nematus_that_are_costs_stay_costs() -> None:
 
 def test_three_fields_with_log_probabilities_stay_log_probabilities() -> None:
     assert rerank_list("0 ||| abcd ||| -1.5", "0 ||| a ||| -2") == ["0 ||| a ||| -3", "0 ||| abcd ||| -5.5"]
-    with pytest.raises(InputError, match=r"list, line 2: the score -1 is negative and one before was positive"):
+    with pytest.raises(
+        InputError, match=r"list, line 2: the score -1 is negative, but an earlier score was positive"
+    ):
         rerank_list("0 ||| a ||| 1", "0 ||| a ||| -1")
 
 
@@ -282,11 +284,11 @@ def test_kaldis_lines_are_ranked_by_the_model_alone_and_kept() -> None:
         (["0 ||| a"], "nematus", "line 1: 1 of the two"),
         (["0 ||| a ||| 1"], "moses", "line 1: 2 of the three"),
         (["0 ||| a ||| 1"], "fairseq", "no hypotheses of fairseq"),
-        (["D-0\t-1\ta", "H-0\t-1\ta"], "auto", "line 1: D-0 stands before its H-0"),
+        (["D-0\t-1\ta", "H-0\t-1\ta"], "auto", "line 1: D-0 comes before its H-0"),
         (["H-0\tx\ta"], "auto", "line 1: not H-id<TAB>score<TAB>hypothesis"),
         (["H-0\t-1\ta", "H-1\t-1\ta", "H-0\t-1\ta"], "auto", "line 3: id 0 comes again"),
         (["u-1 a", "v-1 b", "u-2 c"], "auto", "line 3: id u comes again"),
-        (["u-1 a", "v b"], "kaldi", "line 2: the key 'v' is not KEY-n"),
+        (["u-1 a", "v b"], "kaldi", "line 2: the key 'v' does not have the form KEY-n"),
         (["u-1 a", "v b"], "auto", "line 1: 0 of the three"),
     ],
 )

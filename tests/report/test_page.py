@@ -316,7 +316,7 @@ def test_a_redacted_page_says_what_was_left_out_and_keeps_the_numbers(contents: 
     assert contents.held_out
     assert redacted.held_out.by_class == contents.held_out.by_class
     assert "What is easy, what is hard" in page
-    assert "The dearest places" not in page
+    assert "The most surprising places" not in page
 
 
 def test_samples_that_quote_are_left_out_of_a_redacted_page(run: Path, corpus: Path, tmp_path: Path):

@@ -195,7 +195,7 @@ def test_a_run_without_powers_finds_them_in_its_corpus_or_says_what_is_missing(t
     np.testing.assert_array_equal(lm.mixture.memory_powers, stored)
     lm.mixture.memory_powers = None
     text.unlink()
-    with pytest.raises(CorpusError, match="the run's own corpus is needed"):
+    with pytest.raises(CorpusError, match="the corpus of this run is needed"):
         lm.score(["anna"], document="otto\n")
     text.write_text(TEXT)
     config["corpus"]["validation"] = 0.0
@@ -206,7 +206,7 @@ def test_a_run_without_powers_finds_them_in_its_corpus_or_says_what_is_missing(t
     found = alone.evaluate(text, dynamic=True, note=notes.append)
     assert (found.memory_nats_per_character, found.dynamic_memory_nats_per_character) == (None, None)
     assert found.dynamic_nats_per_character is not None
-    assert any("memory has no figures" in note for note in notes)
+    assert any("the model with a memory is not measured" in note for note in notes)
 
 
 def test_beginnings_are_what_follows_the_boundary_from_all_over_a_text() -> None:

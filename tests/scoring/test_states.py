@@ -190,7 +190,7 @@ def test_wrong_arguments_are_refused_by_name() -> None:
     lm = model()
     with pytest.raises(InputError, match="belongs to another model"):
         lm.advance(model(cell="gru").start(), "a")
-    with pytest.raises(InputError, match="must be what start or advance returned, not str"):
+    with pytest.raises(InputError, match="must be one that start or advance returned, not str"):
         lm.next_log_probs("the cat")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="2 states and 1 texts"):
         lm.advance_batch([lm.start(), lm.start()], ["a"])

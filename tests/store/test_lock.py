@@ -65,7 +65,7 @@ def test_the_holder_is_named_and_its_death_frees_the_lock_whatever_the_file_stil
 def test_what_a_lock_says_is_shown_only_where_it_is_a_process(lock: Path, content: bytes):
     with hold_lock(lock):
         lock.write_bytes(content)
-        with pytest.raises(InputError, match="another training writes into this run folder"), hold_lock(lock):
+        with pytest.raises(InputError, match="another training is writing into this run folder"), hold_lock(lock):
             pass
 
 
@@ -108,7 +108,7 @@ def test_a_file_system_without_locks_is_told_and_does_not_stop_a_training(
     small = {"model.hidden_size": 8, "training.batch_size": 4}
     charlm.train(corpus=tiny_corpus, budget="2 steps", out=tmp_path / "run", overrides=small, observer=heard)
     assert heard.notes[-1:] == [
-        f"{tmp_path / 'run'}: this file system has no locks: let no other training write there"
+        f"{tmp_path / 'run'}: this file system cannot lock files; make sure that no other training writes here"
     ]
 
 

@@ -174,7 +174,7 @@ def test_append_cuts_what_the_last_checkpoint_does_not_know_of(
 
 def test_a_folder_that_cannot_be_made_is_wrong_input(tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="cannot make the run folder") as caught:
+    with pytest.raises(InputError, match="cannot create the run folder") as caught:
         RunFolder(tmp_path / "file" / "run").create("config", "vocabulary")
     assert caught.value.exit_code == 2
 
@@ -204,7 +204,7 @@ def test_the_powers_of_a_mixture_come_back_with_the_weights(folder: RunFolder):
     assert safetensors.torch.load(folder.model.read_bytes())[POWERS].shape == (8, 2)
     folder.load_model(loaded)
     assert same(loaded, saved)
-    with pytest.raises(RunError, match=f"holds tensors that this model does not have: {POWERS}"):
+    with pytest.raises(RunError, match=f"has tensors that this model does not have: {POWERS}"):
         folder.load_model(model())
     folder.save_model(model())
     with pytest.raises(RunError, match=f"the tensor {POWERS} is missing"):
@@ -217,14 +217,14 @@ def test_the_powers_of_a_mixture_come_back_with_the_weights(folder: RunFolder):
         (torch.ones(3, 3), r"is float32 \(3, 3\), the configuration asks for float32 \(8, 2\)"),
         (torch.ones(2, 2), r"is float32 \(2, 2\)"),
         (torch.ones(8, 2).double(), "is float64"),
-        (torch.full((8, 2), torch.nan), "holds numbers that are not finite"),
+        (torch.full((8, 2), torch.nan), "has numbers that are not finite"),
         (
             torch.tensor([[1.0, 0.0], [1.0, -torch.inf]] + 6 * [[1.0, 0.0]]),
-            "holds numbers that are not finite",
+            "has numbers that are not finite",
         ),
         (
             torch.tensor([[1.0, 0.0], [1.0, 1e16]] + 6 * [[1.0, 0.0]]),
-            "holds numbers that are not finite or larger than",
+            "has numbers that are not finite or are larger than",
         ),
     ],
 )
@@ -334,7 +334,7 @@ def test_a_newer_format_is_refused_with_what_to_do(folder: RunFolder, name: str,
 def test_an_older_format_is_refused_with_what_to_do(folder: RunFolder, name: str, read: Reader):
     header = {"charlm_format": str(RUN_FORMAT - 1), "info": json.dumps({})}
     getattr(folder, name).write_bytes(safetensors.numpy.save(model().arrays(), header))
-    with pytest.raises(FormatError, match=rf"format {RUN_FORMAT - 1}\).*; train the model anew: .*config\.yaml"):
+    with pytest.raises(FormatError, match=rf"format {RUN_FORMAT - 1}\).*; train the model again: .*config\.yaml"):
         read(folder)
 
 

@@ -16,7 +16,7 @@ from runs import contents
 
 FILES = ["vocabulary.json", "model.safetensors", "ngram.safetensors", "last/checkpoint.safetensors"]
 ADVICE = (
-    "written by an older charlm (format 1), whose runs this one does not read; train the model anew: copy the "
+    "written by an older charlm (format 1), whose runs this version cannot read; train the model again: copy the "
     "run's config.yaml, change the keys that `charlm config check` names in the copy, and give it to `charlm train`"
 )
 
@@ -54,7 +54,9 @@ def test_the_format_of_this_charlm_is_read_and_no_other():
     with pytest.raises(FormatError, match=f"^file: written by a newer charlm .format {RUN_FORMAT + 1}.; install"):
         check_format("file", RUN_FORMAT + 1)
     for number in (RUN_FORMAT - 1, 0, -1):
-        with pytest.raises(FormatError, match=rf"^file: written by an older charlm \(format {number}\), .* anew: "):
+        with pytest.raises(
+            FormatError, match=rf"^file: written by an older charlm \(format {number}\), .* again: "
+        ):
             check_format("file", number)
     assert issubclass(FormatError, RunError)
 
@@ -126,6 +128,6 @@ def test_who_follows_the_message_has_the_model_anew(old_run: Path, tmp_path: Pat
 
 def test_an_old_run_is_in_the_way_of_a_new_one(old_run: Path, tiny_corpus: Path):
     before = contents(old_run)
-    with pytest.raises(CharlmError, match="already holds a run"):
+    with pytest.raises(CharlmError, match="already contains a run"):
         charlm.train(corpus=tiny_corpus, out=old_run, budget="2 steps")
     assert contents(old_run) == before

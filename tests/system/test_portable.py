@@ -82,8 +82,8 @@ def test_without_them_it_trains_resumes_scores_and_writes_and_compare_says_what_
     shown = without_posix(f"import torch\n{HIDE}\n{RUN}", json.dumps([[*map(str, words)] for words in commands]))
     codes = re.findall(r"^exit code (\d+)$", shown, re.M)
     assert codes == ["0", "0", "0", "0", "0", "2", "2"], shown
-    assert shown.count("has no locks: let no other training write there") == 2
-    assert "memory         this system does not tell" in shown
+    assert shown.count("cannot lock files; make sure that no other training writes here") == 2
+    assert "memory         not known, because this system does not report it" in shown
     assert "give their run folders to `charlm compare`" in shown.replace("\n", " ")
     assert "training.log: tensorboard needs Linux, macOS or WSL" in shown
 

@@ -213,7 +213,7 @@ def test_a_text_of_less_than_two_characters_a_stream_is_refused_with_advice_that
 
 @pytest.mark.parametrize("N", [0, 1])
 def test_a_text_too_small_for_any_batch_is_refused_without_advice_that_cannot_help(N: int) -> None:
-    with pytest.raises(CorpusError, match="bring more text") as caught:
+    with pytest.raises(CorpusError, match="use more text") as caught:
         StreamBatches(np.zeros(N, np.int32), 1, 4, 1)
     assert "to at most 1" not in str(caught.value)
 

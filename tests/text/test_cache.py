@@ -25,7 +25,7 @@ def test_a_disk_without_room_is_found_before_the_text_is_read(
     text = tmp_path / "text.txt"
     text.write_text(TEXT)
     size = text.stat().st_size
-    for free, notes in ((2 * size, []), (2 * size - 1, ["encoding takes up to"]), (size, ["encoding takes up to"])):
+    for free, notes in ((2 * size, []), (2 * size - 1, ["encoding needs up to"]), (size, ["encoding needs up to"])):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(9**9, 9**9, free))
         found = [note[:20] for note in load(text, max_bytes=free, framing="stream").notes]
         assert found == notes
@@ -42,7 +42,7 @@ def test_a_disk_without_room_for_the_ids_is_found_before_they_are_written(
     text.write_text("".join(map(chr, range(0x4E00, 0x4E00 + 300))) + "a" * 9000)  # ids take two bytes each
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9**9, 9**9, 18_599))
     with pytest.raises(
-        CorpusError, match=rf"no room to encode .*the ids take 18.6 kB; {tmp_path / 'cache'}.* free"
+        CorpusError, match=rf"no room to encode .*the encoded text needs 18.6 kB, but {tmp_path / 'cache'}.* free"
     ):
         load(text, validation=0)
     assert kept(tmp_path) == {}

@@ -125,27 +125,43 @@ def test_a_field_of_digits_is_a_number() -> None:
 @pytest.mark.parametrize(
     ("text", "field", "said"),
     [
-        ("id,text\n1,a\n", "body", "line 1: no column 'body'; there are 'id', 'text'"),
-        ("id,text\n1,a\n", 3, "line 1: no column 3; there are 2"),
-        ("1,a\n2,b\n", 0, "line 1: no column 0"),
+        ("id,text\n1,a\n", "body", "line 1: there is no column 'body'; the columns are 'id', 'text'"),
+        ("id,text\n1,a\n", 3, "line 1: there is no column 3; the columns are numbered from 1 to 2"),
+        ("1,a\n2,b\n", 0, "line 1: there is no column 0"),
         ("text,text\n1,a\n", "text", "two columns are called 'text'"),
-        ("id,text\n1,yes, he\n", "text", "line 2: 3 cells where the first row has 2; a cell that holds a comma"),
-        ("id,text,x\n1\n", "text", "line 2: no value for 'text'"),
-        ('id,text\n1,"a\n2,b\n', "text", "line 2: the row begins a quoted cell that never ends"),
-        ('id,text\n1,"a" b\n', "text", "line 2: text stands behind the closing quote"),
+        (
+            "id,text\n1,yes, he\n",
+            "text",
+            "line 2: this row has 3 cells and the first row has 2; a cell that contains a comma",
+        ),
+        ("id,text,x\n1\n", "text", "line 2: this record has no value for 'text'"),
+        ('id,text\n1,"a\n2,b\n', "text", "line 2: a quoted cell of this row is never closed"),
+        ('id,text\n1,"a" b\n', "text", "line 2: text follows the closing quote"),
         ('{"a": "b"}\n{"a": 3}\n', "a", "line 2: 'a' is not a text: 3"),
-        ('{"a": "b"}\n{"a": null}\n', "a", "line 2: no value for 'a'"),
+        ('{"a": "b"}\n{"a": null}\n', "a", "line 2: this record has no value for 'a'"),
         ('{"a": "b"}\nx\n', "a", "line 2: not JSON: "),
-        ('{"a": "b"}\n3\n', "a", "line 2: neither a JSON object nor a list"),
-        ('{"a": 1, "a": 2}\n', "a", "the key 'a' stands twice"),
+        ('{"a": "b"}\n3\n', "a", "line 2: this line is neither a JSON object nor a list"),
+        ('{"a": 1, "a": 2}\n', "a", "the key 'a' appears twice"),
         ('{"a":' * 200_000 + "\n", "a", "line 1: not JSON: nested too deeply"),
         ('{"a":' + "1" * 5000 + "}\n", "a", "more than 4,300 digits"),
         ('{\n"a": 1\n}\n', "a", "jq -c"),
-        ('[\n{"a": 1}\n]\n', "a", "one JSON list, not JSON lines; `jq -c '.[]' file` writes one object a line"),
+        (
+            '[\n{"a": 1}\n]\n',
+            "a",
+            "this is one JSON list, not JSON lines; `jq -c '.[]' file` writes one object on each line",
+        ),
         ('[{"a": "x"}, {"a": "y"}]\n', "a", "jq -c '.[]'"),
         ('[\n  {\n    "a": "x"\n  }\n]\n', "a", "jq -c '.[]'"),
-        ('{"id": 1, "data": {"text": "a"}}\n', "data.txt", "no column 'data.txt'; there are 'id', 'data.text'"),
-        ('{"id": 1, "data": {"text": "a"}}\n', "data", "'data' is not a text: {'text': 'a'}; perhaps data.text"),
+        (
+            '{"id": 1, "data": {"text": "a"}}\n',
+            "data.txt",
+            "there is no column 'data.txt'; the columns are 'id', 'data.text'",
+        ),
+        (
+            '{"id": 1, "data": {"text": "a"}}\n',
+            "data",
+            "'data' is not a text: {'text': 'a'}; did you mean data.text?",
+        ),
         ('{"data": {"text": "a"}}\n{"data": "b"}\n', "data.text", "line 2: no value for 'data.text'"),
     ],
 )
@@ -180,7 +196,7 @@ def test_a_key_of_kaldi_that_stands_twice_is_named() -> None:
     lines[25] = "utt-7 b"
     found = [record.text for batch in read_record_batches([lines], 2, "text", notes) for record in batch]
     assert found == ["a"] * 25 + ["b"] + ["a"] * 4
-    assert notes == ["text, line 26: the key 'utt-7' stands twice, first in line 8; perhaps other keys do too"]
+    assert notes == ["text, line 26: the key 'utt-7' appears twice, first in line 8; perhaps other keys do too"]
 
 
 # ----------------------------------------------------------------------------------------------- what it looks like
@@ -235,7 +251,7 @@ def test_a_corpus_is_the_texts_each_with_a_newline_however_the_file_is_cut(size:
 
 def test_records_without_a_text_are_left_out_and_counted() -> None:
     text, notes = read(['{"a": "x"}\n{"a": null}\n{}\n{"a": "y"}\n'], "a")
-    assert (text, notes) == ("x\ny\n", ["file: 2 records without a value for 'a', left out"])
+    assert (text, notes) == ("x\ny\n", ["file: 2 records without a value for 'a' left out"])
 
 
 def test_without_a_field_a_file_passes_as_it_is_and_columns_are_noted_once() -> None:
@@ -246,7 +262,7 @@ def test_without_a_field_a_file_passes_as_it_is_and_columns_are_noted_once() -> 
     for name in ("one", "two"):
         assert "".join(columns.select([lines], name)) == lines
     [note] = columns.notes
-    assert note.startswith("one, two: look like JSON lines and are read as they stand, all columns")
+    assert note.startswith("one, two: look like JSON lines and are read with all columns")
     assert "corpus.field" in note
     "".join(columns.select(["id,text\n1,a\n"], "three"))
     for number in range(5):
@@ -260,5 +276,5 @@ def test_a_corpus_of_a_field_has_no_character_of_the_other_columns(tmp_path: Pat
     corpus = load_corpus(CorpusConfig(path=str(path), field="text"))
     assert set(corpus.vocabulary.characters) == set("one ab\n")
     assert corpus.train.characters + corpus.validation.characters == 40 * 6
-    assert corpus.notes == ["framing: lines (each record is a text of its own)"]
+    assert corpus.notes == ["framing: lines (each record is a separate text)"]
     assert "looks like JSON lines" in load_corpus(CorpusConfig(path=str(path))).notes[0]

@@ -133,7 +133,7 @@ def test_what_is_cut_off_or_damaged_is_named(kind: str, tmp_path: Path) -> None:
 def test_a_name_that_promises_a_packed_file_is_believed(kind: str, tmp_path: Path) -> None:
     path = save(tmp_path / f"text.{kind}", b"<html>404</html>")
     kinds = {"gz": "gzip", "bz2": "bzip2", "zst": "zstd"}
-    assert f"Not a {kinds.get(kind, kind)} file, though its name ends like that of one" in refused(path)
+    assert f"this is not a {kinds.get(kind, kind)} file, although its name ends like one" in refused(path)
 
 
 @each_packer
@@ -270,7 +270,7 @@ def test_a_folder_of_nothing_but_other_files_says_which(tmp_path: Path) -> None:
     folder = save(tmp_path / "all" / "a.png", NO_TEXT["png"][0]).parent
     assert (
         refused(folder)
-        == f"{folder}: no text in it; skipped 1 file that is not text in {folder}: a.png (a PNG image)"
+        == f"{folder}: there is no text in it; skipped 1 file that is not text in {folder}: a.png (a PNG image)"
     )
 
 

@@ -93,11 +93,11 @@ def test_the_parts_are_the_text_cut_in_three_of_the_shares_asked_for_unless_one_
 @pytest.mark.parametrize(
     ("text", "validation", "test", "expected"),
     [
-        ("ab", 0.5, 0.5, "corpus.validation 0.5 and corpus.test 0.5 leave nothing to train on"),
+        ("ab", 0.5, 0.5, "corpus.validation 0.5 and corpus.test 0.5 leave no text to train on"),
         ("ab", 0.9, 0.0, "the corpus has only 2 characters, too little to train on after the split"),
-        ("ab", 0.01, 0.01, "the corpus has only 2 characters: corpus.validation of 0.01 leaves none for it"),
+        ("ab", 0.01, 0.01, "the corpus has only 2 characters, so corpus.validation: 0.01 of it is empty"),
         ("ab" * 9, 0.5, 1e-6, ""),
-        ("ab", 1e-12, 0.0, "corpus.validation of 1e-12 leaves none for it"),
+        ("ab", 1e-12, 0.0, "corpus.validation: 1e-12 of it is empty"),
     ],
 )
 def test_a_text_too_small_for_its_split_is_refused_with_what_to_change(
@@ -125,7 +125,7 @@ def test_overlong_lines_are_left_out_with_a_note(tmp_path: Path) -> None:
     assert corpus.train.ids.tolist() == corpus.vocabulary.encode("abc\nab\n").tolist()
     assert corpus.notes == ["2 of 4 lines are longer than 3 characters and are left out"]
     assert load(path, framing="lines", validation=0, max_line_length=5).notes == []
-    with pytest.raises(CorpusError, match=r"no line is as short as .*: 1; raise it"):
+    with pytest.raises(CorpusError, match=r"all lines are longer than .*: 1; raise it"):
         load(path, framing="lines", validation=0, max_line_length=1)
 
 
@@ -144,7 +144,7 @@ def test_what_only_the_later_parts_hold_is_unknown(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [4, 10**400])
 def test_a_text_of_nothing_but_rare_characters_is_refused(tmp_path: Path, framing: str, count: int) -> None:
     path = save(tmp_path / "a", "abc\n" * 3 + "\n" * 3)
-    with pytest.raises(CorpusError, match=r"no character occurs as often as corpus\.min_count says; lower it"):
+    with pytest.raises(CorpusError, match=r"no character occurs as often as corpus\.min_count requires; lower it"):
         load(path, framing=framing, validation=0, min_count=count)
 
 

@@ -204,7 +204,7 @@ def test_a_server_that_sends_too_much_is_cut_off_and_nothing_is_kept(sample: Ser
     (folder / "sample.txt.part").write_bytes(TEXT[:begun])
     sample.files["/sample"] = TEXT + bytes(1 << 17)
     told: list[int] = []
-    with pytest.raises(CorpusError, match=f"more than the {len(TEXT) + 65536:,} bytes it can have"):
+    with pytest.raises(CorpusError, match=f"more than the {len(TEXT) + 65536:,} bytes of the corpus"):
         fetch(sample.corpus, progress=lambda done, total: told.append(done))
     assert max(told) <= len(TEXT) + 65536
     assert list(folder.iterdir()) == []
@@ -224,7 +224,7 @@ def test_offline_the_message_says_what_to_download_and_where_to_put_it(folder: P
     with pytest.raises(CorpusError) as caught:
         fetch(corpus)
     message = str(caught.value)
-    assert f"download {url} by any means, put it at {folder / 'sample.txt'}" in message
+    assert f"download {url} in another way, save it as {folder / 'sample.txt'}" in message
     assert "\n" not in message
     (folder / "sample.txt").write_bytes(TEXT)  # do what it says
     assert fetch(corpus).read_bytes() == TEXT
@@ -250,7 +250,7 @@ def test_a_folder_that_cannot_be_made_is_refused_with_a_way_out(sample: Server, 
 def test_an_unknown_name_suggests_the_nearest():
     with pytest.raises(CorpusError, match="did you mean 'tiny-shakespeare'"):
         fetch("tiny-shakespere")
-    with pytest.raises(CorpusError, match=r"known are .*text8"):
+    with pytest.raises(CorpusError, match=r"known ones are .*text8"):
         fetch("zzz")
 
 

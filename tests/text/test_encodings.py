@@ -293,7 +293,7 @@ def test_auto_takes_each_file_of_a_folder_as_what_it_is(tmp_path: Path) -> None:
 
 def test_a_text_that_is_utf_8_is_not_taken_for_another_encoding_that_was_said(tmp_path: Path) -> None:
     path = save(tmp_path / "text.txt", RUSSIAN.encode())
-    with pytest.raises(CorpusError, match="this is UTF-8, not cp1252"):
+    with pytest.raises(CorpusError, match="this file is UTF-8, not cp1252"):
         read_text([str(path)], encoding="cp1252")
     assert read_text([str(path)], encoding="UTF8") == RUSSIAN
 
@@ -331,8 +331,8 @@ def test_a_name_that_is_no_encoding_is_refused(name: str, tiny_run: Path, tiny_c
         load_config({"corpus": {"path": "x", "encoding": name}})
     for command in ("score", "eval"):
         option = ["--file", tiny_corpus] if command == "score" else [tiny_corpus]
-        assert "is no encoding that Python knows" in run(command, tiny_run, *option, "--encoding", name).stderr
-    with pytest.raises(InputError, match="no encoding"):
+        assert "is not an encoding that Python knows" in run(command, tiny_run, *option, "--encoding", name).stderr
+    with pytest.raises(InputError, match="not an encoding"):
         charlm.load(tiny_run).evaluate(tiny_corpus, encoding=name)
 
 

@@ -431,4 +431,4 @@ def test_what_was_looked_at_is_still_read_and_the_note_says_what_was_found_and_h
         assert "".join(pieces) == text
         (note,) = notes
         assert note.startswith(f"framing: {framing} (")
-        assert note.endswith(f"; corpus.framing={other} reads it otherwise")
+        assert note.endswith(f"; --set corpus.framing={other} changes this")

@@ -111,7 +111,7 @@ def test_lines_before_a_fault_in_utf_8_come_first_and_it_is_named_by_its_line(tm
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"text", "Not a gzip file, though its name"),
+        (b"text", "this is not a gzip file, although its name"),
         (gzip.compress(b"text\n" * 99, mtime=0)[:-9], "damaged gzip file: "),
         (None, "cannot be read: No such file or directory"),
     ],

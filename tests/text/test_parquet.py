@@ -69,11 +69,11 @@ def test_tables_in_a_folder_are_read_where_a_column_is_and_skipped_where_none_is
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        (None, "table.parquet: a Parquet table, not a text; name the column of texts by corpus.field"),
-        ("body", "table.parquet: no column 'body'; there are 'id', 'text', 'data'"),
-        (4, "table.parquet: no column 4; there are 3"),
+        (None, "table.parquet: a Parquet table, not a text; name the column to read with corpus.field"),
+        ("body", "table.parquet: there is no column 'body'; the columns are 'id', 'text', 'data'"),
+        (4, "table.parquet: there is no column 4; the columns are numbered from 1 to 3"),
         ("id", "table.parquet, row 1: 'id' is not a text: 0"),
-        ("data", "table.parquet, row 1: 'data' is not a text: .*; perhaps data.lang"),
+        ("data", "table.parquet, row 1: 'data' is not a text: .*; did you mean data.lang"),
         ("data.title", "the corpus is empty"),
     ],
 )
@@ -88,7 +88,7 @@ def test_a_damaged_table_is_refused(table: Path) -> None:
     data = bytearray(table.read_bytes())
     data[10:2000] = bytes(1990)
     table.write_bytes(data)
-    with pytest.raises(CorpusError, match=r"table\.parquet: damaged Parquet file: .*; copy or download it anew"):
+    with pytest.raises(CorpusError, match=r"table\.parquet: damaged Parquet file: .*; copy or download it again"):
         load(table, field="text")
     table.write_bytes(data[:-9])
     assert not is_parquet(table)
@@ -105,7 +105,7 @@ def test_without_pyarrow_it_is_said_what_to_install(table: Path, monkeypatch: py
 def test_the_command_line_counts_a_column(table: Path) -> None:
     result = run("corpus", "stats", "--field", "text", table)
     assert f"characters     {len(EXPECTED):,}\n" in result.stdout
-    assert "1 record without a value for 'text', left out" in result.stderr
+    assert "1 record without a value for 'text' left out" in result.stderr
     result = run("corpus", "stats", table)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "--field" in result.stderr

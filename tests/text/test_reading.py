@@ -59,7 +59,7 @@ def test_a_folder_is_all_files_below_in_order_of_their_paths_but_hidden_ones(tmp
 
 def test_a_folder_without_visible_files_is_refused(tmp_path: Path) -> None:
     save(tmp_path / ".hidden", "text")
-    assert refused(str(tmp_path)) == f"{tmp_path}: no files in this folder"
+    assert refused(str(tmp_path)) == f"{tmp_path}: there are no files in this folder"
 
 
 def test_a_glob_is_every_file_that_matches_in_order(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_misspelt_known_corpus_is_answered_with_the_right_name() -> None:
 
 @pytest.mark.parametrize("name", ["tiny-shakespeare", "missing/names"])
 def test_a_missing_file_with_the_name_of_a_known_corpus_is_answered_with_how_to_write_it(name: str) -> None:
-    assert refused(name).endswith(f"for the known corpus of this name write corpus:{name.rpartition('/')[2]}")
+    assert refused(name).endswith(f"for the known corpus of this name, write corpus:{name.rpartition('/')[2]}")
 
 
 PIECES = st.sampled_from(

@@ -62,7 +62,7 @@ def test_a_tree_of_pieces_gives_the_bits_of_the_whole_tree(values: list[float], 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused_with_both_ways_out():
     with pytest.raises(
-        ConfigError, match=r"batch_size: 16 .* 6 processes; let torchrun start 4, or .* multiple of 6"
+        ConfigError, match=r"batch_size: 16 .* 6 processes; start 4 with torchrun, or .* multiple of 6"
     ):
         Lanes(Ranks(0, 6), 2).check(16)
 
@@ -154,7 +154,9 @@ def test_a_run_stopped_on_two_ranks_goes_on_with_four_and_then_alone(
         ended = together(ranks, act)
         assert ended.codes == [130] * ranks
         # What is asked of rank 0 behind a step is told to all with the next.
-        assert ended.said.startswith(f"charlm: stopped at step {step + 1} and saved; `charlm train --resume")
+        assert ended.said.startswith(
+            f"charlm: training was stopped at step {step + 1} and saved; continue it with `charlm train"
+        )
         assert ended.said.count("\n") == 1
     train(tiny_corpus, kind, run, resume=True)()
     assert outcome(run) == trained(kind, 1, 32)
@@ -199,7 +201,11 @@ def test_a_budget_of_time_ends_for_all_at_once(tmp_path: Path, tiny_corpus: Path
 @pytest.mark.parametrize(
     ("changes", "code", "message"),
     [
-        ({"training.batch_size": 15}, 2, "training.batch_size: 15 cannot be shared evenly by 2 processes"),
+        (
+            {"training.batch_size": 15},
+            2,
+            "training.batch_size: 15 sequences cannot be divided evenly among 2 processes",
+        ),
         ({"corpus.path": "/nowhere"}, 2, "/nowhere: no such file"),
         ({"training.learning_rate": -1.0}, 2, "training.learning_rate"),
     ],
@@ -277,7 +283,7 @@ def test_torchrun_starts_a_training_again_that_lost_a_process_and_prints_its_fol
     os.kill(int(RunFolder(run).lock.read_text().split()[1]), signal.SIGKILL)
     out, err = process.communicate(timeout=SECONDS)
     assert (process.returncode, out) == (0, f"{run}\n"), err
-    assert err.count(f"{run}: started again by torchrun") == 1
+    assert err.count(f"{run}: torchrun restarted this training") == 1
     assert outcome(run) == outcome(whole)
 
 

@@ -27,7 +27,7 @@ def test_of_a_long_text_as_much_is_counted_as_there_is_time_for(budget: str, cou
     notes: list[str] = []
     (ngram,) = count_experts(config, load_corpus(config.corpus), notes.append, most=100, symbols_per_second=30)
     symbols = "1 symbol" if counted == 1 else f"{counted} symbols"
-    assert notes == [f"mixture: counted on the last {symbols} of the training text"]
+    assert notes == [f"mixture: the n-grams and words are counted on the last {symbols} of the training text only"]
     assert isinstance(ngram, NgramModel)
     assert len(ngram.arrays()["counts.2"]) == counted  # each character stands once, so each pair too
     (last,) = ngram.sequence_log_probs([np.array([990, 991, 992], np.int32)])

@@ -188,7 +188,7 @@ def test_a_library_that_is_missing_is_named_before_any_work(
     monkeypatch.setitem(sys.modules, "trackio", None)  # to import it fails
     arguments = ["train", "--corpus", tiny_corpus, "--set", "training.log=trackio", "--out", tmp_path / "run"]
     message = refused(*arguments)
-    assert "training.log: trackio is not installed: pip install 'charlm[trackio]'" in message
+    assert "training.log: trackio is not installed; run `pip install 'charlm[trackio]'`" in message
     assert not (tmp_path / "run").exists()
 
 
@@ -241,7 +241,7 @@ def test_a_library_that_fails_is_noted_once_and_changes_nothing(
     monkeypatch.setenv("PYTHONPATH", search)
     monkeypatch.setattr("charlm.run.check_log", lambda kind: None)  # this process does not need it
     (note,) = train(tiny_corpus, tmp_path / "run", "tensorboard")
-    assert note.startswith("training.log: tensorboard failed, and training goes on without it: ")
+    assert note.startswith("training.log: tensorboard failed, and training continues without it: ")
     said = {"cannot be imported": "no protobuf", "dies": "exit code 3", "cannot begin": "No space left"}
     assert note.endswith(said.get(fault, "never mind"))
     assert without_key(tmp_path / "run") == plain

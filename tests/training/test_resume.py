@@ -211,7 +211,9 @@ def test_a_damaged_checkpoint_points_to_the_one_that_stands_beside_it(tmp_path: 
     charlm.train(config(tiny_corpus, keep=2), out=run)
     end, folder = outcome(run), RunFolder(run)
     os.truncate(folder.last, 1000)
-    with pytest.raises(RunError, match=r"damaged.*; copy step-24\.safetensors, .* over it to go on from there"):
+    with pytest.raises(
+        RunError, match=r"damaged.*; to continue from an earlier step, copy step-24\.safetensors .* over it"
+    ):
         charlm.train(resume=True, out=run)
     shutil.copy(folder.kept()[20], folder.last)
     charlm.train(resume=True, out=run)
@@ -240,7 +242,7 @@ def test_a_configuration_changed_by_hand_is_not_what_the_run_goes_on_with(done: 
     charlm.train(resume=True, out=done, observer=observer)
     assert path.read_text() == before
     ((note, _),) = observer.saved
-    assert note.startswith(f"{path}: changed since training wrote it; ")
+    assert note.startswith(f"{path}: this file was changed after training wrote it; ")
 
 
 def test_a_configuration_that_says_the_same_in_other_words_is_no_change(done: Path):
@@ -309,7 +311,7 @@ def test_another_configuration_is_refused_with_key_old_and_new_value(done: Path,
     before = contents(done)
     with pytest.raises(RunError) as caught:
         charlm.train(resume=True, out=done, budget="60 steps", overrides={key: new})
-    assert f"{done}: cannot go on" in str(caught.value)
+    assert f"{done}: this run cannot continue" in str(caught.value)
     assert f"{key}: {old!r} in the run, {new!r} now" in str(caught.value)
     assert contents(done) == before
 
@@ -317,7 +319,7 @@ def test_another_configuration_is_refused_with_key_old_and_new_value(done: Path,
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda text: text + "one more.\n", ["characters to learn from in the run", "now"]),
+        (lambda text: text + "one more.\n", ["the run was trained on", "now there are"]),
         (lambda text: "Ä" * 99 + text, ["1 new: 'Ä'"]),
         (lambda text: text.replace("k", "!"), ["1 new: '!'", "1 gone: 'k'"]),
         (lambda text: text[1:] + text[0], []),
@@ -332,7 +334,7 @@ def test_a_corpus_that_has_changed_is_refused_with_what_differs_and_the_run_is_l
     charlm.train(config(corpus), out=run)
     before = contents(run)
     corpus.write_text(change(tiny_text), encoding="utf-8")
-    with pytest.raises(RunError, match="the corpus is not the one this run was trained on") as caught:
+    with pytest.raises(RunError, match="the corpus is not the one that this run was trained on") as caught:
         charlm.train(resume=True, out=run, budget="60 steps")
     lines = str(caught.value).splitlines()[1:]
     assert all(any(part in line for line in lines) for part in said), lines

@@ -464,7 +464,7 @@ const charlm = (() => {
     writeError(text, name = "the prompt") {
       const {characters, ids} = this.encode(text);
       if (this.framing === "lines" && characters.includes("\n")) {
-        return `${name} has more than one line, but this model writes single lines: give one line`;
+        return `${name} has more than one line, but this model writes single lines; give one line`;
       }
       const unknown = characters.filter((_, n) => ids[n][0] === this.unknown);
       if (!unknown.length) return null;

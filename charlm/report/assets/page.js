@@ -404,9 +404,9 @@
       function finish(isStopped) {
         const copied = show(before, text), count = `${text.length} characters${isStopped ? ", then stopped" : ""}`;
         stop.disabled = true;
-        wrote.textContent = copied === null ? `${count}. What of it was copied this page cannot know.`
-          : copied === 0 ? `${count}. None of it stands in the training text for 20 characters or more.`
-          : `${count}, of which ${copied} are marked: they stand in the training text in runs of 20 or more.`;
+        wrote.textContent = copied === null ? `${count}. This page cannot know how much of it was copied.`
+          : copied === 0 ? `${count}. No piece of 20 characters or more occurs in the training text.`
+          : `${count}, of which ${copied} are marked: they belong to pieces of 20 characters or more that occur in the training text.`;
       }
 
       function goOn() {
@@ -473,7 +473,7 @@
       const nodes = headOf(characters[index], logProbs[index], !known[index]);
       const said = [], winner = data.experts[decided[index]];
       if (data.experts.length > 1) {
-        nodes.push(make("h5", "", "alone, they gave it"));
+        nodes.push(make("h5", "", "probability by each expert alone"));
         experts[index].forEach((value, n) => {
           nodes.push(row(data.experts[n], Math.exp(value), percent(value), {wide: true, style: n, key: false}));
           said.push(`${data.experts[n]} ${percent(value)}`);
@@ -487,7 +487,7 @@
         const own = before.splice(Math.max(0, before.length - length)).map(readable).join("");
         nodes.push(make("h5", "", `longest context in the training text: ${length}`));
         quote.append(`…${before.map(readable).join("")}`, make("mark", "", own), make("kbd", "", shown(followedBy)), `${Array.from(after).map(readable).join("")}…`);
-        nodes.push(quote, make("div", "what", agrees ? "It went on the same way there." : "It went on otherwise there."));
+        nodes.push(quote, make("div", "what", agrees ? "The training text continues in the same way." : "The training text continues differently."));
         said.push(`longest context in the training text: ${length} characters`);
       }
       return {nodes, name: `${visible(characters[index]).name}: ${bits(logProbs[index]).toFixed(1)} bits. ${said.join(", ")}`};
@@ -524,7 +524,7 @@
       let near = 0, sum = 0;
       while (near < moves.length && sum < half) sum += moves[moves.length - ++near];
       context.replaceChildren(...spans, make("span", "target", shown(target)));
-      told.textContent = `The last ${near} of ${moves.length} characters make up half of what moves it; the strongest one stands ${moves.length - strongest} back.`;
+      told.textContent = `The last ${near} of ${moves.length} characters have half of the influence; the strongest one is ${moves.length - strongest} back.`;
       return told.textContent;
     }
 
