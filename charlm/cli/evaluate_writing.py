@@ -27,8 +27,9 @@ def show_writing(writing: WritingEvaluation, *, as_json: bool) -> None:
     drawn = ", ".join(f"{name} {value:g}" for name, value in writing.sampling.items() if value is not None)
     legend = [
         f"written: seed {writing.seed}, {drawn}",
-        f"distinct: among {writing.compared:,} {writing.unit}; repeated: {writing.ngram} {writing.unit} in a row, "
-        f"again in a text; copied: of windows of {writing.window} characters",
+        f"distinct: the share of different {writing.unit} among the first {writing.compared:,}; repeated: the "
+        f"share of {writing.ngram} {writing.unit} in a row that occurred earlier in the same text; copied: the "
+        f"share of {writing.window} characters in a row that occur in the training text",
     ]
     print("\n".join([*table, *(line for text in legend for line in wrap(text, width, 2))]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import yaml
@@ -10,6 +11,7 @@ from charlm.config.messages import describe_allowed
 from charlm.config.schema import Config
 
 LEFT_OUT = "(left out)"
+_COMMENT_CHARACTERS = 100  # of a line, at most
 
 
 def to_yaml(config: Config, *, comments: bool = False) -> str:
@@ -23,10 +25,22 @@ def to_yaml(config: Config, *, comments: bool = False) -> str:
             out.insert(0, f"# {(field.annotation.__doc__ or '').strip()}")
         for name, info in type(model).model_fields.items():
             if comments:
-                out.append(f"  # {info.description} Allowed: {describe_allowed(info)}.")
+                out += _comment(f"{info.description} Allowed: {describe_allowed(info)}.")
             out.append(f"  {name}: {_scalar(getattr(model, name))}")
         sections.append("\n".join(out) + "\n")
     return "\n".join(sections)
+
+
+def _comment(text: str) -> list[str]:
+    """Returns the lines of a comment on a key."""
+    return textwrap.wrap(
+        text,
+        _COMMENT_CHARACTERS,
+        initial_indent="  # ",
+        subsequent_indent="  # ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def without_paths(config: Config) -> Config:

@@ -133,8 +133,9 @@ class Columns:
                 waiting, size = [], 0
         yield "".join(waiting)
         if n_without:
+            verb = "is" if n_without == 1 else "are"
             self.notes.append(
-                f"{name}: {count_of(n_without, 'record')} without a value for {_called(self.field)} left out"
+                f"{name}: {count_of(n_without, 'record')} without a value for {_called(self.field)} {verb} left out"
             )
         if n_joined:
             self.notes.append(f"{name}: {joined_note(n_joined)}")

@@ -36,7 +36,7 @@ def test_init_explains_every_key_above_it() -> None:
     for line in answer("config", "init").splitlines():
         name = line.strip().partition(":")[0]
         if line.startswith("  # "):
-            comment = line
+            comment += line.removeprefix("  #")
         elif line.startswith("  "):
             explained[f"{section}.{name}"] = comment
             comment = ""

@@ -1,5 +1,6 @@
 """What a configuration may say, what a person is told when it is wrong, and how it is written and read back."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -404,7 +405,10 @@ def test_comments_are_a_manual_of_every_key_and_only_there_if_asked_for() -> Non
     for key, field in keys():
         place = next(i for i, line in enumerate(lines) if line.startswith(f"  {key.partition('.')[2]}: "))
         assert field.description
-        assert lines[place - 1] == f"  # {field.description} Allowed: {describe_allowed(field)}."
+        comment = list(itertools.takewhile(lambda line: line.startswith("  # "), reversed(lines[:place])))
+        assert max(map(len, comment)) <= 100
+        said = " ".join(line.removeprefix("  # ") for line in reversed(comment))
+        assert said == f"{field.description} Allowed: {describe_allowed(field)}."
     assert [line for line in lines if not line.lstrip().startswith("#")] == to_yaml(config).splitlines()
 
 

@@ -251,7 +251,7 @@ def test_a_corpus_is_the_texts_each_with_a_newline_however_the_file_is_cut(size:
 
 def test_records_without_a_text_are_left_out_and_counted() -> None:
     text, notes = read(['{"a": "x"}\n{"a": null}\n{}\n{"a": "y"}\n'], "a")
-    assert (text, notes) == ("x\ny\n", ["file: 2 records without a value for 'a' left out"])
+    assert (text, notes) == ("x\ny\n", ["file: 2 records without a value for 'a' are left out"])
 
 
 def test_without_a_field_a_file_passes_as_it_is_and_columns_are_noted_once() -> None:

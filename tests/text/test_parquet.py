@@ -105,7 +105,7 @@ def test_without_pyarrow_it_is_said_what_to_install(table: Path, monkeypatch: py
 def test_the_command_line_counts_a_column(table: Path) -> None:
     result = run("corpus", "stats", "--field", "text", table)
     assert f"characters     {len(EXPECTED):,}\n" in result.stdout
-    assert "1 record without a value for 'text' left out" in result.stderr
+    assert "1 record without a value for 'text' is left out" in result.stderr
     result = run("corpus", "stats", table)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "--field" in result.stderr
