@@ -82,6 +82,15 @@ def test_each_page_stands_in_both_languages_with_the_same_parts(folder: str) -> 
         assert _parts(chinese / path.name) == _parts(path), path.name
 
 
+def test_the_programs_of_the_page_on_exports_are_the_same_in_both_languages() -> None:
+    pages = [ROOT / folder / "explanation/export.md" for folder in ("docs", "docs/zh")]
+    english, chinese = (
+        re.findall(r"^```(?:python|html)\n.*?^```$", path.read_text("utf-8"), re.M | re.S) for path in pages
+    )
+    assert len(english) == 3  # the readers, which other tests run, and the use in transformers
+    assert chinese == english
+
+
 @pytest.mark.parametrize("language", ["docs/how-to", "docs/zh/how-to"])
 def test_each_how_to_is_short_and_stands_in_the_contents(language: str) -> None:
     contents = (ROOT / language / "README.md").read_text(encoding="utf-8")
