@@ -82,6 +82,15 @@ def test_each_page_stands_in_both_languages_with_the_same_parts(folder: str) -> 
         assert _parts(chinese / path.name) == _parts(path), path.name
 
 
+def test_the_programs_of_the_page_on_exports_are_the_same_in_both_languages() -> None:
+    pages = [ROOT / folder / "explanation/export.md" for folder in ("docs", "docs/zh")]
+    english, chinese = (
+        re.findall(r"^```(?:python|html)\n.*?^```$", path.read_text("utf-8"), re.M | re.S) for path in pages
+    )
+    assert len(english) == 3  # the readers, which other tests run, and the use in transformers
+    assert chinese == english
+
+
 @pytest.mark.parametrize("language", ["docs/how-to", "docs/zh/how-to"])
 def test_each_how_to_is_short_and_stands_in_the_contents(language: str) -> None:
     contents = (ROOT / language / "README.md").read_text(encoding="utf-8")
@@ -118,6 +127,27 @@ def test_every_configuration_and_corpus_that_is_called_by_its_name_comes_with_ch
     text = path.read_text(encoding="utf-8")
     assert set(re.findall(r"\bconfig:([a-z][\w-]*)", text)) <= set(shipped_configs())
     assert set(re.findall(r"\bcorpus:([a-z][\w-]*)", text)) <= {corpus.name for corpus in known_corpora()}
+
+
+@pytest.mark.parametrize("language", ["docs", "docs/zh"])
+def test_the_map_of_the_architecture_names_every_module(language: str) -> None:
+    page = (ROOT / language / "explanation/architecture.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```text\n(.*?)^```$", page, re.M | re.S)
+    named, folder = set(), ""
+    for line in block.splitlines():
+        names = line.strip().partition("  ")[0].split(", ")
+        folder = folder if line.startswith(" ") else names[0]
+        named |= {folder + name for name in names} if line.startswith(" ") else {folder}
+    package, there = ROOT / "charlm", set()
+    for path in [*package.glob("[a-z]*"), *package.glob("*/[a-z]*")]:
+        name = path.relative_to(package)
+        if path.is_dir():
+            there.add(f"{name}/")
+        elif path.suffix in (".c", ".py"):
+            is_module = path.suffix == ".py" and path.parent != package
+            there.add(str(name.with_suffix("") if is_module else name))
+    commands = {name for name in there if name.startswith("cli/") and name != "cli/"}
+    assert named == there - commands
 
 
 @pytest.mark.parametrize("path", READMES, ids=lambda path: path.name)
