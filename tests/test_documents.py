@@ -182,7 +182,9 @@ def test_each_benchmark_of_make_bench_has_one_table_on_each_performance_page(nam
 
 def test_the_performance_pages_have_the_same_tables() -> None:
     paths = runpy.run_path(str(ROOT / "benchmarks/run_all.py"))["PAGES"]
-    tables = [re.findall(r"<!-- \w+\.py -->\n[^<]+<!-- end -->", path.read_text(encoding="utf-8")) for path in paths]
+    tables = [
+        re.findall(r"<!-- \w+\.py -->\n[^<]+<!-- end -->", path.read_text(encoding="utf-8")) for path in paths
+    ]
     assert tables[0] == tables[1]
 
 
