@@ -194,18 +194,28 @@ def test_benchmarks_do_not_depend_on_experiments() -> None:
         assert not imported & experiments, path
 
 
-def test_each_benchmark_of_make_bench_has_one_table_on_the_performance_page() -> None:
-    page = (ROOT / "docs/explanation/performance.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["docs/explanation/performance.md", "docs/zh/explanation/performance.md"])
+def test_each_benchmark_of_make_bench_has_one_table_on_each_performance_page(name: str) -> None:
     benchmarks = runpy.run_path(str(ROOT / "benchmarks/run_all.py"))
-    names = list(benchmarks["BENCHMARKS"])
-    assert re.findall(r"<!-- (\w+)\.py -->\n[^<]+<!-- end -->", page) == names
-    for name in names:
-        assert (ROOT / f"benchmarks/{name}.py").exists()
-        changed = benchmarks["replace_table"](page, name, "new")
-        assert f"<!-- {name}.py -->\nnew\n<!-- end -->" in changed
-        assert changed.count("<!-- end -->") == len(names)
+    assert ROOT / name in benchmarks["PAGES"]
+    page = (ROOT / name).read_text(encoding="utf-8")
+    scripts = list(benchmarks["BENCHMARKS"])
+    assert re.findall(r"<!-- (\w+)\.py -->\n[^<]+<!-- end -->", page) == scripts
+    for script in scripts:
+        assert (ROOT / f"benchmarks/{script}.py").exists()
+        changed = benchmarks["replace_table"](page, script, "new")
+        assert f"<!-- {script}.py -->\nnew\n<!-- end -->" in changed
+        assert changed.count("<!-- end -->") == len(scripts)
     with pytest.raises(ValueError, match="no place for nothing"):
         benchmarks["replace_table"](page, "nothing", "new")
+
+
+def test_the_performance_pages_have_the_same_tables() -> None:
+    paths = runpy.run_path(str(ROOT / "benchmarks/run_all.py"))["PAGES"]
+    tables = [
+        re.findall(r"<!-- \w+\.py -->\n[^<]+<!-- end -->", path.read_text(encoding="utf-8")) for path in paths
+    ]
+    assert tables[0] == tables[1]
 
 
 def test_the_log_has_dated_entries_with_verdicts_newest_first() -> None:
