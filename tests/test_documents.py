@@ -16,7 +16,7 @@ from charlm.text.library import known_corpora
 
 ROOT = Path(__file__).parent.parent
 READMES = [ROOT / "README.md", ROOT / "README.zh.md"]
-TRANSLATED = ["course", "how-to"]  # folders of docs/ that stand in docs/zh/ too
+TRANSLATED = ["course", "explanation", "how-to"]  # folders of docs/ that stand in docs/zh/ too
 DOCUMENTS = [
     *READMES,
     ROOT / "CONTRIBUTING.md",
