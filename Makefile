@@ -70,7 +70,7 @@ fuzz: $(READY)  ## damage run folders in 50,000 ways (about half an hour)
 soak: $(READY)  ## kill trainings 1,000 times and see that nothing is lost (about ten minutes)
 	$(BIN)/python tests/kills.py --kills 1000
 
-bench: $(READY)  ## measure speed and memory beside plain torch, into docs/explanation/performance.md (ten minutes, nothing else running)
+bench: $(READY)  ## measure speed and memory beside plain torch, into both performance pages (ten minutes, nothing else running)
 	$(BIN)/python benchmarks/run_all.py
 
 lint: $(READY)

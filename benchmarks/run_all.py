@@ -1,6 +1,6 @@
-"""Runs the benchmarks of speed and memory and writes their tables into docs/explanation/performance.md.
+"""Runs the benchmarks of speed and memory and writes their tables into the performance pages, in both languages.
 
-On that page, each table stands between `<!-- NAME.py -->` and `<!-- end -->`. The whole run takes about ten
+On these pages, each table stands between `<!-- NAME.py -->` and `<!-- end -->`. The whole run takes about ten
 minutes, during which nothing else should run on the machine.
 
     python benchmarks/run_all.py [--only sampling_speed]
@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "performance.md"
+DOCS = HERE.parent / "docs"
+PAGES = [DOCS / "explanation/performance.md", DOCS / "zh/explanation/performance.md"]
 BENCHMARKS: dict[str, list[str]] = {  # the name of a script, and its arguments
     "training_speed": [],
     "sampling_speed": [],
@@ -30,14 +31,24 @@ BENCHMARKS: dict[str, list[str]] = {  # the name of a script, and its arguments
 
 
 def replace_table(page: str, name: str, table: str) -> str:
-    """The page with the table of one benchmark replaced. Raises ValueError if the page has no place for it."""
+    """Returns the text of a page with the table of one benchmark replaced.
+
+    Raises:
+        ValueError: the page has no place for it.
+    """
     before, mark, rest = page.partition(f"<!-- {name}.py -->\n")
     _, end, after = rest.partition("<!-- end -->")
     if not mark or not end:
-        raise ValueError(
-            f"{PAGE} has no place for {name}: the marks <!-- {name}.py --> and <!-- end --> are missing"
-        )
+        raise ValueError(f"no place for {name}: the marks <!-- {name}.py --> and <!-- end --> are missing")
     return f"{before}{mark}{table}\n{end}{after}"
+
+
+def with_table(path: Path, name: str, table: str) -> str:
+    """Returns what `replace_table` makes of the page as it is now; ends the program if there is no place."""
+    try:
+        return replace_table(path.read_text(encoding="utf-8"), name, table)
+    except ValueError as error:
+        sys.exit(f"{path}: {error}")
 
 
 def main() -> None:
@@ -46,7 +57,8 @@ def main() -> None:
     options = parser.parse_args()
     chosen = {name: arguments for name, arguments in BENCHMARKS.items() if options.only in name}
     for name in chosen:  # better now than after minutes of measuring
-        replace_table(PAGE.read_text(encoding="utf-8"), name, "")
+        for page in PAGES:
+            with_table(page, name, "")
     environment = {**os.environ, "GOMP_SPINCOUNT": "1000"}  # as the command-line program sets it
     for name, arguments in chosen.items():
         start = time.perf_counter()
@@ -54,7 +66,8 @@ def main() -> None:
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
         print(f"{name}: {time.perf_counter() - start:.0f} s\n{printed}", flush=True)
         table = f"{datetime.date.today()}: {printed.strip()}"
-        PAGE.write_text(replace_table(PAGE.read_text(encoding="utf-8"), name, table), encoding="utf-8")
+        for page in PAGES:
+            page.write_text(with_table(page, name, table), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from charlm.config import SamplingConfig, change_section
-from charlm.errors import InputError, RunError
+from charlm.errors import InputError, RunError, TrainingError
 from charlm.experts.memory import remember
 from charlm.experts.mixture import Mixture
 from charlm.ranking.minimal_pairs import PairsResult, judge
@@ -28,7 +28,7 @@ from charlm.scoring.conditions import Conditions
 from charlm.scoring.evaluation import Evaluation, evaluate, evaluate_baseline
 from charlm.scoring.measures import Ranked, Score, Scores, rank
 from charlm.scoring.memory import evaluate_memory, fit_memory
-from charlm.scoring.sentences import score_batches
+from charlm.scoring.sentences import score_batches, score_shares
 from charlm.scoring.states import StatefulModel
 from charlm.scoring.words import Space, WordScore, find_words, score_words
 from charlm.store.run_folder import RunFolder
@@ -36,6 +36,7 @@ from charlm.store.trained import TrainedModel, load_trained
 from charlm.system.arguments import check_integer, check_number, check_path, check_text, each_of, each_text
 from charlm.system.counts import count_of
 from charlm.system.devices import find_device_name
+from charlm.system.distributed import ALONE, Ranks
 from charlm.system.encodings import check_encoding
 from charlm.system.threads import set_threads
 from charlm.text.corpus import Corpus, Split, load_held_out
@@ -70,6 +71,7 @@ class LanguageModel(StatefulModel):
         self.vocabulary = trained.vocabulary
         self.config = trained.config
         self.folder = trained.folder
+        self._ranks = ALONE
 
     def score(self, sentences: Iterable[str], conditions: Conditions | None = None, **settings: Any) -> Scores:
         """Scores sentences; log-probabilities are in nats.
@@ -104,7 +106,30 @@ class LanguageModel(StatefulModel):
         """Scores batches of sentences as they come, for callers that batch by themselves; as in `score`."""
         texts = (list(each_text(batch, "sentences")) for batch in each_of(batches, "batches"))
         given = _conditions(conditions, settings)
-        return score_batches(self._reader(given), self.vocabulary, texts, given)
+        return score_batches(self._reader(given), self.vocabulary, texts, given, self._ranks)
+
+    @contextmanager
+    def sharing(self, ranks: Ranks, conditions: Conditions | None = None) -> Iterator[None]:
+        """Divides the sentences that rank 0 scores among all ranks, until the end of the block.
+
+        Only rank 0 goes through the block. The others compute their shares, and end with `SystemExit`.
+
+        Args:
+            ranks: the processes, each of which has loaded the same model.
+            conditions: under which all sentences are scored.
+        """
+        given = conditions or Conditions()
+        if not ranks.leads:
+            score_shares(self._reader(given), self.vocabulary, given, ranks)
+            raise SystemExit(0)
+        self._ranks = ranks
+        try:
+            yield
+        finally:
+            self._ranks = ALONE
+            with suppress(TrainingError):  # a process is lost, and that was said
+                for rank in range(1, ranks.size):
+                    ranks.send(None, rank)
 
     def rank(
         self,
@@ -435,6 +460,7 @@ class LanguageModel(StatefulModel):
         encoding: str = "utf-8",
         strict: bool = False,
         note: Callable[[str], None] = lambda text: None,
+        ranks: Ranks = ALONE,
     ) -> Evaluation:
         """Measures how well the model predicts held-out text.
 
@@ -452,10 +478,12 @@ class LanguageModel(StatefulModel):
             encoding: encoding of these files: a name that Python knows, or `auto`.
             strict: whether what is not text in folders and archives is refused instead of skipped.
             note: is told what was skipped, and which encodings were found.
+            ranks: divide the text among them; rank 0 reads it.
 
         Raises:
             CorpusError: nothing to read, or not text; or the run's own corpus is needed, and is gone or changed.
-            InputError: a rate is out of range, or given though `dynamic` is not.
+            InputError: a rate is out of range, or given though `dynamic` is not; or several ranks are to divide
+                what is read in order.
         """
         if not dynamic and (learning_rate, decay) != (None, None):
             raise InputError("a learning rate and a decay belong to dynamic evaluation; ask for it (--dynamic)")
@@ -465,9 +493,12 @@ class LanguageModel(StatefulModel):
             if rate is not None and not 0 <= rate <= 1:
                 raise InputError(f"{name} {rate:g}: must be from 0 to 1")
         self._check_reading(paths, field, encoding, strict)
-        corpus = self.corpus() if dynamic or baseline or paths is None else None
-        split = self._split(paths, corpus, field, encoding, strict, note)
-        result = evaluate(self.mixture, self.vocabulary, split)
+        if ranks.size > 1 and (dynamic or baseline):
+            raise InputError("several processes do not divide --dynamic and --baseline; leave out torchrun")
+        needs_corpus = ranks.leads and (dynamic or baseline or paths is None)
+        corpus = self.corpus() if needs_corpus else None
+        split = _shared_split(lambda: self._split(paths, corpus, field, encoding, strict, note), ranks)
+        result = evaluate(self.mixture, self.vocabulary, split, ranks)
         if corpus and dynamic:
             from charlm.scoring.dynamic import evaluate_dynamic  # gradients need torch, which takes seconds to load
             from charlm.training.step import make_batches
@@ -613,6 +644,22 @@ class LanguageModel(StatefulModel):
     @cached_property
     def _known_texts(self) -> KnownTexts:
         return KnownTexts.of(self.corpus())
+
+
+def _shared_split(read: Callable[[], Split], ranks: Ranks) -> Split:
+    """Lets rank 0 read a text, and returns it on every rank."""
+    if ranks.size == 1:
+        return read()
+    made: list[Split] = []
+
+    def describe() -> dict[str, Any]:
+        made.append(read())
+        ids = made[0].ids
+        return {**asdict(replace(made[0], ids=ids[:0])), "ids": [ids.dtype.str, len(ids)]}
+
+    described = ranks.lead(describe)
+    ids = ranks.share(made[0].ids if made else None, *described.pop("ids"))
+    return Split(ids, **{**described, "parts": tuple(described["parts"])})
 
 
 def describe_network(lm: LanguageModel) -> str:

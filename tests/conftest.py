@@ -26,6 +26,14 @@ for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
+_LONGEST = ("test_installation.py", "test_course.py")  # a test of theirs takes minutes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the longest tests, so that at the end no core waits for one of them."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
+
+
 TEXT = 2 * "".join(
     f"{subject} {verb} {what}.\n"
     for subject in ("the boat", "the heron", "a miller")

@@ -16,7 +16,7 @@ from charlm.text.library import known_corpora
 
 ROOT = Path(__file__).parent.parent
 READMES = [ROOT / "README.md", ROOT / "README.zh.md"]
-TRANSLATED = ["course", "how-to"]  # folders of docs/ that stand in docs/zh/ too
+TRANSLATED = ["course", "explanation", "how-to"]  # folders of docs/ that stand in docs/zh/ too
 DOCUMENTS = [
     *READMES,
     ROOT / "CONTRIBUTING.md",
@@ -82,6 +82,15 @@ def test_each_page_stands_in_both_languages_with_the_same_parts(folder: str) -> 
         assert _parts(chinese / path.name) == _parts(path), path.name
 
 
+def test_the_programs_of_the_page_on_exports_are_the_same_in_both_languages() -> None:
+    pages = [ROOT / folder / "explanation/export.md" for folder in ("docs", "docs/zh")]
+    english, chinese = (
+        re.findall(r"^```(?:python|html)\n.*?^```$", path.read_text("utf-8"), re.M | re.S) for path in pages
+    )
+    assert len(english) == 3  # the readers, which other tests run, and the use in transformers
+    assert chinese == english
+
+
 @pytest.mark.parametrize("language", ["docs/how-to", "docs/zh/how-to"])
 def test_each_how_to_is_short_and_stands_in_the_contents(language: str) -> None:
     contents = (ROOT / language / "README.md").read_text(encoding="utf-8")
@@ -118,6 +127,27 @@ def test_every_configuration_and_corpus_that_is_called_by_its_name_comes_with_ch
     text = path.read_text(encoding="utf-8")
     assert set(re.findall(r"\bconfig:([a-z][\w-]*)", text)) <= set(shipped_configs())
     assert set(re.findall(r"\bcorpus:([a-z][\w-]*)", text)) <= {corpus.name for corpus in known_corpora()}
+
+
+@pytest.mark.parametrize("language", ["docs", "docs/zh"])
+def test_the_map_of_the_architecture_names_every_module(language: str) -> None:
+    page = (ROOT / language / "explanation/architecture.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```text\n(.*?)^```$", page, re.M | re.S)
+    named, folder = set(), ""
+    for line in block.splitlines():
+        names = line.strip().partition("  ")[0].split(", ")
+        folder = folder if line.startswith(" ") else names[0]
+        named |= {folder + name for name in names} if line.startswith(" ") else {folder}
+    package, there = ROOT / "charlm", set()
+    for path in [*package.glob("[a-z]*"), *package.glob("*/[a-z]*")]:
+        name = path.relative_to(package)
+        if path.is_dir():
+            there.add(f"{name}/")
+        elif path.suffix in (".c", ".py"):
+            is_module = path.suffix == ".py" and path.parent != package
+            there.add(str(name.with_suffix("") if is_module else name))
+    commands = {name for name in there if name.startswith("cli/") and name != "cli/"}
+    assert named == there - commands
 
 
 @pytest.mark.parametrize("path", READMES, ids=lambda path: path.name)
@@ -164,18 +194,28 @@ def test_benchmarks_do_not_depend_on_experiments() -> None:
         assert not imported & experiments, path
 
 
-def test_each_benchmark_of_make_bench_has_one_table_on_the_performance_page() -> None:
-    page = (ROOT / "docs/explanation/performance.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["docs/explanation/performance.md", "docs/zh/explanation/performance.md"])
+def test_each_benchmark_of_make_bench_has_one_table_on_each_performance_page(name: str) -> None:
     benchmarks = runpy.run_path(str(ROOT / "benchmarks/run_all.py"))
-    names = list(benchmarks["BENCHMARKS"])
-    assert re.findall(r"<!-- (\w+)\.py -->\n[^<]+<!-- end -->", page) == names
-    for name in names:
-        assert (ROOT / f"benchmarks/{name}.py").exists()
-        changed = benchmarks["replace_table"](page, name, "new")
-        assert f"<!-- {name}.py -->\nnew\n<!-- end -->" in changed
-        assert changed.count("<!-- end -->") == len(names)
+    assert ROOT / name in benchmarks["PAGES"]
+    page = (ROOT / name).read_text(encoding="utf-8")
+    scripts = list(benchmarks["BENCHMARKS"])
+    assert re.findall(r"<!-- (\w+)\.py -->\n[^<]+<!-- end -->", page) == scripts
+    for script in scripts:
+        assert (ROOT / f"benchmarks/{script}.py").exists()
+        changed = benchmarks["replace_table"](page, script, "new")
+        assert f"<!-- {script}.py -->\nnew\n<!-- end -->" in changed
+        assert changed.count("<!-- end -->") == len(scripts)
     with pytest.raises(ValueError, match="no place for nothing"):
         benchmarks["replace_table"](page, "nothing", "new")
+
+
+def test_the_performance_pages_have_the_same_tables() -> None:
+    paths = runpy.run_path(str(ROOT / "benchmarks/run_all.py"))["PAGES"]
+    tables = [
+        re.findall(r"<!-- \w+\.py -->\n[^<]+<!-- end -->", path.read_text(encoding="utf-8")) for path in paths
+    ]
+    assert tables[0] == tables[1]
 
 
 def test_the_log_has_dated_entries_with_verdicts_newest_first() -> None:

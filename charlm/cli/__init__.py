@@ -39,9 +39,10 @@ from charlm.cli.help import Command, Group
 from charlm.cli.layout import terminal_width, wrap_lines
 from charlm.cli.render import escape_control_characters, program_name
 from charlm.errors import CharlmError, InputError
-from charlm.system.distributed import is_follower, processes_together
+from charlm.system.distributed import is_follower, join_ranks, processes_together
 from charlm.training.signals import exit_if_importing
 
+_DIVIDED = ("train", "score", "rerank", "eval", "config")  # among processes that torchrun starts
 _NARROW_CELLS = 52  # to a narrower terminal than this, help is fitted here
 
 
@@ -114,28 +115,41 @@ def charlm(
     $ charlm sample runs/mine --prompt "The river " --length 100
     $ charlm score runs/mine "The river was high." "The rievr was high."
     """
-    if processes_together() > 1 and ctx.invoked_subcommand not in ("train", "config"):
+    command = str(ctx.invoked_subcommand)
+    if processes_together() > 1 and command not in _DIVIDED:
         if is_follower():
             raise typer.Exit(2)
         raise InputError(
-            f"torchrun divides trainings, and {ctx.invoked_subcommand} would be done by each process; divide what "
-            "is read with split and xargs -P, as docs/explanation/scale.md shows"
+            f"{command} is not divided among the processes that torchrun starts, and each would do all of it; "
+            f"leave out torchrun, which serves {', '.join(_DIVIDED)}"
         )
 
 
-for name, function in (
-    ("train", train.train),
-    ("sample", sample.sample),
-    ("score", score.score),
-    ("rerank", rerank.rerank),
-    ("pairs", pairs.pairs),
-    ("eval", evaluate.evaluate),
-    ("compare", compare.compare),
-    ("inspect", inspect.inspect),
-    ("report", report.report),
-    ("export", export.export),
+class _Divided(Command):
+    """A command that divides its work among the processes that torchrun starts; they are `ctx.obj` in it.
+
+    `train` and `config` do so too, and join the processes by themselves.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        with join_ranks(remedy="run the command again") as ctx.obj:
+            ctx.obj.set_threads(ctx.params["threads"])
+            return super().invoke(ctx)
+
+
+for name, function, kind in (
+    ("train", train.train, Command),
+    ("sample", sample.sample, Command),
+    ("score", score.score, _Divided),
+    ("rerank", rerank.rerank, _Divided),
+    ("pairs", pairs.pairs, Command),
+    ("eval", evaluate.evaluate, _Divided),
+    ("compare", compare.compare, Command),
+    ("inspect", inspect.inspect, Command),
+    ("report", report.report, Command),
+    ("export", export.export, Command),
 ):
-    app.command(name, cls=Command)(function)
+    app.command(name, cls=kind)(function)
 app.add_typer(config.app, name="config")
 app.add_typer(corpus.app, name="corpus")
 

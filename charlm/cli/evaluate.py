@@ -6,7 +6,7 @@ import dataclasses
 import math
 import sys
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from charlm.cli.evaluate_writing import show_writing
 from charlm.cli.layout import fit_table, terminal_width
 from charlm.cli.render import json_line, note
 from charlm.text.columns import parse_field
+
+if TYPE_CHECKING:
+    from charlm.system.distributed import Ranks
 
 _comparison_option = options.option_group("Comparisons")
 
@@ -27,6 +30,7 @@ class Format(StrEnum):
 
 
 def evaluate(
+    ctx: typer.Context,
     run: options.RunArgument,
     paths: Annotated[
         list[str] | None,
@@ -138,14 +142,25 @@ def evaluate(
         raise InputError(
             "--samples measures writing; --baseline and --dynamic measure prediction: give one of them"
         )
+    ranks: Ranks = ctx.obj
+    if samples is not None and ranks.size > 1:
+        raise InputError("several processes do not divide --samples; leave out torchrun")
     lm = load(run, device=device or "auto", threads=threads)
     if samples is not None:
         writing = lm.evaluate_writing(samples, paths or None, seed=seed or 0, **settings, **reading)
         show_writing(writing, as_json=output is Format.JSON)
         return
     evaluation = lm.evaluate(
-        paths or None, dynamic=dynamic, learning_rate=learning_rate, decay=decay, baseline=baseline, **reading
+        paths or None,
+        dynamic=dynamic,
+        learning_rate=learning_rate,
+        decay=decay,
+        baseline=baseline,
+        ranks=ranks,
+        **reading,
     )
+    if not ranks.leads:
+        return
     result = {name: value for name, value in dataclasses.asdict(evaluation).items() if value is not None}
     if output is Format.JSON:
         print(json_line(result))

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from charlm.cli.layout import label, terminal_width, wrap, wrap_lines
+from charlm.system.distributed import is_follower
 from charlm.system.shell import quote_for_shell
 
 _LABEL_CELLS = 12  # of `text:`, `budget:` and the like, in front of what was found or chosen
@@ -34,7 +35,9 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def note(message: str) -> None:
-    """Prints a message to standard error, wrapped to the width of a terminal."""
+    """Prints a message to standard error, wrapped to the width of a terminal; of several processes rank 0 does."""
+    if is_follower():
+        return
     print(wrap_lines(message, terminal_width(sys.stderr)), file=sys.stderr)
 
 

@@ -29,6 +29,7 @@ _tuning_option = options.option_group("Tuning")
 
 
 def rerank(
+    ctx: typer.Context,
     run: options.RunArgument,
     nbest: Annotated[
         Path,
@@ -107,12 +108,13 @@ def rerank(
     unknown = UnknownCounter(model.vocabulary)
     batches = read_line_batches(path, model.vocabulary.level, encoding, note=note)
     groups = _count_unknown(read_groups(batches, name_of(path), input_format), unknown, name_of(path))
-    if tune:
-        _print_tuning(model, groups, tune, encoding, metric or Metric.CHRF, measure)
-    else:
-        weights = {"weight": 1.0 if weight is None else weight, "length_bonus": length_bonus or 0.0}
-        for lines in model.rerank_groups(groups, **weights, measure=measure):
-            _print_lines(lines)
+    with model.sharing(ctx.obj):
+        if tune:
+            _print_tuning(model, groups, tune, encoding, metric or Metric.CHRF, measure)
+        else:
+            weights = {"weight": 1.0 if weight is None else weight, "length_bonus": length_bonus or 0.0}
+            for lines in model.rerank_groups(groups, **weights, measure=measure):
+                _print_lines(lines)
     unknown.tell()
 
 

@@ -63,6 +63,7 @@ _PRINTERS: dict[Format, type[Printer]] = {
 
 
 def score(
+    ctx: typer.Context,
     run: options.RunArgument,
     sentences: Annotated[
         list[str] | None, typer.Argument(metavar="SENTENCE", help="The sentences, unless --file is given.")
@@ -226,7 +227,8 @@ def score(
         records = number_lines(lines if plain else note_columns(lines, name_of(path)))
     if separator is not None:
         records = take_out_separators(records, separator)
-    summary = _print_scores(model, records, printer, alternatives)
+    with model.sharing(ctx.obj, printer.conditions):
+        summary = _print_scores(model, records, printer, alternatives)
     if not summary.sentences:
         note(f"{name_of(path)}: no sentences to score")
     kind = "sentence" if source is None else "line" if field is None else "record"

@@ -10,8 +10,8 @@ with C the characters that the budget buys, N the characters of the training tex
 - Dropout, of the state and of the recurrent weights, by the number of epochs C / N; the learning rate by H.
 - Weight decay 0.1, of all matrices but the one that symbols are looked up in: on tiny Shakespeare 0.02 nats less
   for the network alone, and half of that for the mixture.
-- An n-gram model of order 9 in the mixture, or 7 for thousands of characters; a million characters are counted in a
-  second.
+- An n-gram model in the mixture, of order 9, or 7 for thousands of characters; up to 12 where a text repeats itself
+  so often that it takes no more than six bytes a character. A million characters are counted in a second.
 - Word contexts in the mixture, where words are parted by spaces.
 - Samples at temperature 0.85, where as many of the words exist as in held-out text; at 0.8 a model uses too few
   different words, at 1 too few of them exist. Cutting the unlikely off (top-p) does no better at the same share.
@@ -20,8 +20,9 @@ with C the characters that the budget buys, N the characters of the training tex
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +35,11 @@ _CHARACTERS_PER_RECURRENT_WEIGHT = 8.0  # of the budget
 _MAX_SQUARED_SIZE_PER_CHARACTER = 0.4  # of the training text
 _MAX_EPOCHS = 30.0
 _LARGE_VOCABULARY_SYMBOLS = 512  # above this, factored input and output matrices are cheaper than full ones
-_NGRAM_ORDER = 9  # in the mixture, higher ones still gain a little on prose, much on code, and double the file
+_NGRAM_ORDER = 9  # in the mixture; higher ones gain next to nothing on plays, and double the file
 _NGRAM_ORDER_LARGE_VOCABULARY = 7
+LONGEST_NGRAM_ORDER = 12  # of a text that repeats itself, as code and the Bible do
+_NGRAM_BYTES = 3  # of each distinct n-gram in the file
+_MOST_NGRAM_BYTES_PER_CHARACTER = 6
 _LEAST_BLANKS = 0.05  # share of a text, from which on its words are parted by them; English prose has 0.18
 _DROPOUT_FROM_EPOCHS = 2.0
 _DROPOUT_PER_DOUBLING = 0.05  # of the epochs
@@ -64,6 +68,8 @@ class TextProperties:
         line_length: mean characters of a line and its end in lines framing; None in stream framing.
         blanks: the share of the characters that are spaces, or blank otherwise, but for the ends of lines.
         held_out_parts: lines, or stretches of a stream, that can be read side by side.
+        ngrams_per_character: how many distinct n-grams of 1, 2, … symbols there are for each character that is
+            counted, as far as that is known.
     """
 
     characters: int
@@ -72,6 +78,7 @@ class TextProperties:
     line_length: float | None
     blanks: float
     held_out_parts: int
+    ngrams_per_character: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,9 @@ def choose(
     large_vocabulary = text.symbols > _LARGE_VOCABULARY_SYMBOLS
     settings: dict[str, Any] = {
         **window(text, processes),
-        "model.ngram": _NGRAM_ORDER_LARGE_VOCABULARY if large_vocabulary else _NGRAM_ORDER,
+        "model.ngram": _NGRAM_ORDER_LARGE_VOCABULARY
+        if large_vocabulary
+        else ngram_order(text.ngrams_per_character),
         # Who wants no n-grams wants the network alone.
         "model.words": text.blanks >= _LEAST_BLANKS and given.get("model.ngram", _NGRAM_ORDER) is not None,
         "sampling.temperature": _TEMPERATURE,
@@ -216,6 +225,13 @@ def choose(
         ),
     ]
     return Recipe({key: value for key, value in settings.items() if key not in given}, reasons)
+
+
+def ngram_order(ngrams_per_character: Sequence[float]) -> int:
+    """Returns the longest order from 9 to 12 whose file takes at most six bytes a character; 9 may take more."""
+    sizes = itertools.accumulate(_NGRAM_BYTES * ngrams for ngrams in ngrams_per_character)
+    fits = [order for order, size in enumerate(sizes, 1) if size <= _MOST_NGRAM_BYTES_PER_CHARACTER]
+    return min(max(_NGRAM_ORDER, *fits, 0), LONGEST_NGRAM_ORDER)
 
 
 def output_rank(hidden: int) -> int:

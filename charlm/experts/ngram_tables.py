@@ -27,6 +27,8 @@ _UNSIGNED = (np.uint8, np.uint16, np.uint32)
 _PIECE_SYMBOLS = 1 << 18  # looked at together
 _PARTS = 16  # in which the n-grams of a text are sorted: sorting takes 40 bytes a symbol
 _PART_SYMBOLS = 1 << 18  # of a part, at least
+_SAMPLED_BITS = 16
+_HASH = np.uint64(0x9E3779B97F4A7C15)  # odd, with bits that look random
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,24 @@ def count_tables(
             tables.append(Table(symbols, smallest(counts), first, opened))
         symbols, first, ranks = longer.symbols, longer.first, longer.ranks
     return tables
+
+
+def estimate_distinct(ids: Ids, longest: int) -> list[float]:
+    """Estimates how many distinct n-grams of 1 … `longest` symbols a text has, to about one in a hundred.
+
+    Only n-grams whose hash falls into a sample are told apart, about 2^16 places of the text:
+
+        hash(x_1 … x_n) = (hash(x_1 … x_{n-1}) + x_n + 1) M  modulo 2^64
+    """
+    shift = max(0, (len(ids) >> _SAMPLED_BITS).bit_length())  # a share of 2^-shift is looked at
+    sampled: list[list[NDArray[np.uint64]]] = [[] for _ in range(longest)]
+    for begin in range(0, len(ids), _PIECE_SYMBOLS):
+        piece = ids[begin : begin + _PIECE_SYMBOLS + longest - 1].astype(np.uint64) + np.uint64(1)
+        hashes = np.zeros(min(_PIECE_SYMBOLS, len(ids) - begin), np.uint64)
+        for n, found in enumerate(sampled):
+            hashes = (hashes[: len(piece) - n] + piece[n : n + len(hashes)]) * _HASH
+            found.append(hashes[hashes <= np.uint64((1 << 64 - shift) - 1)])
+    return [float(len(np.unique(np.concatenate(found))) << shift) if found else 0.0 for found in sampled]
 
 
 def table_arrays(tables: Sequence[Table]) -> dict[str, NDArray[Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 from charlm.experts.mixture import Mixture
 from charlm.experts.ngram import NgramModel
 from charlm.scoring.log_probs import cut_sequences, text_log_probs
+from charlm.system.distributed import ALONE, Ranks
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary
 
@@ -55,15 +56,20 @@ class Evaluation:
     baseline_nats_per_character: float | None = None
 
 
-def evaluate(mixture: Mixture, vocabulary: Vocabulary, split: Split) -> Evaluation:
-    """Evaluates a model on a text that its own vocabulary encoded; memory does not grow with the text."""
+def evaluate(mixture: Mixture, vocabulary: Vocabulary, split: Split, ranks: Ranks = ALONE) -> Evaluation:
+    """Evaluates a model on a text that its own vocabulary encoded; memory does not grow with the text.
+
+    Several ranks divide the text, which each of them has, and all of them return the whole evaluation.
+    """
     total = known = 0.0
     n_unknown = 0
-    for start, log_probs in text_log_probs(mixture, vocabulary, split.ids, split.parts):
+    for start, log_probs in text_log_probs(mixture, vocabulary, split.ids, split.parts, ranks=ranks):
         unknown = split.ids[start : start + len(log_probs)] == vocabulary.unknown_id
         total -= float(log_probs.sum())
         known -= float(log_probs[~unknown].sum())
         n_unknown += int(unknown.sum())
+    total, known, unknown_sum = ranks.add(total, known, n_unknown)
+    n_unknown = int(unknown_sum)
     n_known = split.characters - n_unknown
     return Evaluation(
         characters=split.characters,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from charlm.experts.expert import Reading
 from charlm.experts.mixture import Mixture, MixtureState
+from charlm.system.distributed import ALONE, Ranks
 from charlm.system.threads import parallel_map
 from charlm.text.batches import line_bounds, pad_lines
 from charlm.text.vocabulary import Ids, Vocabulary
@@ -100,6 +101,7 @@ def text_log_probs(
     ids: Ids,
     parts: Sequence[int] = (0,),
     *,
+    ranks: Ranks = ALONE,
     read_out: ReadOut | None = None,
     lines: int = _LINES,
     min_row: int = _MIN_ROW_SYMBOLS,
@@ -118,6 +120,7 @@ def text_log_probs(
         vocabulary: the model's.
         ids: the text, shape (N,).
         parts: where the parts of a stream begin, see `Split`.
+        ranks: of several, each has its share of what is scored together or read side by side.
         read_out: see `window_log_probs`.
         lines: so many lines or parts are scored together.
         min_row: in stream framing, a row has at least so many symbols of the text.
@@ -128,14 +131,18 @@ def text_log_probs(
     first_id = vocabulary.boundary_id
     if vocabulary.framing == "lines" or len(parts) > 1:
         bounds = _bounds(vocabulary, ids, parts)
-        for i in range(0, len(bounds) - 1, lines):
+        for i in range(ranks.rank * lines, len(bounds) - 1, ranks.size * lines):
             ends = bounds[i : i + lines + 1].tolist()
             sequences = [ids[a:b] for a, b in pairwise(ends)]
             found = dict(sequence_log_probs(mixture, sequences, Beginning(first_id), read_out=read_out))
             yield ends[0], np.concatenate([found[line] for line in range(len(sequences))])
         return
     rows = min(max_rows, max(1, len(ids) // min_row))
-    cuts = np.linspace(0, len(ids), rows + 1).astype(int)
+    own = slice(rows * ranks.rank // ranks.size, rows * (ranks.rank + 1) // ranks.size + 1)
+    cuts = np.linspace(0, len(ids), rows + 1).astype(int)[own]
+    if len(cuts) < 2:
+        return  # there are more ranks than rows
+    rows = len(cuts) - 1
     begins = np.maximum(cuts[:-1] - warm_up, 0)
     state = mixture.initial_state(rows)
     for step in range(0, int((cuts[1:] - begins).max()), window):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,16 +14,22 @@ from charlm.scoring.conditions import Conditions, Unknown
 from charlm.scoring.log_probs import CONTEXT_SYMBOLS, Beginning, LogProbs, read_context, sequence_log_probs
 from charlm.scoring.measures import CharacterScore, Score
 from charlm.scoring.memory import remember_lines
+from charlm.system.distributed import ALONE, Ranks
 from charlm.text.characters import name_characters
 from charlm.text.vocabulary import END_OF_SENTENCE, Ids, Vocabulary, to_bytes
 
 
 def score_batches(
-    mixture: Mixture, vocabulary: Vocabulary, batches: Iterable[Sequence[str]], conditions: Conditions
+    mixture: Mixture,
+    vocabulary: Vocabulary,
+    batches: Iterable[Sequence[str]],
+    conditions: Conditions,
+    ranks: Ranks = ALONE,
 ) -> Iterator[list[Score]]:
     """Scores batches of sentences as they come, in their order; a context is read once for all of them.
 
     A sentence's score does not depend on what is scored beside it (beyond rounding, below 1e-5 nats a character).
+    Rank 0 of several hands out a share of each batch to the others, which `score_shares`.
 
     Raises:
         InputError: unknown characters, where the conditions refuse them; or the context holds a newline, and the
@@ -40,9 +47,32 @@ def score_batches(
                     raise InputError(f"the model has never seen {name_characters(unknown)}, in {text[:80]!r}")
         ids = [np.append(vocabulary.encode_sentence(text), np.array(ends, np.int32)) for text in texts]
         scores: dict[int, Score] = {}
-        for i, log_probs in _log_probs(mixture, vocabulary, ids, beginning):
+        for i, log_probs in _divided_log_probs(mixture, vocabulary, ids, beginning, ranks):
             scores[i] = _score(vocabulary, conditions, sentences[i], texts[i], ids[i], log_probs)
         yield [scores[i] for i in range(len(sentences))]
+
+
+def score_shares(mixture: Mixture, vocabulary: Vocabulary, conditions: Conditions, ranks: Ranks) -> None:
+    """Computes what rank 0 hands out, under its conditions, until it says that there is no more."""
+    beginning = begin(mixture, vocabulary, conditions)
+    while (sequences := ranks.receive(np.int32, 0)) is not None:
+        found = dict(_log_probs(mixture, vocabulary, sequences, beginning))
+        ranks.send([found[i] for i in range(len(sequences))], 0)
+
+
+def _divided_log_probs(
+    mixture: Mixture, vocabulary: Vocabulary, sequences: Sequence[Ids], beginning: Beginning | None, ranks: Ranks
+) -> Iterator[tuple[int, LogProbs]]:
+    """As `_log_probs`; each rank computes neighbours, which have about as many symbols as those of another."""
+    before = np.cumsum([0, *map(len, sequences)])  # each sequence, how many symbols are in the others
+    cuts = np.searchsorted(before, before[-1] * np.arange(1, ranks.size) / ranks.size).tolist()
+    shares = [range(a, b) for a, b in pairwise([0, *cuts, len(sequences)])]
+    for rank in range(1, ranks.size):
+        ranks.send([sequences[i] for i in shares[rank]], rank)
+    own = [sequences[i] for i in shares[0]]
+    yield from _log_probs(mixture, vocabulary, own, beginning)
+    for rank in range(1, ranks.size):
+        yield from zip(shares[rank], ranks.receive(np.float64, rank) or [], strict=True)
 
 
 def begin(

@@ -1,7 +1,8 @@
-"""Processes that train one network together, as `torchrun` starts them: who is who, and what they tell each other.
+"""Processes that work together, as `torchrun` starts them: who is who, and what they tell each other.
 
 Rank 0 leads: it reads, counts, evaluates, saves and prints, while the others wait for it. The others follow: they
-hold a share of the batch, and end where rank 0 ends. A process that nobody started with others is rank 0 of one.
+hold a share of a training's batch, or compute what rank 0 hands out, and end where rank 0 ends. A process that
+nobody started with others is rank 0 of one.
 
 This is the only module that knows `torch.distributed`, which is loaded only where there are other processes: gloo
 carries everything between CPUs, NCCL the tensors between CUDA devices.
@@ -71,7 +72,7 @@ def _number(name: str) -> int:
 
 
 class Ranks:
-    """The processes of one training; alone, each method does nothing beside its obvious part.
+    """Processes that work together; alone, each method does nothing beside its obvious part.
 
     Attributes:
         rank: the number of this process.
@@ -80,10 +81,11 @@ class Ranks:
         threads: of this process while all of them compute.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, *, are_together: bool = False) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, *, are_together: bool = False, remedy: str = "") -> None:
         self.rank = rank
         self.size = size
         self.are_together = are_together
+        self._remedy = remedy  # what the user can do where a process is lost
         self.threads = 1
         self._waiting: Any = None  # the group in which the others wait for rank 0
         self._store: Any = None  # what torchrun keeps for all of them
@@ -181,6 +183,46 @@ class Ranks:
                 if not self.leads:
                     tensor.detach().copy_(here)
 
+    def send(self, arrays: Sequence[NDArray[Any]] | None, rank: int) -> None:
+        """Sends arrays, shapes (n_i,), to another rank, which has to `receive` them; None: there are no more."""
+        import torch
+        import torch.distributed as dist
+
+        sizes = torch.tensor([-1] if arrays is None else [len(arrays), *map(len, arrays)])
+        with self._noticing():
+            dist.send(torch.tensor([len(sizes)]), rank, group=self._waiting)
+            dist.send(sizes, rank, group=self._waiting)
+            if arrays:
+                dist.send(torch.from_numpy(np.concatenate(arrays)), rank, group=self._waiting)
+
+    def receive(self, dtype: type[np.generic], rank: int) -> list[NDArray[Any]] | None:
+        """Receives arrays of one type from another rank, in their order; None: there are no more."""
+        import torch
+        import torch.distributed as dist
+
+        with self._noticing():
+            dist.recv(length := torch.zeros(1, dtype=torch.int64), rank, group=self._waiting)
+            dist.recv(sizes := torch.empty(int(length), dtype=torch.int64), rank, group=self._waiting)
+            count, *lengths = sizes.tolist()
+            if count < 0:
+                return None
+            numbers = np.empty(sum(lengths), dtype)
+            if count:
+                dist.recv(torch.from_numpy(numbers), rank, group=self._waiting)
+        return np.split(numbers, np.cumsum(lengths[:-1])) if count else []
+
+    def add(self, *numbers: float) -> list[float]:
+        """Returns the sums of the numbers of all ranks, on each of them."""
+        if self.size == 1:
+            return list(numbers)
+        import torch
+        import torch.distributed as dist
+
+        sums = torch.tensor(numbers, dtype=torch.float64)
+        with self._noticing():
+            dist.all_reduce(sums, group=self._waiting)
+        return sums.tolist()
+
     def gather_rows(self, own: Tensor, sizes: Sequence[int]) -> Tensor | None:
         """Puts the rows that each rank holds below each other, on rank 0; the others get None.
 
@@ -247,9 +289,8 @@ class Ranks:
         except RuntimeError as error:
             silent = "imed out" in str(error) or "imeout" in str(error)
             raise TrainingError(
-                f"process {self.rank} of {self.size} on {socket.gethostname()}: another process of this training "
-                f"{'does not answer any more' if silent else 'has ended'}; what was saved before is intact, and "
-                "the same command with --resume goes on from there"
+                f"process {self.rank} of {self.size} on {socket.gethostname()}: another process of this command "
+                f"{'does not answer any more' if silent else 'has ended'}; {self._remedy}"
             ) from None
 
     def is_first_to_fail(self) -> bool:
@@ -274,9 +315,15 @@ def tree_sum(tensors: Sequence[Tensor]) -> Tensor:
     return left[0]
 
 
+_RESUME = "what was saved before is intact, and the same command with --resume goes on from there"
+
+
 @contextmanager
-def join_ranks() -> Iterator[Ranks]:
+def join_ranks(*, remedy: str = _RESUME) -> Iterator[Ranks]:
     """Joins the processes that torchrun has started together with this one, until the end of the block.
+
+    Args:
+        remedy: what the user can do where a process is lost.
 
     Raises:
         InputError: this process has done so before; or what torchrun says makes no sense.
@@ -292,7 +339,7 @@ def join_ranks() -> Iterator[Ranks]:
     if _has_joined:
         raise InputError("torchrun starts one training: the processes beside this one have ended with the first")
     _has_joined = True
-    ranks = Ranks(rank, size, are_together=True)
+    ranks = Ranks(rank, size, are_together=True, remedy=remedy)
     if size == 1:
         yield ranks
         return

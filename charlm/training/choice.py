@@ -8,14 +8,15 @@ from typing import Any
 import torch
 
 from charlm.config import Config, flatten, load_config, parse_amount
-from charlm.config.recipe import Recipe, TextProperties, choose, validation_share
+from charlm.config.recipe import LONGEST_NGRAM_ORDER, Recipe, TextProperties, choose, validation_share
 from charlm.experts import EXPERTS
 from charlm.experts.expert import CountedExpert
+from charlm.experts.ngram_tables import estimate_distinct
 from charlm.model.network import CharacterModel, plan_layers
 from charlm.scoring.log_probs import cut_sequences
 from charlm.system.counts import count_of
 from charlm.system.distributed import Ranks
-from charlm.text.corpus import Corpus, load_corpus
+from charlm.text.corpus import Corpus, Split, load_corpus
 from charlm.training.agreement import settle_framing
 from charlm.training.lanes import Lanes, group_count
 from charlm.training.remarks import remarks
@@ -82,6 +83,7 @@ def _recipe(
 ) -> Recipe:
     """Chooses what is not `given`, by the text, the budget and the speed of this machine."""
     vocabulary, ids = corpus.vocabulary, corpus.train.ids
+    counted = counted_part(config, corpus).ids
     lines = vocabulary.framing == "lines"
     blanks = (
         n for c, n in zip(vocabulary.symbols, vocabulary.counts, strict=True) if c.isspace() and c not in "\r\n"
@@ -93,6 +95,7 @@ def _recipe(
         line_length=len(ids) / max(1, corpus.train.count(vocabulary.boundary_id)) if lines else None,
         blanks=sum(blanks) / max(1, sum(vocabulary.counts)),
         held_out_parts=corpus.validation.count(vocabulary.boundary_id) if lines else len(corpus.validation.parts),
+        ngrams_per_character=[n / max(1, len(counted)) for n in estimate_distinct(counted, LONGEST_NGRAM_ORDER)],
     )
 
     def speed(settings: Mapping[str, Any]) -> float:
@@ -135,6 +138,27 @@ def divide(config: Config, device: torch.device, ranks: Ranks, groups: int | Non
     return lanes
 
 
+def counted_part(
+    config: Config,
+    corpus: Corpus,
+    *,
+    most: int = MOST_COUNTED_SYMBOLS,
+    symbols_per_second: int = COUNTED_SYMBOLS_PER_SECOND,
+) -> Split:
+    """Returns as much of the end of the training text as the budget allows to count.
+
+    Args:
+        config: the configuration.
+        corpus: its text.
+        most: how many symbols, at most.
+        symbols_per_second: how many, at most, for each second of a budget that is a time.
+    """
+    unit, amount = parse_amount(config.training.budget)
+    if unit == "seconds":
+        most = min(most, max(1, int(symbols_per_second * amount)))
+    return corpus.train.last(most)
+
+
 def count_experts(
     config: Config,
     corpus: Corpus,
@@ -147,17 +171,14 @@ def count_experts(
 
     Args:
         config: the configuration.
-        corpus: its text; where not all of the training part is counted, its end is.
-        note: is told so.
-        most: how many symbols are counted, at most.
-        symbols_per_second: how many are counted, at most, for each second of a budget that is a time.
+        corpus: its text.
+        note: is told where not all of the training part is counted.
+        most: see `counted_part`.
+        symbols_per_second: see `counted_part`.
     """
     vocabulary = corpus.vocabulary
-    unit, amount = parse_amount(config.training.budget)
-    if unit == "seconds":
-        most = min(most, max(1, int(symbols_per_second * amount)))
     wanted = [kind for kind in EXPERTS if kind.is_wanted(config.model)]
-    counted = corpus.train.last(most)
+    counted = counted_part(config, corpus, most=most, symbols_per_second=symbols_per_second)
     if wanted and len(counted.ids) < len(corpus.train.ids):
         note(f"mixture: counted on the last {count_of(len(counted.ids), 'symbol')} of the training text")
     sequences = cut_sequences(vocabulary, counted.ids, counted.parts) if wanted else []

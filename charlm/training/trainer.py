@@ -29,7 +29,7 @@ from charlm.model.network import NetworkState
 from charlm.store.checkpoint import check_parts, join_parts, read_counters, split_parts
 from charlm.store.run_folder import RunFolder
 from charlm.store.tensors import Array, unusable
-from charlm.system.distributed import Ranks
+from charlm.system.distributed import ALONE
 from charlm.system.shell import quote_path
 from charlm.text.batches import Batches, Window
 from charlm.text.corpus import Split
@@ -104,7 +104,7 @@ class Trainer:
         self._budget, self._every = read_amounts(config, train)
         self._interval = _Interval()
         self._last: StepResult | None = None
-        self._ranks = step.lanes.ranks if step.lanes else Ranks()
+        self._ranks = step.lanes.ranks if step.lanes else ALONE
         self._is_shared = False  # whether the ranks have begun to train together
         self._read_at = 0.0  # when the clock was last read
 

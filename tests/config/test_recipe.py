@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import charlm
 from charlm.config import load_config, parse_amount
-from charlm.config.recipe import SIZES, TextProperties, choose, dropout, validation_share
+from charlm.config.recipe import SIZES, TextProperties, choose, dropout, ngram_order, validation_share
 
 texts = st.builds(
     TextProperties,
@@ -114,7 +114,7 @@ def test_zero_config_says_what_it_chose_and_leaves_a_yaml_that_does_the_same(
     assert lm.config.training.weight_decay == 0.1
     assert notes[-2].endswith("; weight decay 0.1")
     assert lm.config.corpus.framing == "lines"
-    assert notes[-5:-3] == ["model: LSTM, hidden size 24 (as set)", "mixture: with 9-grams and word contexts"]
+    assert notes[-5:-3] == ["model: LSTM, hidden size 24 (as set)", "mixture: with 12-grams and word contexts"]
     assert "sequence length 8, learning rate " in notes[-3]
     assert (lm.config.model.hidden_size, lm.config.training.sequence_length) == (24, 8)
     again = charlm.train(tmp_path / "a" / "config.yaml", out=tmp_path / "b")
@@ -147,6 +147,24 @@ def test_words_are_counted_where_blanks_part_them_and_never_beside_a_network_tha
     assert not words(0.01)
     assert not words(0.18, model__ngram=None)
     assert words(0.01, model__words=True, model__ngram=None)
+
+
+@pytest.mark.parametrize(
+    ("distinct", "order"),  # n-grams of 1, 2, … symbols for each character
+    [
+        ([], 9),
+        ([0.001] * 12, 12),
+        ([0, 0, 0, 0.1, 0.2, 0.2, 0.2, 0.3, 0.3, 0.3, 0.3, 0.5], 11),  # 1.3 up to 9, 1.9 up to 11
+        ([0, 0.01, 0.1, 0.3, 0.6, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9], 9),  # more than six bytes already
+        ([0.0] * 30, 12),
+    ],
+)
+def test_ngrams_are_as_long_as_six_bytes_a_character_allow(distinct: list[float], order: int) -> None:
+    assert ngram_order(distinct) == order
+    text = TextProperties(10**6, 10**5, 60, None, 0.1, 9, distinct)
+    assert choose(text, {}, ("steps", 10.0), machine(5e10)).settings["model.ngram"] == order
+    many = TextProperties(10**6, 10**5, 3000, None, 0.1, 9, distinct)
+    assert choose(many, {}, ("steps", 10.0), machine(5e10)).settings["model.ngram"] == 7
 
 
 @pytest.mark.parametrize(("processes", "batch"), [(1, 16), (2, 16), (3, 18), (5, 20)])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from charlm.config import ModelConfig
 from charlm.experts.ngram import NgramModel
-from charlm.experts.ngram_tables import count_tables, table_arrays
+from charlm.experts.ngram_tables import count_tables, estimate_distinct, table_arrays
 from charlm.text.vocabulary import Vocabulary
 
 V, FIRST = 5, 1
@@ -332,3 +332,18 @@ def test_it_is_counted_where_the_configuration_asks_for_it() -> None:
         np.testing.assert_array_equal(one, other)
     assert counted.contexts == len(counted.context_names()) == 8
     assert counted.context_names() == ["0", "1", "2", "0 early", "1 early", "2 early", "0 in all", "1 in all"]
+
+
+@given(ids=st.lists(st.integers(0, 3), max_size=60), longest=st.integers(1, 6))
+def test_distinct_ngrams_of_a_short_text_are_all_counted(ids: list[int], longest: int) -> None:
+    expected = [len({tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)}) for n in range(1, longest + 1)]
+    assert estimate_distinct(np.array(ids, np.uint8), longest) == expected
+
+
+def test_distinct_ngrams_of_a_long_text_are_estimated_from_a_sample() -> None:
+    rng = np.random.default_rng(0)
+    ids = np.concatenate([rng.integers(0, 50, 700_000)] * 2).astype(np.uint8)  # the second half says it all again
+    exact = [len(table.symbols) for table in count_tables([ids.astype(np.int32)], 50, 0, 5)]
+    found = estimate_distinct(ids, 5)
+    assert found[3:] == pytest.approx(exact[3:], rel=0.03)
+    assert found[2] == pytest.approx(exact[2], rel=0.1)

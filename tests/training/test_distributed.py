@@ -249,7 +249,7 @@ def test_a_rank_that_dies_ends_the_others_with_one_message_and_a_restart_goes_on
     ended = together(4, train(tiny_corpus, kind, run, observer=Waiting(7)), watch=kill)
     assert ended.codes == [-signal.SIGKILL if rank == dead else 1 for rank in range(4)]
     assert ended.said.count("charlm: ") == 1
-    assert "another process of this training has ended; what was saved before is intact" in ended.said
+    assert "another process of this command has ended; what was saved before is intact" in ended.said
     ended = together(4, train(tiny_corpus, kind, run), restarts=1)
     assert (ended.codes, ended.said) == ([0] * 4, "")
     assert outcome(run) == trained(kind, 1, 32)
@@ -341,13 +341,13 @@ def test_the_recipe_measures_all_processes_and_makes_the_batch_one_that_they_can
 
 
 def test_other_commands_are_refused_once(tiny_run: Path):
-    def score() -> None:
-        sys.argv = ["charlm", "score", str(tiny_run), "the boat"]
+    def sample() -> None:
+        sys.argv = ["charlm", "sample", str(tiny_run)]
         main()
 
-    ended = together(2, score)
+    ended = together(2, sample)
     assert ended.codes == [2, 2]
-    assert ended.said.count("charlm: torchrun divides trainings, and score would be done by each process") == 1
+    assert ended.said.count("charlm: sample is not divided among the processes that torchrun starts") == 1
 
 
 def measured(processes: int, step: float, summing: float) -> Measured:
