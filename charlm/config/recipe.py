@@ -53,8 +53,7 @@ _WHY_TEMPERATURE = "where samples look most like held-out text"
 _VALIDATION_CHARACTERS_PER_SECOND = 5000  # of the budget; one evaluation then takes about 2% of it
 _MIN_VALIDATION_CHARACTERS = 20_000
 _MAX_EVALUATION_SHARE = 0.06  # of the budget, for all evaluations together
-_EVALUATION_SPEEDUP = 2.5  # over training, where stretches of text are read side by side
-_EVALUATION_SPEEDUP_IN_ORDER = 0.8  # where it is one stretch, which is read in its order
+_EVALUATION_SPEEDUP = 2.5  # over training
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,6 @@ class TextProperties:
         symbols: V, the size of the vocabulary.
         line_length: mean characters of a line and its end in lines framing; None in stream framing.
         blanks: the share of the characters that are spaces, or blank otherwise, but for the ends of lines.
-        held_out_parts: lines, or stretches of a stream, that can be read side by side.
         ngrams_per_character: how many distinct n-grams of 1, 2, … symbols there are for each character that is
             counted, as far as that is known.
     """
@@ -77,7 +75,6 @@ class TextProperties:
     symbols: int
     line_length: float | None
     blanks: float
-    held_out_parts: int
     ngrams_per_character: Sequence[float] = ()
 
 
@@ -186,10 +183,10 @@ def choose(
         settings["training.budget"] = f"{seconds}s"
         epochs, budget = _MAX_EPOCHS, ("seconds", float(seconds))
     if budget[0] == "seconds":
-        faster = _EVALUATION_SPEEDUP if text.held_out_parts > 1 else _EVALUATION_SPEEDUP_IN_ORDER
-        evaluation_seconds = text.held_out / (faster * rate)
-        most = math.floor(_MAX_EVALUATION_SHARE * budget[1] / max(evaluation_seconds, 1e-9))
-        settings["training.evaluate_every"] = f"{100 / min(10, max(2, most)):.3g}%"
+        share = text.held_out / (_EVALUATION_SPEEDUP * rate * budget[1])  # that one evaluation takes
+        most = math.floor(_MAX_EVALUATION_SHARE / max(share, 1e-9))
+        least = 2 if share <= _MAX_EVALUATION_SHARE else 1
+        settings["training.evaluate_every"] = f"{100 / min(10, max(least, most)):.3g}%"
     per_doubling = _DROPOUT_PER_DOUBLING_LARGE_VOCABULARY if large_vocabulary else _DROPOUT_PER_DOUBLING
     settings = {
         **settings_of_size(hidden),

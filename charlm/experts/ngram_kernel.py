@@ -60,15 +60,25 @@ class NgramKernel:
 
     def distributions(self, readings: Ints) -> NDArray[np.float32]:
         """Returns the probability of every symbol after each place: (N, K + 1) → (N, V)."""
+        return self.make_prediction(np.ascontiguousarray(readings))()
+
+    def make_prediction(self, readings: Ints) -> Callable[[], NDArray[np.float32]]:
+        """Returns a function that does what `distributions` does, of what stands in `readings` when it is called.
+
+        Its result, (N, V), is valid until the next call.
+        """
         N, K, V = len(readings), len(self._tables) - 1, len(self._lowest)
-        readings = np.ascontiguousarray(readings)
         assert readings.shape == (N, K + 1)
         assert readings.dtype == np.int64
         p, lengths = np.empty((N, V), np.float32), np.empty(N, np.int64)
-        numbers = map(ctypes.c_int64, (N, K, V))
-        results = _address(p), _address(lengths)
-        self._distributions(*numbers, self._structures, _address(self._lowest), _address(readings), *results)
-        return p
+        arrays = self._lowest, readings, p, lengths
+        arguments = (*map(ctypes.c_int64, (N, K, V)), self._structures, *map(_address, arrays))
+
+        def predict() -> NDArray[np.float32]:
+            self._distributions(*arguments)
+            return arrays[2]  # which keeps all of them in memory
+
+        return predict
 
     def make_step(self, state: Ints, most: int) -> Callable[[Ints], tuple[NDArray[np.float32], Ints, Ints]]:
         """Returns a function that reads one symbol of each text and predicts the next; what it needs is made once.

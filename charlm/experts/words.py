@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import ctypes
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from charlm import kernels
 from charlm.config import ModelConfig
 from charlm.experts.expert import Contexts, ExpertStep
-from charlm.experts.interpolated import Interpolated
+from charlm.experts.interpolated import Interpolated, to_log_probs
 from charlm.experts.ngram_tables import Ints, Table, Unsigned, check_followers, smallest, starts_of
 from charlm.text.vocabulary import Ids, Vocabulary
 
@@ -134,14 +135,7 @@ class WordModel(Interpolated):
         if self._advance is not None:
             readings = np.empty((T, B, LEVELS + 1), np.int64)
             symbols = np.ascontiguousarray(ids, np.int64)
-            arrays = (self._classes, symbols, state)
-            self._advance(
-                *map(ctypes.c_int64, (T, B)),
-                *(ctypes.c_void_p(array.ctypes.data) for array in arrays),
-                self._known,
-                self._sizes,
-                ctypes.c_void_p(readings.ctypes.data),
-            )
+            self._reader(symbols, state, readings)()
             return readings, state
         readings = np.zeros((T, B, LEVELS + 1), np.int64)
         for b in range(B):
@@ -156,6 +150,17 @@ class WordModel(Interpolated):
     def make_step(self, state: _States) -> ExpertStep:
         """Returns a function that reads one symbol of each text and predicts the next."""
         kinds = np.zeros(len(state), np.int64)
+        if self._advance is not None and self.kernel is not None:
+            own, ids_read = state.copy(), np.empty((1, len(state)), np.int64)
+            readings = np.empty((1, len(state), LEVELS + 1), np.int64)
+            read, predict = self._reader(ids_read, own, readings), self.kernel.make_prediction(readings[0])
+
+            def compiled(ids: NDArray[np.intp]) -> tuple[NDArray[np.float32], Contexts]:
+                ids_read[0] = ids
+                read()
+                return to_log_probs(predict()), kinds
+
+            return compiled
 
         def step(ids: NDArray[np.intp]) -> tuple[NDArray[np.float32], Contexts]:
             nonlocal state
@@ -163,6 +168,14 @@ class WordModel(Interpolated):
             return self.log_probs(readings[0]), kinds
 
         return step
+
+    def _reader(self, ids: Ints, state: _States, readings: Ints) -> Callable[[], None]:
+        """Returns a function that reads symbols, (T, B), goes on from the state in place, and writes readings."""
+        assert self._advance is not None
+        # `data_as` keeps the arrays in memory.
+        arrays = (array.ctypes.data_as(ctypes.c_void_p) for array in (self._classes, ids, state))
+        arguments = (*map(ctypes.c_int64, ids.shape), *arrays, self._known, self._sizes)
+        return partial(self._advance, *arguments, readings.ctypes.data_as(ctypes.c_void_p))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Returns classes, keys and tables, for a file."""

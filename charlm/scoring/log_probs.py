@@ -33,6 +33,7 @@ _WARM_UP_SYMBOLS = 256  # that a row of a long text reads before its own, to com
 _MIN_ROW_SYMBOLS = 2048  # shorter texts are read in one pass
 _MAX_ROWS = 64
 _WINDOW_SYMBOLS = 256  # of each row read together: longer windows are no faster
+_GROUP_ROWS = 16  # read by one thread, so that several are at work
 _LINES = 4096  # scored together
 
 
@@ -108,6 +109,7 @@ def text_log_probs(
     max_rows: int = _MAX_ROWS,
     warm_up: int = _WARM_UP_SYMBOLS,
     window: int = _WINDOW_SYMBOLS,
+    group: int = _GROUP_ROWS,
 ) -> Iterator[tuple[int, LogProbs]]:
     """Yields the log-probability (nats) of every symbol of a text: a place, and those of the symbols from there on.
 
@@ -127,6 +129,7 @@ def text_log_probs(
         max_rows: in stream framing, so many rows at most are read side by side.
         warm_up: in stream framing, each row but the first reads so many symbols before its own.
         window: in stream framing, so many symbols of each row are read together.
+        group: in stream framing, so many rows are read by one thread.
     """
     first_id = vocabulary.boundary_id
     if vocabulary.framing == "lines" or len(parts) > 1:
@@ -144,17 +147,31 @@ def text_log_probs(
         return  # there are more ranks than rows
     rows = len(cuts) - 1
     begins = np.maximum(cuts[:-1] - warm_up, 0)
-    state = mixture.initial_state(rows)
+    size = group if mixture.network.divides_batches else rows
+    groups = [range(a, min(a + size, rows)) for a in range(0, rows, size)]
+    states = [mixture.initial_state(len(own)) for own in groups]
     for step in range(0, int((cuts[1:] - begins).max()), window):
-        starts = begins + step  # (rows,)
-        pieces = [ids[a : min(a + window, b)] for a, b in zip(starts, cuts[1:], strict=True)]
-        inputs, targets = pad_lines(pieces, first_id)
-        if step:
-            inputs[:, 0] = ids[starts - 1]
-        log_probs, state = window_log_probs(mixture, inputs, targets, state, read_out=read_out)
-        for row, piece in enumerate(pieces):
-            known = max(0, int(cuts[row] - starts[row]))  # the row before has these
-            yield int(starts[row]) + known, log_probs[row, known : len(piece)]
+
+        def read_group(number: int, step: int = step) -> list[tuple[int, LogProbs]]:
+            """Reads the next window of the rows of a group."""
+            own = groups[number]
+            pieces = [ids[begins[row] + step : min(begins[row] + step + window, cuts[row + 1])] for row in own]
+            inputs, targets = pad_lines(pieces, first_id)
+            if step:
+                inputs[:, 0] = ids[begins[own.start : own.stop] + step - 1]
+            log_probs, states[number] = window_log_probs(
+                mixture, inputs, targets, states[number], read_out=read_out
+            )
+            found = []
+            for row, piece, own_log_probs in zip(own, pieces, log_probs, strict=True):
+                start = int(begins[row]) + step
+                known = max(0, int(cuts[row]) - start)  # the row before has these
+                found.append((start + known, own_log_probs[known : len(piece)]))
+            return found
+
+        numbers = range(len(groups))
+        for found in parallel_map(read_group, numbers) if len(groups) > 1 else map(read_group, numbers):
+            yield from found
 
 
 def cut_sequences(vocabulary: Vocabulary, ids: Ids, parts: Sequence[int] = (0,)) -> list[Ids]:

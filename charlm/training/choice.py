@@ -94,7 +94,6 @@ def _recipe(
         symbols=len(vocabulary),
         line_length=len(ids) / max(1, corpus.train.count(vocabulary.boundary_id)) if lines else None,
         blanks=sum(blanks) / max(1, sum(vocabulary.counts)),
-        held_out_parts=corpus.validation.count(vocabulary.boundary_id) if lines else len(corpus.validation.parts),
         ngrams_per_character=[n / max(1, len(counted)) for n in estimate_distinct(counted, LONGEST_NGRAM_ORDER)],
     )
 

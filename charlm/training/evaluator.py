@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from charlm.config import SamplingConfig
@@ -10,6 +11,8 @@ from charlm.experts.powers import fit_powers
 from charlm.sampling import write_texts
 from charlm.scoring.evaluation import evaluate
 from charlm.text.corpus import Corpus
+
+_TRIED_SYMBOLS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,16 @@ class Evaluator:
             return None
         fit_powers(self.mixture, vocabulary, validation.ids, validation.parts)
         return evaluate(self.mixture, vocabulary, validation).nats_per_character
+
+    def expected_seconds(self, clock: Callable[[], float]) -> float:
+        """Returns how long evaluating the validation split will take, as a part of it shows; nothing is fitted."""
+        validation = self.corpus.validation
+        part = validation.last(_TRIED_SYMBOLS)
+        if not len(part.ids):
+            return 0.0
+        began = clock()
+        evaluate(self.mixture, self.corpus.vocabulary, part)
+        return (clock() - began) * len(validation.ids) / len(part.ids)
 
     def write_sample(self) -> str:
         """Returns what the model writes now."""

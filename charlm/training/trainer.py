@@ -133,6 +133,8 @@ class Trainer:
         windows = self._windows()
         self._read_at = self._clock()
         unsaved_seconds = 0.0
+        if progress.step == 0 and self._budget.unit == "seconds":  # the schedule ends where the last one begins
+            progress.evaluation_seconds = self._ranks.lead(lambda: self._evaluator.expected_seconds(self._clock))
         evaluations = int(self._every.times_spent(progress))
         evaluated_at = -1
         while not self.finished:

@@ -63,7 +63,7 @@ def test_what_is_given_is_left_alone(text: TextProperties, budget: tuple[str, fl
 
 
 def test_a_small_text_gets_a_small_model_much_dropout_and_no_more_time_than_it_can_use() -> None:
-    recipe = choose(TextProperties(20_000, 2_000, 60, None, 0.18, 9), {}, ("seconds", 3600.0), machine(5e10))
+    recipe = choose(TextProperties(20_000, 2_000, 60, None, 0.18), {}, ("seconds", 3600.0), machine(5e10))
     assert recipe.settings["model.hidden_size"] <= 96
     assert recipe.settings["model.dropout"] > 0.15
     assert recipe.settings["model.recurrent_dropout"] > 0.25
@@ -71,7 +71,7 @@ def test_a_small_text_gets_a_small_model_much_dropout_and_no_more_time_than_it_c
 
 
 def test_the_temperature_is_chosen_and_said_unless_it_is_given() -> None:
-    text = TextProperties(20_000, 2_000, 60, None, 0.18, 9)
+    text = TextProperties(20_000, 2_000, 60, None, 0.18)
     recipe = choose(text, {}, ("steps", 100.0), machine(5e10))
     assert recipe.settings["sampling.temperature"] == 0.85
     assert "temperature 0.85" in recipe.reasons[-1]
@@ -132,13 +132,13 @@ def test_a_budget_of_time_is_measured_and_kept(seconds: int, tiny_corpus: Path, 
 
 
 def test_a_few_lines_are_no_more_than_there_are_in_a_batch() -> None:
-    recipe = choose(TextProperties(180, 20, 15, 9.0, 0.0, 9), {}, ("steps", 10.0), machine(5e10))
+    recipe = choose(TextProperties(180, 20, 15, 9.0, 0.0), {}, ("steps", 10.0), machine(5e10))
     assert recipe.settings["training.batch_size"] == 20
 
 
 def test_words_are_counted_where_blanks_part_them_and_never_beside_a_network_that_is_to_be_alone() -> None:
     def words(blanks: float, **given: object) -> bool:
-        text = TextProperties(20_000, 2_000, 60, None, blanks, 9)
+        text = TextProperties(20_000, 2_000, 60, None, blanks)
         settings = {key.replace("__", "."): value for key, value in given.items()}
         recipe = choose(text, settings, ("steps", 10.0), machine(5e10))
         return recipe.settings.get("model.words", settings.get("model.words"))
@@ -161,14 +161,14 @@ def test_words_are_counted_where_blanks_part_them_and_never_beside_a_network_tha
 )
 def test_ngrams_are_as_long_as_six_bytes_a_character_allow(distinct: list[float], order: int) -> None:
     assert ngram_order(distinct) == order
-    text = TextProperties(10**6, 10**5, 60, None, 0.1, 9, distinct)
+    text = TextProperties(10**6, 10**5, 60, None, 0.1, distinct)
     assert choose(text, {}, ("steps", 10.0), machine(5e10)).settings["model.ngram"] == order
-    many = TextProperties(10**6, 10**5, 3000, None, 0.1, 9, distinct)
+    many = TextProperties(10**6, 10**5, 3000, None, 0.1, distinct)
     assert choose(many, {}, ("steps", 10.0), machine(5e10)).settings["model.ngram"] == 7
 
 
 @pytest.mark.parametrize(("processes", "batch"), [(1, 16), (2, 16), (3, 18), (5, 20)])
 def test_processes_share_the_batch_evenly(processes: int, batch: int) -> None:
-    text = TextProperties(1_000_000, 100_000, 65, None, 0.0, 9)
+    text = TextProperties(1_000_000, 100_000, 65, None, 0.0)
     recipe = choose(text, {}, ("steps", 10.0), machine(5e10), processes=processes)
     assert recipe.settings["training.batch_size"] == batch

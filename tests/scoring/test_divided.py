@@ -126,7 +126,7 @@ def test_each_symbol_of_a_text_is_scored_by_one_process(length: int, size: int, 
         ids[-1] = vocabulary.boundary_id
     scored = np.zeros(length, int)
     for rank in range(size):
-        shape = {"lines": 2, "min_row": 20, "max_rows": rows, "warm_up": 8, "window": 16}
+        shape = {"lines": 2, "min_row": 20, "max_rows": rows, "warm_up": 8, "window": 16, "group": 3}
         for start, log_probs in text_log_probs(mixture, vocabulary, ids, ranks=Ranks(rank, size), **shape):
             scored[start : start + len(log_probs)] += 1
     assert scored.tolist() == [1] * length

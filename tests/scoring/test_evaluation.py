@@ -92,9 +92,15 @@ def test_a_short_stream_is_read_in_a_single_pass(n: int) -> None:
 
 
 @few
-@given(n=st.integers(1, 400), rows=st.integers(1, 9), warm_up=st.integers(0, 60), window=st.integers(1, 99))
+@given(
+    n=st.integers(1, 400),
+    rows=st.integers(1, 9),
+    warm_up=st.integers(0, 60),
+    window=st.integers(1, 99),
+    group=st.integers(1, 4),
+)
 def test_rows_give_each_character_its_own_number_wherever_they_are_cut(
-    n: int, rows: int, warm_up: int, window: int
+    n: int, rows: int, warm_up: int, window: int, group: int
 ) -> None:
     vocabulary = vocabulary_of()
     mixture, ids = mixture_of(vocabulary), random_ids(vocabulary, n)
@@ -102,7 +108,9 @@ def test_rows_give_each_character_its_own_number_wherever_they_are_cut(
     mixture.network.trained.recurrent.weight_hh_l0.data.zero_()
     mixture.network.trained.recurrent.bias_ih_l0.data[6:12] = -1000.0  # z = 0
     limits = {"min_row": max(1, n // rows), "max_rows": rows, "warm_up": warm_up + 1, "window": window}
-    in_rows = text_log_probs(mixture, vocabulary, ids, **limits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("charlm.experts.network._DIVIDED_BATCH_WEIGHTS", 0)  # so small a network is divided, too
+        in_rows = text_log_probs(mixture, vocabulary, ids, **limits, group=group)
     np.testing.assert_allclose(in_rows, single_pass(mixture.network.trained, vocabulary, ids), rtol=0, atol=1e-9)
 
 

@@ -100,12 +100,16 @@ class StubEvaluator:
     mixture: Mixture
     validate: Callable[[], float | None]
     write_sample: Callable[[], str]
+    expected: float = 0.0
+
+    def expected_seconds(self, clock: Callable[[], float]) -> float:
+        return self.expected
 
 
 def run(
     folder: RunFolder, budget: str, every: str, *, model: CharacterModel | None = None, clock: Clock | None = None,
     custom: torch.optim.Optimizer | None = None, validate: Callable[[], float | None] = lambda: None,
-    write_sample: Callable[[], str] = lambda: "a sample", **settings: Any,
+    write_sample: Callable[[], str] = lambda: "a sample", expected: float = 0.0, **settings: Any,
 ) -> Recorder:  # fmt: skip
     """Trains for an amount such as `40 steps`, without warm-up or validation unless they are asked for.
 
@@ -117,7 +121,7 @@ def run(
     config = TrainingConfig(budget=budget, evaluate_every=every, **defaults | settings)
     trainer = Trainer(
         TrainingStep(model, config, optimizer=custom), StreamBatches(IDS, B, T, seed=1), SPLIT, config,
-        StubEvaluator(Mixture(network_expert(model)), validate, write_sample), folder, clock=clock,
+        StubEvaluator(Mixture(network_expert(model)), validate, write_sample, expected), folder, clock=clock,
     )  # fmt: skip
     recorder = Recorder(model)
     trainer.run(recorder)
@@ -209,6 +213,14 @@ def test_a_budget_of_time_includes_the_evaluations(
     assert 100 - evaluation - sample - 1e-6 <= clock.now <= 100 + step + 1e-6
     assert recorder.evaluations[-1].seconds == pytest.approx(clock.now, abs=1e-3)
     assert recorder.rates[-1] <= PEAK * (step + evaluation + sample) / 80
+
+
+def test_the_schedule_ends_where_one_slow_evaluation_begins(folder: RunFolder):
+    slow = (clock := Clock()).slow(lambda: 1.0, 40)
+    recorder = run(folder, "100s", "100%", clock=clock, validate=slow, expected=39.0)
+    assert [metrics.step for metrics in recorder.evaluations] == [61]
+    assert recorder.rates[-1] <= PEAK / 60
+    assert clock.now == 101
 
 
 def test_a_budget_of_time_includes_the_time_that_saving_takes(folder: RunFolder, monkeypatch: pytest.MonkeyPatch):
