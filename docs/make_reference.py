@@ -523,7 +523,7 @@ def _written(value: Any) -> str:
     """Returns a default as it is written in code."""
     if isinstance(value, enum.Enum):
         return _written(value.value)
-    if callable(value) or repr(value) == "<factory>":
+    if callable(value) or repr(value) == "<factory>" or " object at " in repr(value):
         return "..."
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 

@@ -77,7 +77,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "sizes that are allowed and would take 137 GB": (
         lambda run: [setting("model.hidden_size", 16384)(run), setting("model.num_layers", 16)(run)],
         r"asks for float32 \(65536, "),
-    "NaN weights": (tensors(lambda t: t["model.output.bias"].fill_(math.nan)), "output.bias holds numbers"),
+    "NaN weights": (tensors(lambda t: t["model.output.bias"].fill_(math.nan)), "output.bias has numbers"),
     "a weight of another shape": (tensors(lambda t: t.update({"model.output.bias": torch.ones(3)})), "bias is"),
     "a weight too many": (tensors(lambda t: t.update({"model.../../x": torch.ones(1)})), "does not have"),
     # what the optimiser keeps
@@ -86,14 +86,14 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "moments in half precision": (
         tensors(lambda t: t.update({"optimizer.0.exp_avg": t["optimizer.0.exp_avg"].half()})), "is float16"),
     "moments of a parameter too many": (tensors(lambda t: t.update({"optimizer.99.step": torch.ones(())})), "99"),
-    "moments that are not finite": (tensors(lambda t: t["optimizer.1.exp_avg"].fill_(math.inf)), "1.exp_avg holds"),
-    "squares below zero": (tensors(lambda t: t["optimizer.1.exp_avg_sq"].fill_(-1)), "1.exp_avg_sq holds"),
-    "a step before the first": (tensors(lambda t: t["optimizer.0.step"].fill_(-1)), "0.step holds"),
+    "moments that are not finite": (tensors(lambda t: t["optimizer.1.exp_avg"].fill_(math.inf)), "1.exp_avg has"),
+    "squares below zero": (tensors(lambda t: t["optimizer.1.exp_avg_sq"].fill_(-1)), "1.exp_avg_sq has"),
+    "a step before the first": (tensors(lambda t: t["optimizer.0.step"].fill_(-1)), "0.step has"),
     # the carried state
     "a state of other units": (
         tensors(lambda t: t.update({f"state.0.{i}": torch.zeros(8, H + 1) for i in (0, 1)})), "0.0 is float32"),
     "a state of a layer too many": (tensors(lambda t: t.update({"state.1.0": torch.zeros(8, H)})), "1.0"),
-    "a state that is not finite": (tensors(lambda t: t["state.0.1"].fill_(math.nan)), "0.1 holds"),
+    "a state that is not finite": (tensors(lambda t: t["state.0.1"].fill_(math.nan)), "0.1 has"),
     # random numbers
     "random numbers that are none": (tensors(lambda t: t["rng.cpu"].fill_(255)), "damaged checkpoint"),
     "few random numbers": (tensors(lambda t: t.update({"rng.cpu": t["rng.cpu"][:9].clone()})), "damaged"),
@@ -142,7 +142,7 @@ def test_a_state_that_the_next_window_takes_up_must_have_its_rows(tmp_path: Path
     tensors(lambda t: t.update({f"state.0.{i}": torch.zeros(3, H) for i in (0, 1)}))(run)
     with (
         bounds(),
-        pytest.raises(RunError, match=r"0\.0 is float32 \(3, 16\), the configuration asks for .*\(8, 16\)"),
+        pytest.raises(RunError, match=r"0\.0 is float32 \(3, 16\), but the configuration asks for .*\(8, 16\)"),
     ):
         charlm.train(resume=True, out=run)
 
@@ -177,7 +177,7 @@ def test_a_link_in_the_place_of_the_last_checkpoints_is_refused_and_what_it_lead
     (run / "last").symlink_to(elsewhere)
     before = contents(elsewhere), contents(run)
     what: dict[str, Any] = {"corpus": tiny_corpus} if begins else {"resume": True}
-    with pytest.raises(InputError, match=f"^{run}/last: a link to another folder"):
+    with pytest.raises(InputError, match=f"^{run}/last: this is a link to another folder"):
         charlm.train(out=run, budget="41 steps", **what)
     assert (contents(elsewhere), contents(run)) == before
 

@@ -39,7 +39,7 @@ REFUSED = {
     "zero bytes": "not a text file",
     "bytes that are no text": "not a text file",
 }
-ONE_LINE = "only 1 line, too little to train on"
+ONE_LINE = "only 1 line, which is too little to train on"
 
 
 def settings(path: Path, framing: str, level: str) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def rerank(
     from charlm import load
 
     if tune and (weight is not None or length_bonus is not None):
-        raise InputError("--tune finds --weight and --length-bonus; give either --tune or these options")
+        raise InputError("--tune finds --weight and --length-bonus; give either --tune or these options, not both")
     if metric and not tune:
         raise InputError("--metric can only be used with --tune REFERENCES; add it")
     refuse_twice([nbest, *(tune or ())])

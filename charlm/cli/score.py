@@ -98,7 +98,7 @@ def score(
     per_word: Annotated[
         bool,
         options.output_option(
-            "--per-word", help="Show the surprisal of each word. With --format tsv each word has a line of its own."
+            "--per-word", help="Show the surprisal of each word. In tsv each word has its own line."
         ),
     ] = False,
     space: Annotated[

@@ -184,7 +184,7 @@ def test_runs_on_another_text_or_split_are_told(
     )
     assert find_unlike([stream, mixture]) == []
     (remark,) = find_unlike([stream, mixture, lines])
-    assert "corpus.framing is 'stream' and 'lines'" in remark
+    assert "corpus.framing is 'stream' in one and 'lines' in the other" in remark
     other = tmp_path / "other.txt"
     other.write_text("another text, about a boat.\n" * 60)
     same = load_config(stream.config.model_dump(), {"corpus.path": str(other)})

@@ -118,7 +118,7 @@ def test_a_document_that_cannot_be_used_is_named(
 
 
 def test_a_document_and_the_sentences_are_not_both_standard_input(tiny_run: Path) -> None:
-    assert "only one of them" in refused("score", tiny_run, "--file", "-", "--document", "-")
+    assert "cannot both come from standard input" in refused("score", tiny_run, "--file", "-", "--document", "-")
 
 
 def test_a_model_of_lines_has_nothing_to_remember_while_writing(tiny_lines_run: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_run_in_the_output_folder_is_never_overwritten(tiny_run: Path, corpus:
 
 
 def test_an_output_folder_that_cannot_be_made_is_named(corpus: Path) -> None:
-    assert f"{corpus}/run: cannot make" in refused("train", "--corpus", corpus, "--out", corpus / "run")
+    assert f"{corpus}/run: cannot create" in refused("train", "--corpus", corpus, "--out", corpus / "run")
 
 
 @pytest.mark.parametrize("content", [None, "nothing"], ids=["no folder", "an empty folder"])
@@ -271,7 +271,7 @@ def test_an_endless_line_is_refused_by_its_number_after_the_lines_before_it(tiny
     result = CliRunner().invoke(app, ["score", str(tiny_run), "--file", str(text), "--format", "jsonl"])
     assert result.exit_code == 2
     assert result.stdout.count("\n") == 2
-    assert f"{text}, line 3: longer than 4,194,304 bytes" in result.stderr
+    assert f"{text}, line 3: this line is longer than 4,194,304 bytes" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_kaldis_costs_are_negative_natural_logarithms_under_their_keys(tiny_run:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--format", "kaldi"], "standard input, line 2: no key"),
+        (["--format", "kaldi"], "standard input, line 2: there is no key"),
         (["--format", "kaldi", "--field", "2"], "leave out --field"),
         (["--format", "kaldi", "--rank"], "--format kaldi does not support --rank"),
         (["--format", "kaldi", "--log-base", "10"], "--format kaldi does not support --log-base 10"),
@@ -182,7 +182,7 @@ def test_groups_come_from_the_column_of_a_header(tiny_run: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "more", "said"),
     [
-        ("Yes, he did\n", [], "line 1: 0 tabs"),
+        ("Yes, he did\n", [], "line 1: this line has 0 tabs"),
         (
             "a\tb\n",
             ["--good", "x", "--bad", "b"],

@@ -80,7 +80,7 @@ def test_two_runs_on_one_text_are_compared_character_by_character(
 def test_runs_on_unlike_texts_are_compared_with_a_note(tiny_run: Path, tiny_lines_run: Path) -> None:
     result = run("compare", tiny_run, tiny_lines_run)
     assert result.exit_code == 0
-    assert "validation losses cannot be compared: corpus.framing" in result.stderr
+    assert "the validation losses cannot be compared, because corpus.framing" in result.stderr
 
 
 @pytest.mark.parametrize(

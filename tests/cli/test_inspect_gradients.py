@@ -135,7 +135,9 @@ def test_what_cannot_be_measured_is_refused_with_one_message(
     assert "no character that the model knows" in refused("inspect", tiny_run, "--gradients", "--text", unknown)
     assert "no such file" in refused("inspect", tiny_run, "--gradients", "--text", tmp_path / "none.txt")
     assert "can only be used with --gradients" in refused("inspect", tiny_run, "--out", "plot.svg")
-    assert "belongs to a text" in refused("inspect", tiny_run, "--gradients", "--encoding", "gb18030")
+    assert "can only be used for a text that --text names" in refused(
+        "inspect", tiny_run, "--gradients", "--encoding", "gb18030"
+    )
     assert ".svg or .png" in refused("inspect", tiny_run, "--gradients", "--out", tmp_path / "plot.pdf")
     assert "no such folder" in refused("inspect", tiny_run, "--gradients", "--out", tmp_path / "a/plot.svg")
     config = {

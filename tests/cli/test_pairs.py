@@ -142,10 +142,14 @@ def test_unknown_characters_of_several_files_and_models_are_named_by_both(
 @pytest.mark.parametrize(
     ("content", "more", "said"),
     [
-        ("a\tb\nonly one\n", [], "pairs.tsv, line 2: 0 tabs"),
+        ("a\tb\nonly one\n", [], "pairs.tsv, line 2: this line has 0 tabs"),
         ("", [], "pairs.tsv: no pairs"),
         ("good\tbad\n", [], "pairs.tsv: no pairs"),
-        ('{"sentence_good": "a", "sentence_bad": "b"}\n', ["--by", "UID"], "pairs.tsv, line 1: no key 'UID'"),
+        (
+            '{"sentence_good": "a", "sentence_bad": "b"}\n',
+            ["--by", "UID"],
+            "pairs.tsv, line 1: there is no key 'UID'",
+        ),
         ("a\tb\tc\n", ["--by", "UID"], "pairs.tsv, line 1: this line is not JSON and has no key 'UID'"),
     ],
 )

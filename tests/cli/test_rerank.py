@@ -160,7 +160,7 @@ def test_the_example_of_the_documents_can_be_tuned(tiny_run: Path) -> None:
 
 def test_wrong_lines_are_named_with_their_file(tiny_run: Path, nbest: Path) -> None:
     nbest.write_text(NBEST + "a line of text\n")
-    assert f"{nbest}, line 6: 0 of the three |||" in refused(tiny_run, nbest)
+    assert f"{nbest}, line 6: this line has 0 of the three |||" in refused(tiny_run, nbest)
     assert "standard input, line 1: " in refused(tiny_run, "-", input="x\n")
 
 

@@ -46,7 +46,7 @@ def test_unknown_characters_of_the_context_are_named_on_standard_error(tiny_run:
 
 @pytest.mark.parametrize(
     ("context", "options", "said"),
-    [("河\n", [], "the context holds a newline"), ("河", ["--unknown", "error"], "has never seen '河'")],
+    [("河\n", [], "the context has a newline"), ("河", ["--unknown", "error"], "has never seen '河'")],
 )
 def test_a_context_that_is_refused_is_not_noted_too(
     context: str, options: list[str], said: str, tiny_lines_run: Path
@@ -110,4 +110,4 @@ def test_a_text_without_spaces_has_no_perplexity_per_word(tiny_run: Path) -> Non
 def test_the_figures_are_not_shown_for_sentences_of_the_command_line_or_for_nothing(tiny_run: Path) -> None:
     assert "bits_per_byte" not in commands.score(tiny_run, "the boat sees").output
     nothing = commands.score(tiny_run, input="")
-    assert (nothing.stdout, nothing.stderr) == ("", "standard input: no sentences to score\n")
+    assert (nothing.stdout, nothing.stderr) == ("", "standard input: there are no sentences to score\n")

@@ -189,8 +189,8 @@ def test_a_sentence_that_begins_with_a_brace_is_no_json() -> None:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["a\tb", "only one"], "pairs, line 2: 0 tabs"),
-        (["a\tb\tc\td"], "line 1: 3 tabs"),
+        (["a\tb", "only one"], "pairs, line 2: this line has 0 tabs"),
+        (["a\tb\tc\td"], "line 1: this line has 3 tabs"),
         ([json.dumps(BLIMP), "a\tb"], "line 2: not JSON"),
         ([json.dumps(BLIMP), "[1]"], "line 2: this line is not a JSON object"),
         (['{"sentence_good": "a"}'], "line 1: sentence_bad is missing"),

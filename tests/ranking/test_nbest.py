@@ -158,7 +158,7 @@ def test_the_last_id_comes_out_at_the_end_and_nothing_from_nothing() -> None:
 
 
 def test_an_id_that_comes_again_after_another_is_refused() -> None:
-    with pytest.raises(InputError, match=r"list, line 3: id 0 comes again after another; .* sort -s -n"):
+    with pytest.raises(InputError, match=r"list, line 3: id 0 comes again after another id; .* sort -s -n"):
         rerank("0 ||| a ||| ||| 0", "1 ||| a ||| ||| 0", "0 ||| a ||| ||| 0")
 
 
@@ -281,15 +281,15 @@ def test_kaldis_lines_are_ranked_by_the_model_alone_and_kept() -> None:
     ("lines", "input_format", "said"),
     [
         (["0 ||| a ||| x"], "nematus", "line 1: the score, after the second |||, is not a number: 'x'"),
-        (["0 ||| a"], "nematus", "line 1: 1 of the two"),
-        (["0 ||| a ||| 1"], "moses", "line 1: 2 of the three"),
+        (["0 ||| a"], "nematus", "line 1: this line has 1 of the two"),
+        (["0 ||| a ||| 1"], "moses", "line 1: this line has 2 of the three"),
         (["0 ||| a ||| 1"], "fairseq", "no hypotheses of fairseq"),
         (["D-0\t-1\ta", "H-0\t-1\ta"], "auto", "line 1: D-0 comes before its H-0"),
-        (["H-0\tx\ta"], "auto", "line 1: not H-id<TAB>score<TAB>hypothesis"),
+        (["H-0\tx\ta"], "auto", "line 1: this line does not have the form H-id<TAB>score<TAB>hypothesis"),
         (["H-0\t-1\ta", "H-1\t-1\ta", "H-0\t-1\ta"], "auto", "line 3: id 0 comes again"),
         (["u-1 a", "v-1 b", "u-2 c"], "auto", "line 3: id u comes again"),
         (["u-1 a", "v b"], "kaldi", "line 2: the key 'v' does not have the form KEY-n"),
-        (["u-1 a", "v b"], "auto", "line 1: 0 of the three"),
+        (["u-1 a", "v b"], "auto", "line 1: this line has 0 of the three"),
     ],
 )
 def test_lines_of_another_format_are_named(lines: list[str], input_format: str, said: str) -> None:

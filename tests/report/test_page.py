@@ -86,8 +86,8 @@ def test_a_mixture_gives_both_figures_and_the_price_of_fewer_bits(contents: Cont
     assert contents.held_out
     mixed, alone = (nats / 0.693147 for nats in (contents.held_out.nats, contents.held_out.expert_nats[0]))
     (note,) = re.findall(r'<p class="fine">(.*?)</p>', page, re.S)
-    assert f"at {alone:.2f} bits" in note
-    assert f"the mixture has {mixed:.2f}" in note
+    assert f"it needs {alone:.2f} bits" in note
+    assert f"the mixture needs {mixed:.2f}" in note
     assert re.search(r"costs (less than 0\.00001|[+-]0\.\d{5}) nats a character", note)
 
 

@@ -72,7 +72,7 @@ def test_what_a_lock_says_is_shown_only_where_it_is_a_process(lock: Path, conten
 def test_a_link_in_the_place_of_the_lock_is_refused_and_what_it_leads_to_is_left_alone(lock: Path):
     (elsewhere := lock.with_name("elsewhere")).write_text("dear to someone")
     lock.symlink_to(elsewhere)
-    with pytest.raises(InputError, match=r"lock: .*it is a link: remove it"), hold_lock(lock):
+    with pytest.raises(InputError, match=r"lock: .*it is a link; remove it"), hold_lock(lock):
         pass
     assert elsewhere.read_text() == "dear to someone"
 

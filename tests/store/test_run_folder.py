@@ -214,7 +214,7 @@ def test_the_powers_of_a_mixture_come_back_with_the_weights(folder: RunFolder):
 @pytest.mark.parametrize(
     ("powers", "complaint"),
     [
-        (torch.ones(3, 3), r"is float32 \(3, 3\), the configuration asks for float32 \(8, 2\)"),
+        (torch.ones(3, 3), r"is float32 \(3, 3\), but the configuration asks for float32 \(8, 2\)"),
         (torch.ones(2, 2), r"is float32 \(2, 2\)"),
         (torch.ones(8, 2).double(), "is float64"),
         (torch.full((8, 2), torch.nan), "has numbers that are not finite"),

@@ -128,7 +128,7 @@ def test_a_field_of_digits_is_a_number() -> None:
         ("id,text\n1,a\n", "body", "line 1: there is no column 'body'; the columns are 'id', 'text'"),
         ("id,text\n1,a\n", 3, "line 1: there is no column 3; the columns are numbered from 1 to 2"),
         ("1,a\n2,b\n", 0, "line 1: there is no column 0"),
-        ("text,text\n1,a\n", "text", "two columns are called 'text'"),
+        ("text,text\n1,a\n", "text", "two columns are named 'text'"),
         (
             "id,text\n1,yes, he\n",
             "text",
@@ -162,7 +162,11 @@ def test_a_field_of_digits_is_a_number() -> None:
             "data",
             "'data' is not a text: {'text': 'a'}; did you mean data.text?",
         ),
-        ('{"data": {"text": "a"}}\n{"data": "b"}\n', "data.text", "line 2: no value for 'data.text'"),
+        (
+            '{"data": {"text": "a"}}\n{"data": "b"}\n',
+            "data.text",
+            "line 2: this record has no value for 'data.text'",
+        ),
     ],
 )
 def test_what_is_no_record_is_named_in_one_message(text: str, field: Field, said: str) -> None:

@@ -94,7 +94,7 @@ def test_the_parts_are_the_text_cut_in_three_of_the_shares_asked_for_unless_one_
     ("text", "validation", "test", "expected"),
     [
         ("ab", 0.5, 0.5, "corpus.validation 0.5 and corpus.test 0.5 leave no text to train on"),
-        ("ab", 0.9, 0.0, "the corpus has only 2 characters, too little to train on after the split"),
+        ("ab", 0.9, 0.0, "the corpus has only 2 characters, which is too little to train on after the split"),
         ("ab", 0.01, 0.01, "the corpus has only 2 characters, so corpus.validation: 0.01 of it is empty"),
         ("ab" * 9, 0.5, 1e-6, ""),
         ("ab", 1e-12, 0.0, "corpus.validation: 1e-12 of it is empty"),

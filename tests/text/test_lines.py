@@ -128,7 +128,7 @@ def test_a_packed_file_may_unpack_to_much_but_not_to_one_endless_line(tmp_path: 
     path = save(tmp_path / "lines.gz", gzip.compress(b"a" * MAX_LINE_BYTES + b"\n" + b"b" * MAX_LINE_BYTES))
     assert [line[0] for line in lines(path)] == ["a", "b"]
     path = save(tmp_path / "endless.gz", gzip.compress(b"a\n" + b"a" * (MAX_LINE_BYTES + 1)))
-    with pytest.raises(InputError, match=r"line 2: longer than 4,194,304 bytes"):
+    with pytest.raises(InputError, match=r"line 2: this line is longer than 4,194,304 bytes"):
         lines(path)
 
 

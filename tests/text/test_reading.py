@@ -166,7 +166,7 @@ def test_a_file_that_is_missing_empty_or_unreadable_is_named(
 def test_a_gzip_file_that_would_fill_the_disk_is_refused(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"read_bytes": 1000, "max_unpacked_bytes": 100_000}
     bomb = save(tmp_path / "bomb.gz", gzip.compress(b"a" * 10_000_000))
-    assert refused(bomb, **settings).startswith(f"{bomb}: unpacks to more than ")
+    assert refused(bomb, **settings).startswith(f"{bomb}: this file unpacks to more than ")
     same = save(tmp_path / "same.gz", gzip.compress(b"a" * 100_000))
     assert len(read_text([same], **settings)) == 100_000  # small: allowed
     text = "".join(f"{number} bottles\n" for number in range(20_000)).encode()

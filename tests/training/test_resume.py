@@ -321,7 +321,7 @@ def test_another_configuration_is_refused_with_key_old_and_new_value(done: Path,
     [
         (lambda text: text + "one more.\n", ["the run was trained on", "now there are"]),
         (lambda text: "Ä" * 99 + text, ["1 new: 'Ä'"]),
-        (lambda text: text.replace("k", "!"), ["1 new: '!'", "1 gone: 'k'"]),
+        (lambda text: text.replace("k", "!"), ["1 new: '!'", "1 missing: 'k'"]),
         (lambda text: text[1:] + text[0], []),
     ],
     ids=["longer", "another character", "one for another", "other order"],

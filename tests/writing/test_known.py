@@ -81,7 +81,7 @@ def test_it_gives_up_where_nothing_is_new() -> None:
 
     found = write_new_texts(count=5, rule=rule, known=All(made["vocabulary"], []), most_refused=100, **made)
     assert next(found).number == 0
-    with pytest.raises(CharlmError, match="the last 100 samples, after 1 new one") as error:
+    with pytest.raises(CharlmError, match="the last 100 samples all occur in the corpus, after 1 new one") as error:
         next(found)
     assert error.value.exit_code == 1
 
