@@ -12,7 +12,7 @@ from charlm.sampling import write_texts
 from charlm.scoring.evaluation import evaluate
 from charlm.text.corpus import Corpus
 
-_TRIED_SYMBOLS = 1 << 15
+_TRIED_SYMBOLS = 1 << 16  # enough for two threads
 
 
 @dataclass(frozen=True)
