@@ -154,3 +154,12 @@ def test_a_trained_model_is_used_on_a_cpu_without_torch(
     done = subprocess.run(process, input=text, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
     assert done.stdout.strip()
+
+
+def test_help_loads_neither_torch_nor_what_reads_configurations():
+    code = "import sys; sys.modules.update(torch=None, pydantic=None); import charlm.cli; charlm.cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "rerank" in done.stdout

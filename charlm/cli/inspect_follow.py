@@ -19,7 +19,6 @@ from charlm.cli.layout import cut, terminal_width, wrap
 from charlm.cli.render import CURVE_LABEL_CELLS, draw_curve, format_duration, note, printable
 from charlm.cli.train import evaluation_line
 from charlm.errors import RunError, TrainingError
-from charlm.store.run_folder import RunFolder
 from charlm.system.shell import quote_path
 
 if TYPE_CHECKING:
@@ -60,6 +59,7 @@ def follow_training(run: Path, *, wait: Callable[[], None] = lambda: time.sleep(
 def _states(run: Path, wait: Callable[[], None]) -> Iterator[Status]:
     """Yields how the training is, again and again, until nobody trains."""
     from charlm.store.lock import find_holder
+    from charlm.store.run_folder import RunFolder
     from charlm.store.trained import load_run_config
     from charlm.training.status import read_status
 

@@ -156,6 +156,8 @@ def text_log_probs(
             """Reads the next window of the rows of a group."""
             own = groups[number]
             pieces = [ids[begins[row] + step : min(begins[row] + step + window, cuts[row + 1])] for row in own]
+            if not any(map(len, pieces)):
+                return []  # these rows are at their ends
             inputs, targets = pad_lines(pieces, first_id)
             if step:
                 inputs[:, 0] = ids[begins[own.start : own.stop] + step - 1]
