@@ -56,6 +56,7 @@ class Mixture:
             (math.prod(expert.contexts for expert in self.experts), len(self.experts)), np.float32
         )
         self.powers[:, 0] = 1
+        self._counts = [expert.contexts for expert in self.experts]
         self.memory_powers: NDArray[np.float32] | None = None
 
     def initial_state(self, batch_size: int) -> MixtureState:
@@ -108,17 +109,20 @@ class Mixture:
     def _weighted(
         self, contexts: Sequence[Contexts], parts: Sequence[LogProbs]
     ) -> tuple[NDArray[np.float32], LogProbs]:
-        powers = self.powers[self.kinds(contexts)]  # (N, E)
-        total, *others = (np.multiply(part, powers[:, e, None], out=part) for e, part in enumerate(parts, 1))
-        for other in others:
-            total += other
+        powers = self.powers.take(self.kinds(contexts), 0)  # (N, E)
+        total = parts[0]
+        total *= powers[:, 1:2]
+        for e, part in enumerate(parts[1:], 2):
+            part *= powers[:, e : e + 1]
+            total += part
         return powers[:, :1], total
 
     def kinds(self, contexts: Sequence[Contexts]) -> Contexts:
         """Returns the row of `powers` for what each expert says of the context, (N,) each."""
         kind = contexts[0]
-        for expert, context in zip(self.experts[1:], contexts[1:], strict=True):
-            kind = kind * expert.contexts + context
+        for count, context in zip(self._counts[1:], contexts[1:], strict=True):
+            if count > 1:
+                kind = kind * count + context
         return kind
 
     @property

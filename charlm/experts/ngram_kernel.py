@@ -72,7 +72,7 @@ class NgramKernel:
         assert readings.dtype == np.int64
         p, lengths = np.empty((N, V), np.float32), np.empty(N, np.int64)
         arrays = self._lowest, readings, p, lengths
-        arguments = (*map(ctypes.c_int64, (N, K, V)), self._structures, *map(_address, arrays))
+        arguments = (*map(ctypes.c_int64, (N, K, V)), self._structures, *(_address(array) for array in arrays))
 
         def predict() -> NDArray[np.float32]:
             self._distributions(*arguments)

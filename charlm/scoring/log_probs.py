@@ -8,7 +8,7 @@ All log-probabilities are natural, in nats. What is made of a sentence's log-pro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -172,8 +172,8 @@ def text_log_probs(
             return found
 
         numbers = range(len(groups))
-        for found in parallel_map(read_group, numbers) if len(groups) > 1 else map(read_group, numbers):
-            yield from found
+        read = parallel_map(read_group, numbers) if len(groups) > 1 else map(read_group, numbers)
+        yield from chain.from_iterable(read)
 
 
 def cut_sequences(vocabulary: Vocabulary, ids: Ids, parts: Sequence[int] = (0,)) -> list[Ids]:

@@ -53,6 +53,9 @@ class Evaluator(Protocol):
     def validate(self) -> float | None:
         """Returns the validation loss in nats per character; None without a validation split."""
 
+    def expected_seconds(self, clock: Callable[[], float]) -> float:
+        """Returns how long `validate` will take, before it has been called."""
+
     def write_sample(self) -> str:
         """Returns what the model writes now."""
 
