@@ -23,7 +23,7 @@ class Command(TyperCommand):
                 error.message = message.replace("Value error, ", "")  # what pydantic puts before its own words
             sentences = any(parameter.metavar == "SENTENCE" for parameter in self.params)
             if sentences and getattr(error, "option_name", None):
-                error.message += (
+                error.message = error.message.removesuffix(".") + (
                     "; write a sentence that begins with - after --, as in `charlm score RUN -- '- no'`"
                 )
             raise

@@ -40,7 +40,9 @@ def problems_in(error: ValidationError, lines: Mapping[str, int]) -> Iterator[st
             retired = f"this key no longer exists; {RETIRED[dotted]}" if dotted in RETIRED else ""
             yield f"{key}{where}: {retired or f'unknown key{_suggestion(dotted)}'}"
         elif item["type"] == "missing":
-            yield f"{key}: missing" + (f". {field.description}" if field else "; add this section")
+            yield f"{key}: missing" + (
+                f". {field.description}" if field else "; add this section, with corpus.path, the text to train on"
+            )
         elif field is None:
             yield f"{key}{where} = {value}: must be a section that contains keys and values"
         elif item["type"] == "value_error":
