@@ -122,7 +122,8 @@ def test_a_stopped_run_goes_on_exactly_though_the_model_it_began_with_is_gone(
 def test_another_model_is_refused_with_what_differs_and_how_to_take_the_runs(
     tmp_path: Path, tiny_lines_run: Path, new_corpus: Path
 ):
-    config = {"corpus": {"path": str(new_corpus)}, "model": {"hidden_size": 17, "bias": False, "dropout": 0.3}}
+    config = {"corpus": {"path": str(new_corpus)}, "model": {"hidden_size": 17, "bias": False}}
+    config["model"] |= {"dropout": 0.3, "recurrent_dropout": 0.1, "ngram": 3, "words": True}  # which may all differ
     with pytest.raises(RunError) as caught:
         charlm.train(config, from_run=tiny_lines_run, out=tmp_path / "run")
     assert str(caught.value).splitlines() == [
