@@ -49,7 +49,7 @@ def together(processes: int, shape: tuple[int, int, int], seconds: float) -> lis
     """Characters per second of one process and of all, and the seconds of a step and of a sum."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     root = str(Path(__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "1000"}  # as charlm
     command = [*torchrun, "--no-python", sys.executable, "-c", PROGRAM, *map(str, shape), str(seconds)]
     out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     return [float(number) for number in out.split()]

@@ -158,7 +158,7 @@ def check_corpus(folder: RunFolder, key: str, corpus: Corpus) -> None:
     )
 
 
-_NO_WEIGHTS = ("dropout", "recurrent_dropout", "ngram", "words")  # of the model section: weights fit whatever these are
+_NO_WEIGHTS = ("dropout", "recurrent_dropout", "ngram", "words")  # keys of `model` on which no weight depends
 
 
 def check_transfer(trained: TrainedModel, config: Config) -> None:
