@@ -5,6 +5,7 @@ Nothing here imports torch before a command needs it.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -168,3 +169,5 @@ def main() -> None:
         app()
     finally:
         finish_output()
+        # What other libraries do at the end is not to be interrupted by one more Ctrl-C: it would show a traceback.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
