@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -39,7 +39,7 @@ from charlm.system.devices import find_device_name
 from charlm.system.distributed import ALONE, Ranks
 from charlm.system.encodings import check_encoding
 from charlm.system.threads import set_threads
-from charlm.text.corpus import Corpus, Split, load_held_out
+from charlm.text.corpus import Corpus, Split, load_held_out, share_split
 from charlm.text.plain import read_parts
 from charlm.writing.figures import HELD_OUT_CHARACTERS, WritingEvaluation, cut_stretches, measure_writing
 from charlm.writing.known import KnownTexts, write_new_texts
@@ -684,14 +684,12 @@ def _shared_split(read: Callable[[], Split], ranks: Ranks) -> Split:
         return read()
     made: list[Split] = []
 
-    def describe() -> dict[str, Any]:
+    def describe() -> list[Any]:
         made.append(read())
-        ids = made[0].ids
-        return {**asdict(replace(made[0], ids=ids[:0])), "ids": [ids.dtype.str, len(ids)]}
+        return made[0].describe()
 
     described = ranks.lead(describe)
-    ids = ranks.share(made[0].ids if made else None, *described.pop("ids"))
-    return Split(ids, **{**described, "parts": tuple(described["parts"])})
+    return share_split(ranks, described, made[0] if made else None)
 
 
 def describe_network(lm: LanguageModel) -> str:

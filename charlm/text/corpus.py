@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import CorpusError
 from charlm.system.counts import count_of
+from charlm.system.distributed import Ranks
 from charlm.system.encodings import AUTO, UTF_8
 from charlm.text.cache import Cache, Encoded, IdsWriter, release_pages
 from charlm.text.column_formats import raw_note
@@ -80,6 +81,10 @@ class Split:
     def of(cls, text: str, vocabulary: Vocabulary) -> Split:
         """Encodes a normalised text."""
         return cls(vocabulary.encode(text), len(text), len(to_bytes(text)))
+
+    def describe(self) -> list[Any]:
+        """Returns what other processes have to know of the split to get it by `share_split`, as JSON takes it."""
+        return [self.ids.dtype.str, len(self.ids), self.characters, self.bytes, self.parts]
 
     def sequences(self) -> list[Ids]:
         """Returns the parts of a stream."""
@@ -392,6 +397,19 @@ def describe_held_out(config: CorpusConfig, framing: str) -> str:
         return f"the last {config.validation:.3g} of the text" if not config.test else "the end of the text"
     share = f"{100 * config.validation:.2g}%"
     return f"{share} of the lines, from all over" if framing == "lines" else f"{share} of the text, from all over"
+
+
+def share_split(ranks: Ranks, described: list[Any], split: Split | None = None) -> Split:
+    """Gives every rank a split of rank 0.
+
+    Args:
+        ranks: the processes; all of them call this.
+        described: what `Split.describe` says of it.
+        split: on rank 0, the split.
+    """
+    dtype, length, characters, size, parts = described
+    ids = ranks.share(None if split is None else split.ids, dtype, length)
+    return Split(ids, characters, size, tuple(parts))
 
 
 def load_held_out(

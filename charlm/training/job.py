@@ -30,7 +30,7 @@ from charlm.store.trained import TrainedModel
 from charlm.system.devices import find_device
 from charlm.system.distributed import ALONE, Ranks
 from charlm.system.threads import thread_count, with_one_thread
-from charlm.text.corpus import Corpus, Split, load_corpus
+from charlm.text.corpus import Corpus, Split, load_corpus, share_split
 from charlm.text.vocabulary import Vocabulary
 from charlm.training.agreement import (
     Checkpoint,
@@ -72,18 +72,17 @@ class TrainingJob:
 
     def share(self, ranks: Ranks) -> None:
         """Gives the other ranks, which `follow`, what they need to train with this one; see `describe`."""
-        ids = self.corpus.train.ids
-        ranks.share(ids, ids.dtype.str, len(ids))
+        train = self.corpus.train
+        share_split(ranks, train.describe(), train)
         self.trainer.share()
 
     def describe(self) -> dict[str, Any]:
         """Returns what the other ranks have to know of the job, as JSON takes it."""
-        train, lanes = self.corpus.train, self.step.lanes
+        lanes = self.step.lanes
         return {
             "config": self.config.model_dump(),
             "vocabulary": self.corpus.vocabulary.to_json(),
-            "ids": [train.ids.dtype.str, len(train.ids)],
-            "train": [train.characters, train.bytes, train.parts],
+            "train": self.corpus.train.describe(),
             "lane_groups": lanes.groups if lanes else None,
             "folder": str(self.folder.path),
         }
@@ -184,10 +183,9 @@ def follow(described: dict[str, Any], ranks: Ranks) -> TrainingJob:
     config = load_config(described["config"])
     device = find_device(config.training.device)
     vocabulary = Vocabulary.from_json(described["vocabulary"])
-    ids = ranks.share(None, *described["ids"])
-    characters, size, parts = described["train"]
-    nothing = Split(ids[:0], 0, 0)
-    corpus = Corpus(vocabulary, Split(ids, characters, size, tuple(parts)), nothing, nothing, "", "")
+    train = share_split(ranks, described["train"])
+    nothing = Split(train.ids[:0], 0, 0)
+    corpus = Corpus(vocabulary, train, nothing, nothing, "", "")
     network = make_network(config, len(vocabulary), device).to(device)
     lanes = Lanes(ranks, described["lane_groups"])
     job = _assemble(config, corpus, network, RunFolder(described["folder"]), lanes, ())
