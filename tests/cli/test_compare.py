@@ -147,7 +147,7 @@ def test_cells_are_trained_in_turn_and_what_is_complete_is_taken_as_it_is(config
     result, progress = compared(config, tmp_path / "out")
     assert [row["name"] for row in result["rows"]] == ["rnn", "gru"]
     assert all(row["peak_memory_bytes"] > 50_000_000 for row in result["rows"])
-    assert "gru (2 of 2), hidden size 6: begins" in progress
+    assert "gru (2 of 2), hidden size 6: training begins" in progress
     assert "best validation loss" in progress
     before = runs.contents(tmp_path / "out")
     again, progress = compared(config, tmp_path / "out")
