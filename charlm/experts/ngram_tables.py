@@ -225,7 +225,7 @@ def read_tables(arrays: Mapping[str, NDArray[Any]], vocabulary_size: int, first_
                 opened = arrays[name]
                 if opened.dtype not in _UNSIGNED or opened.shape != (opening[1] - opening[0],):
                     raise ValueError(f"the {n}-grams of beginnings do not fit the others")
-                if not _are_positive(opened := opened.copy()):
+                if not (opened := opened.copy()).all():
                     raise ValueError(f"the {n}-grams of beginnings were never counted")
                 table = Table(symbols, counts, first, _make_opening(opened, first, contexts, opening))
                 used += 1
@@ -240,7 +240,8 @@ def check_followers(
 ) -> tuple[Unsigned, Unsigned]:
     """Returns copies of what may come from a stranger, since what is mapped from a file changes, or goes, with it.
 
-    They are checked before as well: a file with holes claims any length, and a copy of a hole takes memory.
+    Each piece is checked before the next one is copied: a file with holes claims any length, and a copy of a hole
+    takes memory.
 
     Args:
         symbols: those that follow each context.
@@ -254,12 +255,16 @@ def check_followers(
     """
     if not len(counts) == len(symbols) == first[-1]:
         raise ValueError(f"{what} do not fit their contexts")
-    for copy in (False, True):
-        if copy:
-            counts, symbols = counts.copy(), symbols.copy()
-        if not (_are_positive(counts) and _are_in_order(symbols, first, vocabulary_size)):
+    try:
+        kept, times = np.empty_like(symbols), np.empty_like(counts)
+    except MemoryError:
+        raise ValueError(f"{what} do not fit into memory") from None
+    for begin in range(0, len(symbols), _PIECE_SYMBOLS):
+        piece = slice(begin, begin + _PIECE_SYMBOLS)
+        kept[piece], times[piece] = symbols[piece], counts[piece]
+        if not (times[piece].all() and _are_in_order(kept, piece, first, vocabulary_size)):
             raise ValueError(f"{what} are not in order, or were never counted")
-    return symbols, counts
+    return kept, times
 
 
 def discount(counts: Unsigned) -> Floats:
@@ -268,10 +273,9 @@ def discount(counts: Unsigned) -> Floats:
     It needs counts of 1, 2, 3 and 4; where one is lacking, KenLM's fallback is taken, as where a discount would not
     be positive: a context that gives nothing away leaves symbols that were not seen after it without probability.
     """
-    n = np.zeros(6)
-    for begin in range(0, len(counts), _PIECE_SYMBOLS):
-        n += np.bincount(np.minimum(counts[begin : begin + _PIECE_SYMBOLS], 5), minlength=6)
-    if n[1:5].all():
+    pieces = [counts[begin : begin + _PIECE_SYMBOLS] for begin in range(0, len(counts), _PIECE_SYMBOLS)]
+    n = [sum(np.count_nonzero(piece == count) for piece in pieces) for count in range(5)]
+    if all(n[1:]):
         y = n[1] / (n[1] + 2 * n[2])
         d = np.array([0, 1 - 2 * y * n[2] / n[1], 2 - 3 * y * n[3] / n[2], 3 - 4 * y * n[4] / n[3]])
         if (d[1:] > 0).all():
@@ -444,10 +448,16 @@ def _contexts(first: NDArray[Any]) -> Ints:
 
 def starts_of(children: Unsigned) -> Places:
     """Returns where the n-grams after each context stand, of how many there are; 0 … number."""
-    ends = children.cumsum(dtype=np.int64)
-    if len(ends) and ends[-1] >= 1 << 32:
-        raise ValueError("2^32 n-grams of one length, or more")
-    return np.concatenate(([0], ends)).astype(np.uint32)
+    starts = np.zeros(len(children) + 1, np.uint32)
+    number = 0
+    for begin in range(0, len(children), _PIECE_SYMBOLS):  # of small pieces the sums are three times as fast
+        ends = children[begin : begin + _PIECE_SYMBOLS].astype(np.int64)
+        ends[0] += number
+        number = int(ends.cumsum(out=ends)[-1])
+        if number >= 1 << 32:
+            raise ValueError("2^32 n-grams of one length, or more")
+        starts[begin + 1 : begin + 1 + len(ends)] = ends
+    return starts
 
 
 def _type_for(most: int) -> type[np.unsignedinteger[Any]]:
@@ -459,19 +469,12 @@ def smallest(numbers: NDArray[Any]) -> Unsigned:
     return numbers.astype(_type_for(int(numbers.max(initial=0))))
 
 
-def _are_positive(counts: Unsigned) -> bool:
-    """Says whether no count is zero; stops at the first piece where one is."""
-    return all(counts[begin : begin + _PIECE_SYMBOLS].all() for begin in range(0, len(counts), _PIECE_SYMBOLS))
-
-
-def _are_in_order(symbols: Unsigned, first: Places, vocabulary_size: int) -> bool:
-    """Says whether those after each context are symbols, and ascend; stops at the first piece where they do not."""
-    for begin in range(0, len(symbols), _PIECE_SYMBOLS):
-        piece = symbols[begin : begin + _PIECE_SYMBOLS + 1]
-        within = np.array([begin + 1, begin + len(piece)], first.dtype)  # of another type, all would be converted
-        starts = first[slice(*np.searchsorted(first, within))]
-        ascends = piece[1:] > piece[:-1]
-        ascends[starts.astype(np.int64) - begin - 1] = True
-        if not ascends.all() or piece.max(initial=0) >= vocabulary_size:
-            return False
-    return True
+def _are_in_order(symbols: Unsigned, piece: slice, first: Places, vocabulary_size: int) -> bool:
+    """Says whether those of a piece are symbols, and ascend after each context."""
+    begin = max(piece.start - 1, 0)  # the piece's first one is compared with the one before it
+    here = symbols[begin : piece.stop]
+    within = np.array([begin + 1, begin + len(here)], first.dtype)  # of another type, all would be converted
+    starts = first[slice(*np.searchsorted(first, within))]
+    ascends = here[1:] > here[:-1]
+    ascends[starts.astype(np.int64) - begin - 1] = True
+    return bool(ascends.all() and here.max() < vocabulary_size)
