@@ -255,16 +255,17 @@ def check_followers(
     """
     if not len(counts) == len(symbols) == first[-1]:
         raise ValueError(f"{what} do not fit their contexts")
-    try:
-        kept, times = np.empty_like(symbols), np.empty_like(counts)
-    except MemoryError:
-        raise ValueError(f"{what} do not fit into memory") from None
+    kept, times = bytearray(), bytearray()  # which grow with what was found right
+    last = symbols[:0]
     for begin in range(0, len(symbols), _PIECE_SYMBOLS):
         piece = slice(begin, begin + _PIECE_SYMBOLS)
-        kept[piece], times[piece] = symbols[piece], counts[piece]
-        if not (times[piece].all() and _are_in_order(kept, piece, first, vocabulary_size)):
+        here, counted = np.concatenate((last, symbols[piece])), counts[piece].copy()
+        if not (counted.all() and _are_in_order(here, begin - len(last), first, vocabulary_size)):
             raise ValueError(f"{what} are not in order, or were never counted")
-    return kept, times
+        kept += here[len(last) :].data
+        times += counted.data
+        last = here[-1:]
+    return np.frombuffer(kept, symbols.dtype), np.frombuffer(times, counts.dtype)
 
 
 def discount(counts: Unsigned) -> Floats:
@@ -469,12 +470,10 @@ def smallest(numbers: NDArray[Any]) -> Unsigned:
     return numbers.astype(_type_for(int(numbers.max(initial=0))))
 
 
-def _are_in_order(symbols: Unsigned, piece: slice, first: Places, vocabulary_size: int) -> bool:
-    """Says whether those of a piece are symbols, and ascend after each context."""
-    begin = max(piece.start - 1, 0)  # the piece's first one is compared with the one before it
-    here = symbols[begin : piece.stop]
-    within = np.array([begin + 1, begin + len(here)], first.dtype)  # of another type, all would be converted
+def _are_in_order(symbols: Unsigned, begin: int, first: Places, vocabulary_size: int) -> bool:
+    """Says whether these, which stand from place `begin` on, are symbols, and ascend after each context."""
+    within = np.array([begin + 1, begin + len(symbols)], first.dtype)  # of another type, all would be converted
     starts = first[slice(*np.searchsorted(first, within))]
-    ascends = here[1:] > here[:-1]
+    ascends = symbols[1:] > symbols[:-1]
     ascends[starts.astype(np.int64) - begin - 1] = True
-    return bool(ascends.all() and here.max() < vocabulary_size)
+    return bool(ascends.all() and symbols.max() < vocabulary_size)

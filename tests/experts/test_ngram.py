@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlm.config import ModelConfig
+from charlm.experts import ngram_tables
 from charlm.experts.ngram import NgramModel
 from charlm.experts.ngram_tables import count_tables, estimate_distinct, table_arrays
 from charlm.text.vocabulary import Vocabulary
@@ -312,6 +313,23 @@ def test_tables_that_are_no_model_are_refused(name: str, change: Callable[[np.nd
         tables[name] = change(tables[name])
     with pytest.raises(ValueError, match=r".+"):
         NgramModel.from_arrays(config(4), tables, V, FIRST)
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 7])
+def test_tables_are_checked_piece_by_piece_as_they_are_at_once(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = NgramModel(arrays(random_sequences(6, 60)), V, FIRST, 4)
+    monkeypatch.setattr(ngram_tables, "_PIECE_SYMBOLS", piece)
+    tables = whole.arrays()
+    for read, table in zip(NgramModel.from_arrays(config(4), tables, V, FIRST).tables, whole.tables, strict=True):
+        assert all(
+            np.array_equal(getattr(read, part), getattr(table, part)) for part in ("symbols", "counts", "first")
+        )
+    for place in range(1, len(tables["symbols.3"])):
+        swapped = tables["symbols.3"].copy()
+        swapped[place] = swapped[place - 1]
+        if place not in whole.tables[2].first:  # it follows the same context
+            with pytest.raises(ValueError, match="the 3-grams are not in order"):
+                NgramModel.from_arrays(config(4), {**tables, "symbols.3": swapped}, V, FIRST)
 
 
 def test_more_or_other_tables_than_expected_are_refused() -> None:
