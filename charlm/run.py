@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ import torch
 from charlm import kernels
 from charlm.cells.plan import Plan
 from charlm.config import Config, load_config, to_yaml
-from charlm.errors import ConfigError, InputError, RunError
+from charlm.errors import ConfigError, InputError, Interrupted, RunError
+from charlm.experts.networks import FurtherNetworks
 from charlm.language_model import LanguageModel, PathLike, load
 from charlm.model.network import parameter_count
 from charlm.notebook import NotebookProgress, in_notebook
@@ -27,6 +29,7 @@ from charlm.system.arguments import check_path, each_of
 from charlm.system.devices import find_device
 from charlm.system.distributed import Ranks, is_restarted, join_ranks
 from charlm.system.portable import peak_memory_bytes
+from charlm.system.shell import quote_path
 from charlm.system.threads import set_threads
 from charlm.text.corpus import load_corpus, named_paths
 from charlm.text.reading import refuse_special_files
@@ -134,6 +137,7 @@ def train(
         (prepared,) = made
         prepared.share(ranks)
         folder, requests.begun = prepared.folder, True
+        _train_further(prepared, observer, requests)
         kind, step = prepared.config.training.log, prepared.trainer.progress.step
         with log_evaluations(kind, folder, step, observer) as logging:
             prepared.trainer.run(logging, requests)
@@ -182,6 +186,9 @@ def _prepare(
         else:
             trained = load(from_run, device="cpu").trained
             settings = resolve_config(trained.config if config is None else config, **changes)
+            if settings.model.networks > 1:
+                observer.on_note("networks: one, as --from trains on the last network of the run alone")
+                settings = load_config(settings.model_dump(), {"model.networks": 1})
             check_log(settings.training.log)
             folder = _new_folder(out, config, settings)
             prepared = job.begin_with(trained, settings, folder, note=observer.on_note, ranks=ranks)
@@ -195,8 +202,65 @@ def _prepare(
     # there is something to go on from.
     folder.create(to_yaml(prepared.config), prepared.corpus.vocabulary.to_json())
     for expert in prepared.mixture.others:
-        folder.save_expert(expert)
+        if not isinstance(expert, FurtherNetworks):  # which are still to be trained
+            folder.save_expert(expert)
     return prepared
+
+
+def _train_further(prepared: job.TrainingJob, observer: Observer, requests: Requests) -> None:
+    """Trains the networks of an ensemble but for the last, if they are not there yet, and stores them together.
+
+    Each is a run by itself in a folder of the run, without n-grams, from a seed of its own; once all of them are
+    stored, these folders are removed.
+    """
+    config, corpus, folder = prepared.config, prepared.corpus, prepared.folder
+    for further in prepared.mixture.others:
+        if not isinstance(further, FurtherNetworks):
+            continue
+        parts, number = folder.path / further.name, config.model.networks
+        if folder.expert_path(further.name).exists():
+            stored = folder.load_expert(
+                FurtherNetworks, config.model, len(corpus.vocabulary), corpus.vocabulary.boundary_id
+            )
+            assert isinstance(stored, FurtherNetworks)
+            further.load([member.arrays() for member in stored.members])
+        else:
+            weights = []
+            for k in range(1, number):
+                observer.on_note(f"network {k} of {number}: training begins")
+                weights.append(_train_alone(prepared, parts / str(k), config.training.seed + k, observer, requests))
+            further.load(weights)
+            folder.save_expert(further)
+        shutil.rmtree(parts, ignore_errors=True)
+        observer.on_note(f"network {number} of {number}: training begins, now with the others beside it")
+
+
+def _train_alone(
+    prepared: job.TrainingJob, path: Path, seed: int, observer: Observer, requests: Requests
+) -> Mapping[str, Any]:
+    """Trains a network on the text of a training, alone, or goes on with it; returns its best weights."""
+    folder = RunFolder(path)
+    alone = {"model.networks": 1, "model.ngram": None, "model.words": False, "training.log": None}
+    own = {"training.seed": seed, "training.budget": prepared.config.training_of_each.budget}
+    config = load_config(prepared.config.model_dump(), alone | own)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        if folder.last.exists():
+            part = job.resume(
+                read_checkpoint(folder), config, folder, corpus=prepared.corpus, note=observer.on_note
+            )
+        else:
+            part = job.begin(config, folder, corpus=prepared.corpus, note=observer.on_note)
+            folder.make()
+            part.trainer.save()
+        folder.create(to_yaml(config), prepared.corpus.vocabulary.to_json())
+        try:
+            part.trainer.run(observer, requests)
+        except Interrupted as stop:
+            raise Interrupted(
+                stop.exit_code - 128, str(stop).replace(quote_path(path), quote_path(prepared.folder.path))
+            ) from None
+        folder.load_model(part.mixture)
+    return part.mixture.network.arrays()
 
 
 def _finish(prepared: job.TrainingJob) -> None:
@@ -441,7 +505,7 @@ def _look(config: Config, measure_seconds: float, ranks: Ranks, note: Note) -> P
         parameters = parameter_count(network)
         speed = measure_training(config, corpus, device, measure_seconds)
     windows = make_batches(corpus, config.training).windows_per_epoch
-    budget, _ = read_amounts(config.training, train)
+    budget, _ = read_amounts(config.training_of_each, train)
     symbols_per_step = len(train.ids) / windows
     together, step_seconds, sum_seconds = None, symbols_per_step * train.characters / len(train.ids) / speed, 0.0
     if ranks.size > 1:
@@ -466,7 +530,7 @@ def _look(config: Config, measure_seconds: float, ranks: Ranks, note: Note) -> P
         memory_bytes=memory,
         kernels=_describe_kernels(network.plan, device),
         characters_per_second=speed,
-        seconds=seconds,
+        seconds=config.model.networks * seconds,
         epochs=seconds * fastest / train.characters,
         together=together,
         measured=Measured(

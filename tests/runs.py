@@ -23,6 +23,10 @@ KINDS: dict[str, dict[str, Any]] = {
         "model": {"cell": "gru", "hidden_size": 5, "ngram": 4},
         "training": {"batch_size": 5},
     },
+    "stream-rnn-networks": {
+        "model": {"cell": "rnn", "hidden_size": 5, "recurrent_dropout": 0.2, "ngram": 3, "networks": 2},
+        "training": {"batch_size": 4, "budget": "48 steps", "evaluate_every": "20%"},
+    },
     "lines-gru-adamw": {
         "model": {"cell": "gru-before", "hidden_size": 5, "dropout": 0.1},
         "training": {"batch_size": 3},
@@ -62,8 +66,7 @@ def outcome(run: Path) -> dict[str, Any]:
         for key in [key for key in part if "second" in key]:
             del part[key]
     files = [folder.config, folder.vocabulary, folder.model, folder.samples]
-    if (ngram := folder.expert_path("ngram")).exists():
-        files.append(ngram)
+    files += [path for name in ("ngram", "networks") if (path := folder.expert_path(name)).exists()]
     last = {name: value.tobytes() for name, value in tensors.items()}
     return {"metrics": rows, "last": last, "info": info} | {file.name: file.read_bytes() for file in files}
 
@@ -85,4 +88,4 @@ class StopAt:
     on_evaluation = on_step
 
     def on_note(self, note: str) -> None:
-        assert note.startswith("validation: "), f"nothing else to note here: {note}"
+        assert note.startswith(("validation: ", "network ")), f"nothing else to note here: {note}"

@@ -132,18 +132,19 @@ def check(
     memory = "not known, because this system does not report it"
     if p.memory_bytes is not None:
         memory = f"{format_size(p.memory_bytes)} at most, measured over a few steps"
+    each = f" for each of {networks} networks" if (networks := p.config.model.networks) > 1 else ""
     rows = [
         ("training text", count_of(p.train_characters, "character")),
         ("validation", f"{count_of(p.validation_characters, 'character')}, {p.unknown_share:.2%} of them unknown"),
         ("test", count_of(p.test_characters, "character")),
         ("vocabulary", f"{count_of(p.vocabulary_size, 'symbol')}; {rare}"),
         ("windows", f"{p.windows_per_epoch:,} of {t.batch_size} x {t.sequence_length} per epoch"),
-        ("parameters", f"{p.parameters:,}"),
+        ("parameters", f"{p.parameters:,}{each}"),
         ("memory", memory),
         ("kernels", p.kernels),
         ("speed", f"{p.characters_per_second:,.0f} characters per second, measured"),
         *_process_rows(p),
-        ("budget", f"{t.budget}: about {format_duration(p.seconds)}, {p.epochs:.1f} epochs"),
+        ("budget", f"{t.budget}: about {format_duration(p.seconds)}, {p.epochs:.1f} epochs{each}"),
         *(_forecast_rows(p, size, devices) if size or devices else []),
     ]
     print("\n".join(fit_fields(rows, terminal_width(sys.stdout))))

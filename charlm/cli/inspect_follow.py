@@ -69,7 +69,7 @@ def _states(run: Path, wait: Callable[[], None]) -> Iterator[Status]:
         if seen and not os.path.isdir(run):
             raise RunError(f"{run}: the run folder was removed")
         preparing = not folder.config.exists() and find_holder(folder.lock) is not None
-        status = read_status(folder, None if preparing else load_run_config(folder).training)
+        status = read_status(folder, None if preparing else load_run_config(folder).training_of_each)
         seen = True
         yield status
         if status.holder is None and not preparing:

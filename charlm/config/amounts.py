@@ -59,6 +59,12 @@ def parse_amount(text: str) -> tuple[str, float]:
     return unit, amount
 
 
+def divide_amount(text: str, parts: int) -> str:
+    """Returns one of so many equal parts of an amount; a single part is the text as it is."""
+    unit, amount = parse_amount(text)
+    return text if parts == 1 else f"{amount / parts:.9f} {unit}"
+
+
 def missing_unit(number: str) -> str:
     """Returns the message for a number alone, which could be steps, seconds or epochs."""
     shown = number if len(number) <= 20 and _number(number) > 0 else "100"

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-from charlm.config.amounts import missing_unit, parse_amount
+from charlm.config.amounts import divide_amount, missing_unit, parse_amount
+from charlm.system.counts import count_of
 from charlm.system.encodings import check_encoding
 
 
@@ -35,6 +36,7 @@ def _interval(text: str) -> str:
 
 
 MAX_HIDDEN_SIZE = 16384  # the bound of the embedding's width and of the output's rank as well
+MAX_NETWORKS = 64
 
 
 class _Section(BaseModel):
@@ -154,6 +156,13 @@ class ModelConfig(_Section):
         description="Whether to mix in a model that predicts how a word continues from its beginning and the "
         "words before it. It suits languages that put spaces between words.",
     )
+    networks: int = Field(
+        1,
+        ge=1,
+        le=MAX_NETWORKS,
+        description="The number of networks that are trained one after the other, each from another seed and with "
+        "an equal share of the budget. Their predictions are multiplied (an ensemble).",
+    )
 
     @property
     def layers(self) -> str:
@@ -164,13 +173,15 @@ class ModelConfig(_Section):
     @property
     def mixed_in(self) -> str:
         """What is mixed with the network, in words; empty: nothing."""
-        return describe_mixture(self.ngram, self.words)
+        return describe_mixture(self.ngram, self.words, self.networks)
 
 
-def describe_mixture(ngram: int | None, words: bool) -> str:
-    """Says what `model.ngram` and `model.words` mix with a network; empty: nothing."""
+def describe_mixture(ngram: int | None, words: bool, networks: int) -> str:
+    """Says what `model.ngram`, `model.words` and `model.networks` mix with a network; empty: nothing."""
     parts = [f"{ngram}-grams"] if ngram else []
-    return " and ".join([*parts, "word contexts"] if words else parts)
+    parts += ["word contexts"] if words else []
+    parts += [count_of(networks - 1, "further network")] if networks > 1 else []
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 class TrainingConfig(_Section):
@@ -289,6 +300,12 @@ class Config(_Section):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     sampling: SamplingConfig = SamplingConfig()
+
+    @property
+    def training_of_each(self) -> TrainingConfig:
+        """The `training` section with the share of the budget that each of the networks has."""
+        budget = divide_amount(self.training.budget, self.model.networks)
+        return self.training.model_copy(update={"budget": budget})
 
 
 # Keys of earlier versions, each with what takes its place.

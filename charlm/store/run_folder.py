@@ -5,7 +5,8 @@
     RUN/model.safetensors    the weights with the lowest validation loss, the powers of the mixture, and, once
                              training has ended, the powers of the mixture with a memory
     RUN/ngram.safetensors    the n-gram model that is mixed with the network, if there is one; other experts have
-                             such a file too, for example words.safetensors
+                             such a file too: words.safetensors, and networks.safetensors for further networks
+    RUN/networks/K/          the runs of the further networks, while they are trained
     RUN/metrics.jsonl        the losses and the speed, one line for each evaluation
     RUN/samples.txt          what the model wrote at each evaluation
     RUN/last/checkpoint.safetensors   the weights, the state of the optimiser, of the random numbers and of the
@@ -38,7 +39,7 @@ from charlm.experts.expert import CountedExpert
 from charlm.experts.memory import CONTEXTS as MEMORY_CONTEXTS
 from charlm.experts.memory import LARGEST_POWER as LARGEST_MEMORY_POWER
 from charlm.experts.mixture import MEMORY_POWERS, Mixture
-from charlm.store.tensors import Array, check_weights, check_whole, pack_tensors, read_tensors
+from charlm.store.tensors import Array, check_weights, check_whole, pack_tensors, read_tensors, unusable
 from charlm.system.files import replace_file, sync_folder
 from charlm.system.run_format import FormatError
 from charlm.system.shell import quote_path
@@ -199,12 +200,17 @@ class RunFolder:
         """
         path = self.expert_path(kind.name)
         if not path.exists():
-            raise RunError(f"{self.path}: this run is incomplete, because {path.name} is missing")
+            raise RunError(
+                f"{self.path}: this run is incomplete, because {path.name} is missing; continue it with "
+                f"`charlm train --resume --out {quote_path(self.path)}`"
+            )
         tensors, header = read_tensors(path)
         try:
             expert = kind.from_arrays(config, tensors, vocabulary_size, first_id)
         except (ValueError, TypeError) as error:
             raise RunError(f"{path}: damaged: {error}") from None
+        if bad := unusable({name: value for name, value in tensors.items() if value.dtype.kind == "f"}):
+            raise RunError(f"{path}: damaged: {bad} has numbers that are not finite, or too large")
         check_whole(tensors, header, path)
         self._check_vocabulary(header, path)
         return expert

@@ -158,7 +158,13 @@ def check_corpus(folder: RunFolder, key: str, corpus: Corpus) -> None:
     )
 
 
-_NO_WEIGHTS = ("dropout", "recurrent_dropout", "ngram", "words")  # keys of `model` on which no weight depends
+_NO_WEIGHTS = (
+    "dropout",
+    "recurrent_dropout",
+    "ngram",
+    "words",
+    "networks",
+)  # keys of `model` on which no weight depends
 
 
 def check_transfer(trained: TrainedModel, config: Config) -> None:

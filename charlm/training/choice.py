@@ -9,6 +9,7 @@ import torch
 
 from charlm.config import Config, flatten, load_config, parse_amount
 from charlm.config.recipe import LONGEST_NGRAM_ORDER, Recipe, TextProperties, choose, validation_share
+from charlm.errors import ConfigError
 from charlm.experts import EXPERTS
 from charlm.experts.expert import CountedExpert
 from charlm.experts.ngram_tables import estimate_distinct
@@ -128,6 +129,11 @@ def divide(config: Config, device: torch.device, ranks: Ranks, groups: int | Non
     Raises:
         ConfigError: the ranks cannot share a batch evenly.
     """
+    if ranks.size > 1 and config.model.networks > 1:
+        raise ConfigError(
+            f"model.networks is {config.model.networks}, but several processes train only one network; set "
+            "model.networks to 1, or train without torchrun"
+        )
     if groups is None:
         if not ranks.are_together:
             return None

@@ -93,6 +93,7 @@ def begin(
     folder: RunFolder,
     *,
     chosen: Iterable[str] | None = None,
+    corpus: Corpus | None = None,
     note: Note,
     ranks: Ranks = ALONE,
 ) -> TrainingJob:
@@ -102,6 +103,7 @@ def begin(
         config: the configuration.
         folder: where to save.
         chosen: the keys that somebody has set, if the recipe is to choose all others; None: it chooses nothing.
+        corpus: the text, if it was read already, and the configuration is complete.
         note: is told what a person should know.
         ranks: the processes that train together.
 
@@ -109,7 +111,9 @@ def begin(
         ConfigError: they cannot share a batch evenly.
     """
     device = find_device(config.training.device)
-    if chosen is None:
+    if corpus is not None:
+        pass
+    elif chosen is None:
         corpus = load_corpus(config.corpus, note=note)
         config = settle_framing(config, corpus.vocabulary.framing)
         for remark in remarks(corpus):
@@ -152,9 +156,23 @@ def begin_with(
 
 
 def resume(
-    checkpoint: Checkpoint, config: Config, folder: RunFolder, *, note: Note, ranks: Ranks = ALONE
+    checkpoint: Checkpoint,
+    config: Config,
+    folder: RunFolder,
+    *,
+    corpus: Corpus | None = None,
+    note: Note,
+    ranks: Ranks = ALONE,
 ) -> TrainingJob:
     """Prepares a training that goes on where it stopped, on as many ranks as there are now.
+
+    Args:
+        checkpoint: where it stopped.
+        config: the configuration.
+        folder: where it was saved.
+        corpus: the text, if it was read already.
+        note: is told what a person should know.
+        ranks: the processes that train together.
 
     Raises:
         ConfigError: the ranks cannot share a batch evenly.
@@ -164,10 +182,11 @@ def resume(
     check_settings(folder, checkpoint.config, config)
     device = find_device(config.training.device)
     lanes = divide(config, device, ranks, checkpoint.lane_groups)
-    corpus = load_corpus(config.corpus, known=checkpoint.known, note=note)
+    if corpus is None:
+        corpus = load_corpus(config.corpus, known=checkpoint.known, note=note)
+        for remark in remarks(corpus):
+            note(remark)
     check_corpus(folder, checkpoint.corpus_key, corpus)
-    for remark in remarks(corpus):
-        note(remark)
     check_network(folder, checkpoint, config, len(corpus.vocabulary), device)
     torch.manual_seed(config.training.seed)
     network = make_network(config, len(corpus.vocabulary), device).to(device)
@@ -212,12 +231,13 @@ def _assemble(
     known: Iterable[str] = (),
 ) -> TrainingJob:
     mixture = Mixture(network_expert(network), others)
-    step = TrainingStep(network, config.training, lanes=lanes)
+    training = config.training_of_each
+    step = TrainingStep(network, training, lanes=lanes)
     trainer = Trainer(
         step,
-        make_batches(corpus, config.training),
+        make_batches(corpus, training),
         corpus.train,
-        config.training,
+        training,
         Evaluator(mixture, corpus, config.sampling, config.training.seed),
         folder,
         identity={

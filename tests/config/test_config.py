@@ -49,7 +49,8 @@ def test_all_but_the_corpus_has_a_default(write: Write) -> None:
                  level: character, validation: 0.1, test: 0.0, normalization: none, lowercase: false, min_count: 1,
                  max_line_length: null}
         model: {cell: lstm, hidden_size: 256, num_layers: 1, bias: true, embedding_size: null, output_rank: null,
-                dropout: 0.0, recurrent_dropout: 0.0, ngram: null, words: false}
+                dropout: 0.0, recurrent_dropout: 0.0, ngram: null, words: false,
+                    networks: 1}
         training: {budget: 3m, batch_size: 16, sequence_length: 64, optimizer: adamw, learning_rate: 0.004,
                    momentum: 0.0, beta2: 0.99, weight_decay: 0.01, schedule: linear, warmup: 0.05, clip_norm: 1.0,
                    evaluate_every: 10%, early_stopping: null, keep: 1, log: null, kernel: auto, precision: auto,

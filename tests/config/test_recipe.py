@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 import charlm
 from charlm.config import load_config, parse_amount
-from charlm.config.recipe import SIZES, TextProperties, choose, dropout, ngram_order, validation_share
+from charlm.config.recipe import (
+    SIZES,
+    TextProperties,
+    choose,
+    dropout,
+    ngram_order,
+    number_of_networks,
+    validation_share,
+)
 
 texts = st.builds(
     TextProperties,
@@ -68,6 +76,27 @@ def test_a_small_text_gets_a_small_model_much_dropout_and_no_more_time_than_it_c
     assert recipe.settings["model.dropout"] > 0.15
     assert recipe.settings["model.recurrent_dropout"] > 0.25
     assert parse_amount(recipe.settings["training.budget"])[1] < 3600
+
+
+@pytest.mark.parametrize(
+    ("epochs", "networks"), [(0.1, 1), (29.9, 1), (30, 2), (89, 2), (90, 3), (119, 3), (120, 4), (9999, 4)]
+)
+def test_a_text_that_is_read_often_enough_gets_several_networks(epochs: float, networks: int) -> None:
+    assert number_of_networks(epochs) == networks
+
+
+def test_who_trains_a_network_alone_or_with_several_processes_gets_one() -> None:
+    text = TextProperties(20_000, 2_000, 60, None, 0.18)
+
+    def chosen(*budget: Any, processes: int = 1, **given: Any) -> Any:
+        return choose(text, given, budget, machine(5e10), processes=processes).settings.get("model.networks")
+
+    assert chosen("seconds", 3600.0) == 4
+    assert chosen("seconds", 3600.0, processes=2) == 1
+    assert chosen("seconds", 3600.0, **{"model.ngram": None}) == 1
+    assert chosen("epochs", 100.0) == 1
+    recipe = choose(text, {"model.networks": 2}, ("seconds", 3600.0), machine(5e10))
+    assert "mixture: with 9-grams, word contexts and 1 further network" in recipe.reasons
 
 
 def test_the_temperature_is_chosen_and_said_unless_it_is_given() -> None:

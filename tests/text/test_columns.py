@@ -1,5 +1,6 @@
 """Columns: which texts are read of JSON lines, CSV, TSV and Kaldi text, what stands beside them."""
 
+import contextlib
 import csv
 import io
 import json
@@ -91,9 +92,11 @@ def test_what_the_csv_module_writes_is_read_back(delimiter: str, named: bool, ro
     file = io.StringIO()
     writer = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerows([("id", "text"), *rows])
-    found = records(file.getvalue(), "text" if named else 2)
-    # In TSV a newline beside a tab is no part of a cell.
-    if delimiter != "\t" or not any({"\t", "\n"} & set("".join(row)) for row in rows):
+    if delimiter == "\t" and any({"\t", "\n"} & set("".join(row)) for row in rows):
+        with contextlib.suppress(CorpusError):  # in TSV a newline beside a tab is no part of a cell
+            records(file.getvalue(), "text" if named else 2)
+    else:
+        found = records(file.getvalue(), "text" if named else 2)
         assert [(row[1]["id"], row[0]) for row in found] == rows
 
 
