@@ -134,7 +134,7 @@ def compare(
     }
     every = [lm for some in models.values() for lm in some]
     for remark in find_unlike(every):
-        note(remark)
+        note(remark if content is not None else f"{remark}; measure both on one text with --text")
     rows = [
         summarize(name, [measure_run(lm, prompt=prompt, length=length) for lm in some])
         for name, some in models.items()

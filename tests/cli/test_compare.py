@@ -87,10 +87,14 @@ def test_two_runs_on_one_text_are_compared_character_by_character(
     assert sum(float(line.split("\t")[3]) for line in lines[1:-1]) == pytest.approx(total, abs=1e-6)
 
 
-def test_runs_on_unlike_texts_are_compared_with_a_note(tiny_run: Path, tiny_lines_run: Path) -> None:
+def test_runs_on_unlike_texts_are_compared_with_a_note(
+    tiny_run: Path, tiny_lines_run: Path, tiny_corpus: Path
+) -> None:
     result = run("compare", tiny_run, tiny_lines_run)
     assert result.exit_code == 0
     assert "the validation losses cannot be compared, because corpus.framing" in result.stderr
+    assert "measure both on one text with --text" in result.stderr
+    assert "with --text" not in run("compare", tiny_run, tiny_lines_run, "--text", tiny_corpus).stderr
 
 
 @pytest.mark.parametrize(
