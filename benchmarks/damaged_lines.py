@@ -107,18 +107,25 @@ class NgramScorer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", help="a run folder")
-    parser.add_argument("--lines", type=int, default=1000)
+    parser.add_argument("--lines", type=int, default=1000, help="how many lines are damaged")
     parser.add_argument("--times", type=int, default=10, help="how many times each line is damaged in each way")
     parser.add_argument("--shortest", type=int, default=20, help="the fewest characters that a line must have")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    lm = charlm.load(options.run)
-    corpus = lm.corpus()
+    try:
+        lm = charlm.load(options.run)
+        corpus = lm.corpus()
+    except charlm.InputError as error:
+        parser.error(str(error))
     held_out = lm.vocabulary.decode(corpus.validation.ids)
     if lm.vocabulary.framing == "stream":
         held_out = held_out[held_out.find("\n") + 1 :]  # the split may begin in the middle of a line
     rng = random.Random(options.seed)
     lines = [line for line in held_out.split("\n") if len(line) >= options.shortest and UNKNOWN not in line]
+    if not lines:
+        parser.error(
+            f"{options.run}: no held-out line has {options.shortest} known characters or more; lower --shortest"
+        )
     lines = rng.sample(lines, min(options.lines, len(lines)))
     damages = Damages(lm.vocabulary.decode(corpus.train.ids).replace("\n", ""), rng)
     scorers = {"model": lm, "n-grams": NgramScorer(lm.vocabulary, corpus.train.ids)}

@@ -256,6 +256,8 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.getLogger("pyctcdecode").setLevel(logging.ERROR)
     for path in arguments.texts:
+        if not path.is_file():
+            parser.error(f"{path}: there is no such file; name a text file with one sentence on each line")
         measure(path, arguments.budget, arguments.lines, arguments.beams)
 
 

@@ -485,7 +485,7 @@ class LanguageModel(StatefulModel):
                 by a memory of the text, by gradient steps, and by both. See `charlm.experts.memory` and
                 `charlm.scoring.dynamic`.
             learning_rate: The learning rate of the dynamic evaluation. If it is None, it is tuned on the beginning
-                of the validation split.
+                of the validation split; without such a split it is 0.0001, and the decay 0.003.
             decay: How fast the dynamic evaluation returns to the trained weights. If it is None, it is tuned too.
             baseline: Whether to also measure an n-gram model of the run's training split.
             field: The column to read from JSON lines, CSV, TSV or Kaldi text, by its name or its number from 1.
@@ -527,6 +527,7 @@ class LanguageModel(StatefulModel):
                 note(
                     f"{self.folder}: this run was trained without a validation split, so the model with a memory "
                     "is not measured"
+                    + ("" if None not in (learning_rate, decay) else ", and rates that are not given are not tuned")
                 )
             else:
                 remembering = evaluate_memory(self.mixture, self.vocabulary, split)

@@ -63,8 +63,10 @@ def scores(*args: object, **options: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def on_a_terminal(monkeypatch: pytest.MonkeyPatch, args: Sequence[object], **environment: str) -> str:
-    """Returns what `charlm score` shows on a terminal."""
+def on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, args: Sequence[object], command: str = "score", **environment: str
+) -> str:
+    """Returns what a command shows on a terminal."""
     screen = io.StringIO()
     with monkeypatch.context() as context:
         for name in PLAIN:
@@ -73,5 +75,5 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch, args: Sequence[object], **env
             context.setenv(name, value)
         context.setattr(screen, "isatty", lambda: True)
         context.setattr(sys, "stdout", screen)
-        app(["score", *map(str, args)], standalone_mode=False)
+        app([command, *map(str, args)], standalone_mode=False)
     return screen.getvalue()

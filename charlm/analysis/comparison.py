@@ -367,7 +367,7 @@ def find_unlike(models: Iterable[LanguageModel]) -> list[str]:
         if reasons:
             remarks.append(
                 f"{first.folder} and {other.folder}: the validation losses cannot be compared, because "
-                f"{', and '.join(reasons)}; measure both on one text with --text"
+                f"{', and '.join(reasons)}"
             )
     return remarks
 

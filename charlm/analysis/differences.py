@@ -70,7 +70,8 @@ def subtract_surprisal(first: LanguageModel, second: LanguageModel, text: str) -
     if [char for char, _ in ours] != [char for char, _ in theirs]:
         raise InputError(
             f"{first.folder} and {second.folder}: these models normalise texts differently (corpus.normalization "
-            "or corpus.lowercase), so they do not see the same characters"
+            "or corpus.lowercase), so they do not see the same characters in this one; give a text that both leave "
+            "as it is, or models that were trained with the same settings"
         )
     chars = [CharacterDifference(char, a, b, a - b) for (char, a), (_, b) in zip(ours, theirs, strict=True)]
     sums = [math.fsum(values) for values in zip(*((c.first, c.second, c.difference) for c in chars), strict=True)]

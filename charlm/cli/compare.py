@@ -134,7 +134,7 @@ def compare(
     }
     every = [lm for some in models.values() for lm in some]
     for remark in find_unlike(every):
-        note(remark)
+        note(remark if content is not None else f"{remark}; measure both on one text with --text")
     rows = [
         summarize(name, [measure_run(lm, prompt=prompt, length=length) for lm in some])
         for name, some in models.items()
@@ -164,6 +164,11 @@ def _are_runs(targets: Sequence[str], training: Sequence[str]) -> bool:
     """
     if len(targets) == 1 and not Path(targets[0]).is_dir():
         return False
+    for target in targets:
+        if target.startswith("config:") or target.endswith((".yaml", ".yml")):
+            raise InputError(
+                f"{target}: a configuration is compared alone; name this one alone, or only run folders"
+            )
     if training:
         raise InputError(
             f"{training[0]} can only be used with a configuration; runs are compared as they are"

@@ -74,7 +74,8 @@ def _table(rows: Sequence[Row], width: int | None) -> list[str]:
     ]
     kept = [column for column in columns if not set(column[2]) <= {"", "-"}]
     table = [[head for head, _, _ in kept], *zip(*(cells for _, _, cells in kept), strict=True)]
-    return fit_table(table, "".join(align for _, align, _ in kept), width)
+    # Names of runs are folders, which often differ in their last characters only.
+    return fit_table(table, "".join(align for _, align, _ in kept), width, min_name=None)
 
 
 def _or_dash(value: Any, show: Callable[[Any], str]) -> str:

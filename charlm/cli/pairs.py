@@ -174,7 +174,9 @@ def _read_files(
     if n_joined:
         note(joined_note(n_joined))
     if not found:
-        raise InputError(f"{', '.join(map(str, files))}: no pairs to judge")
+        raise InputError(
+            f"{', '.join(map(str, files))}: there are no pairs to judge; write good<TAB>bad on each line"
+        )
 
 
 def _json_row(result: PairsResult) -> dict[str, Any]:

@@ -103,7 +103,8 @@ class _Moses(Hypothesis):
         if len(fields) < 4:
             raise InputError(
                 f"{where}: this line has {len(fields) - 1} of the three ||| of an n-best list: "
-                "id ||| hypothesis ||| features ||| total"
+                "id ||| hypothesis ||| features ||| total; if the list has another format, name that with "
+                "--input-format"
             )
         name, total = _id(fields[0], where), _number(fields[3])
         if math.isnan(total):

@@ -393,9 +393,9 @@ def describe_held_out(config: CorpusConfig, framing: str) -> str:
     """Says in few words what the validation split is made of."""
     if isinstance(config.validation, str):
         return Path(config.validation).name
-    if config.split == "tail":
-        return f"the last {config.validation:.3g} of the text" if not config.test else "the end of the text"
     share = f"{100 * config.validation:.2g}%"
+    if config.split == "tail":
+        return f"the last {share} of the text" if not config.test else "the end of the text"
     return f"{share} of the lines, from all over" if framing == "lines" else f"{share} of the text, from all over"
 
 

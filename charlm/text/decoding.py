@@ -159,9 +159,10 @@ class _Decoding:
         if self._offset == 0 and (guess := detect_wide(data)):
             raise UndecodableError(f"{self._source.name}: not UTF-8: {place}; {self._advise(guess)}", guess)
         if not self._zeros:
+            remedy = "remove it, or set corpus.level: byte to train on bytes"
             raise CorpusError(
                 f"{self._source.name}: not a text file ({place}); "
-                "remove it, or set corpus.level: byte to train on bytes"
+                + (remedy if self._remedy == SETTING else "name a file of text")
             )
 
     def _refuse_utf8(self, data: bytes) -> None:

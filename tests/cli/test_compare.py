@@ -19,7 +19,7 @@ from rich.cells import cell_len
 import charlm
 import runs
 from charlm.store.run_folder import RunFolder
-from commands import answer, refused, run
+from commands import answer, on_a_terminal, refused, run
 
 PATIENCE = 60  # seconds; only a hanging program meets it
 
@@ -43,6 +43,16 @@ def test_a_table_of_runs_shows_their_figures_and_what_they_write(tiny_run: Path,
     lm = charlm.load(tiny_run, device="cpu")
     (written,) = lm.sample(prompt="the ", length=50, only_new=True)
     assert written.rstrip().replace("\n", "\\n") in shown
+
+
+def test_names_of_runs_are_whole_on_a_narrow_terminal(
+    tiny_run: Path, tiny_mixture_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = on_a_terminal(monkeypatch, [tiny_run, tiny_mixture_run], "compare", COLUMNS="40")
+    for name in (tiny_run, tiny_mixture_run):
+        assert (
+            sum(line.split()[:1] == [str(name)] for line in shown.splitlines()) >= 2
+        )  # beside each group of columns
 
 
 def test_json_has_the_learning_curves_and_tsv_one_line_for_each_run(tiny_run: Path, tiny_mixture_run: Path) -> None:
@@ -77,10 +87,14 @@ def test_two_runs_on_one_text_are_compared_character_by_character(
     assert sum(float(line.split("\t")[3]) for line in lines[1:-1]) == pytest.approx(total, abs=1e-6)
 
 
-def test_runs_on_unlike_texts_are_compared_with_a_note(tiny_run: Path, tiny_lines_run: Path) -> None:
+def test_runs_on_unlike_texts_are_compared_with_a_note(
+    tiny_run: Path, tiny_lines_run: Path, tiny_corpus: Path
+) -> None:
     result = run("compare", tiny_run, tiny_lines_run)
     assert result.exit_code == 0
     assert "the validation losses cannot be compared, because corpus.framing" in result.stderr
+    assert "measure both on one text with --text" in result.stderr
+    assert "with --text" not in run("compare", tiny_run, tiny_lines_run, "--text", tiny_corpus).stderr
 
 
 @pytest.mark.parametrize(
@@ -90,6 +104,9 @@ def test_runs_on_unlike_texts_are_compared_with_a_note(tiny_run: Path, tiny_line
         (["RUN", "RUN"], "two or more"),
         (["RUN", "--cells", "gru"], "config.yaml"),
         (["RUN", "MIXTURE", "--budget", "3s"], "--budget"),
+        (["RUN", "config:quickstart"], "config:quickstart: a configuration is compared alone"),
+        (["CONFIG", "RUN", "--budget", "3s"], "a configuration is compared alone"),
+        (["RUN", "MIXTURE", "--text", "TMP/binary"], "; name a file of text"),
         (["RUN", "TMP"], "not a run folder"),
         (["RUN", "TMP/nothing"], "no such run folder"),
         (["TMP/nothing.yaml"], "No such file"),
@@ -121,6 +138,7 @@ def test_what_cannot_be_compared_is_refused(
         "CORPUS": tiny_corpus,
         "CONFIG": config,
     }
+    (tmp_path / "binary").write_bytes(b"GIF\0")
     words = [str(named.get(word, word.replace("TMP", str(tmp_path)))) for word in arguments]
     assert said in refused("compare", *words).replace("\n  ", " ")
 

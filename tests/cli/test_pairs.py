@@ -143,8 +143,8 @@ def test_unknown_characters_of_several_files_and_models_are_named_by_both(
     ("content", "more", "said"),
     [
         ("a\tb\nonly one\n", [], "pairs.tsv, line 2: this line has 0 tabs"),
-        ("", [], "pairs.tsv: no pairs"),
-        ("good\tbad\n", [], "pairs.tsv: no pairs"),
+        ("", [], "pairs.tsv: there are no pairs"),
+        ("good\tbad\n", [], "pairs.tsv: there are no pairs"),
         (
             '{"sentence_good": "a", "sentence_bad": "b"}\n',
             ["--by", "UID"],

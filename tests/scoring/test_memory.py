@@ -206,7 +206,10 @@ def test_a_run_without_powers_finds_them_in_its_corpus_or_says_what_is_missing(t
     found = alone.evaluate(text, dynamic=True, note=notes.append)
     assert (found.memory_nats_per_character, found.dynamic_memory_nats_per_character) == (None, None)
     assert found.dynamic_nats_per_character is not None
-    assert any("the model with a memory is not measured" in note for note in notes)
+    assert any("not measured, and rates that are not given are not tuned" in note for note in notes)
+    notes.clear()
+    alone.evaluate(text, dynamic=True, learning_rate=1e-4, decay=0.003, note=notes.append)
+    assert any(note.endswith("the model with a memory is not measured") for note in notes)
 
 
 def test_beginnings_are_what_follows_the_boundary_from_all_over_a_text() -> None:

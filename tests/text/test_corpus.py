@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from charlm.config import CorpusConfig
 from charlm.errors import CorpusError
 from charlm.text.cache import Cache
-from charlm.text.corpus import Corpus, Split, load_corpus, load_held_out
+from charlm.text.corpus import Corpus, Split, describe_held_out, load_corpus, load_held_out
 from charlm.text.vocabulary import Vocabulary
 
 
@@ -259,3 +259,16 @@ def test_a_disk_without_room_is_told_with_what_to_do(tmp_path: Path, monkeypatch
             load(path, cache=Cache(memory_bytes=1))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "10% of the text, from all over"),
+        ({"split": "tail"}, "the last 10% of the text"),
+        ({"split": "tail", "validation": 0.055}, "the last 5.5% of the text"),
+        ({"split": "tail", "test": 0.1}, "the end of the text"),
+    ],
+)
+def test_what_is_held_out_is_told_as_a_share_of_the_text(settings: dict[str, Any], said: str) -> None:
+    assert describe_held_out(CorpusConfig(path="text", **settings), "stream") == said
