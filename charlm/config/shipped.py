@@ -37,7 +37,7 @@ def find_config(source: str | Path) -> Path:
 
 
 def suggest_shipped(missing: Path) -> str:
-    """Returns the end of a message on a file that is not there; empty unless a configuration has its name."""
+    """Returns the end of a message on a configuration that is not there: where to get one."""
     if missing.suffix in ("", ".yaml", ".yml") and missing.stem in shipped_configs():
         return f"; to use the configuration of this name that comes with charlm, write `{_PREFIX}{missing.stem}`"
-    return ""
+    return "; `charlm config init` prints one to begin with"

@@ -42,7 +42,10 @@ class TrainedModel:
         """
         paths = named_paths(self.config.corpus)
         if STDIN in paths:
-            raise CorpusError(f"{self.folder}: this run was trained on standard input, which cannot be read again")
+            raise CorpusError(
+                f"{self.folder}: this run was trained on standard input, which cannot be read again; name a text "
+                "in a file, here or when you train"
+            )
         try:
             refuse_special_files(paths)
             corpus = load_corpus(self.config.corpus, known=self.vocabulary.characters)

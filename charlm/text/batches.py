@@ -21,7 +21,7 @@ from charlm.text.vocabulary import Ids
 
 IGNORE = -1  # the target of a place that holds no character
 _SEARCHED_SYMBOLS = 1 << 22  # searched for boundaries at a time
-_SHUFFLED_LINES = 1 << 24  # together, which takes 20 bytes a line
+SHUFFLED_LINES = 1 << 24  # together, at most
 _BLOCK_LINES = 1 << 16  # of a larger text that stay together until lines are shuffled
 _RELEASED_LINES = 1 << 12  # after so many, what they were read from, 64 kB around each, need not stay in memory
 _RELEASED_WINDOWS = 1024  # the same of a stream
@@ -197,7 +197,7 @@ class LineBatches:
         sequence_length: int,
         seed: int,
         *,
-        most_shuffled: int = _SHUFFLED_LINES,
+        most_shuffled: int = SHUFFLED_LINES,
         block_lines: int = _BLOCK_LINES,
     ) -> None:
         self._ids = ids

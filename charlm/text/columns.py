@@ -182,7 +182,10 @@ def read_record_batches(
         if record.text is None:
             if complete:
                 yield complete
-            raise CorpusError(f"{name}, line {record.line}: this record has no value for {_called(field)}")
+            raise CorpusError(
+                f"{name}, line {record.line}: this record has no value for {_called(field)}; add one, or leave the "
+                "record out"
+            )
         complete.append(record)
         if not any(line.strip() for line in lines.waiting):  # what has arrived is answered
             yield complete

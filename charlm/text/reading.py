@@ -107,7 +107,7 @@ def read_pieces(
 
 def empty_corpus(paths: Sequence[str]) -> CorpusError:
     """Returns what to raise where files hold nothing but newlines."""
-    return CorpusError(f"{', '.join(paths)}: the corpus is empty")
+    return CorpusError(f"{', '.join(paths)}: the corpus is empty; name a file that holds text")
 
 
 def read_files(

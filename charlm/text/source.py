@@ -210,7 +210,7 @@ def _open(path: Path | None, name: str) -> AbstractContextManager[BinaryIO]:
     status = os.fstat(file.fileno())
     if stat.S_ISBLK(status.st_mode) or (stat.S_ISCHR(status.st_mode) and not _ends(file, status)):
         file.close()
-        raise CorpusError(f"{name}: this is a device, not a file")
+        raise CorpusError(f"{name}: this is a device, not a file; name a file of text")
     return cast("AbstractContextManager[BinaryIO]", file)
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from charlm.text.batches import SHUFFLED_LINES
+
 _NGRAM_BYTES = 25  # of memory for each symbol that is counted
-_LINE_BYTES = 12  # of memory for each line: where it begins, and its place in the order of an epoch
+_LINE_BYTES = 20  # of memory for each line that is shuffled: where it begins and ends, and its place in the order
 _COPIES = 10  # of the weights on disk: the best ones, and a checkpoint with two moments, each beside its successor
 
 
@@ -74,7 +76,8 @@ def forecast(measured: Measured, text_bytes: float, devices: int) -> Forecast:
     if step is not None and devices > 1:
         share = (devices - 1) / devices
         step = step + m.sum_seconds * share * m.processes / (m.processes - 1) if m.processes > 1 else None
-    follower = None if m.memory_bytes is None else m.memory_bytes + text_bytes * m.lines_per_byte * _LINE_BYTES
+    lines = min(text_bytes * m.lines_per_byte, SHUFFLED_LINES)
+    follower = None if m.memory_bytes is None else m.memory_bytes + _LINE_BYTES * lines
     counted = _NGRAM_BYTES * min(symbols, m.counted_symbols)
     return Forecast(
         step_seconds=step,

@@ -245,7 +245,9 @@ def test_a_corpus_that_came_through_a_pipe_or_without_a_validation_split_says_so
 ) -> None:
     train = ["train", "--set", "model.hidden_size=4", "--budget", "1 steps", "--quiet", "--out", tmp_path / "run"]
     commands.run(*train, "--corpus", "-", input=tiny_corpus.read_text())
-    assert "standard input, which cannot be read again" in refused("eval", tmp_path / "run", "--baseline")
+    assert "standard input, which cannot be read again; name a text in a file" in refused(
+        "eval", tmp_path / "run", "--baseline"
+    )
     train[-1] = tmp_path / "all"
     answer(*train, "--corpus", tiny_corpus, "--set", "corpus.validation=0")
     assert "without a validation split; name a text" in refused("eval", tmp_path / "all")

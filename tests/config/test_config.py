@@ -208,7 +208,10 @@ def test_a_byte_order_mark_numbers_like_4e_3_and_the_largest_size_are_read(write
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     missing = tmp_path / "missing.yaml"
-    assert refused(missing) == f"{missing}: cannot read the configuration: No such file or directory"
+    assert refused(missing) == (
+        f"{missing}: cannot read the configuration: No such file or directory; `charlm config init` prints one to "
+        "begin with"
+    )
     assert refused(tmp_path) == f"{tmp_path}: cannot read the configuration: Is a directory"
 
 

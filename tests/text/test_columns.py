@@ -137,11 +137,15 @@ def test_a_field_of_digits_is_a_number() -> None:
             "text",
             "line 2: this row has 3 cells and the first row has 2; a cell that contains a comma",
         ),
-        ("id,text,x\n1\n", "text", "line 2: this record has no value for 'text'"),
+        ("id,text,x\n1\n", "text", "line 2: this record has no value for 'text'; add one, or leave the record out"),
         ('id,text\n1,"a\n2,b\n', "text", "line 2: a quoted cell of this row is never closed"),
         ('id,text\n1,"a" b\n', "text", "line 2: text follows the closing quote"),
         ('{"a": "b"}\n{"a": 3}\n', "a", "line 2: 'a' is not a text: 3"),
-        ('{"a": "b"}\n{"a": null}\n', "a", "line 2: this record has no value for 'a'"),
+        (
+            '{"a": "b"}\n{"a": null}\n',
+            "a",
+            "line 2: this record has no value for 'a'; add one, or leave the record out",
+        ),
         ('{"a": "b"}\nx\n', "a", "line 2: not JSON: "),
         ('{"a": "b"}\n3\n', "a", "line 2: this line is neither a JSON object nor a list"),
         ('{"a": 1, "a": 2}\n', "a", "the key 'a' appears twice"),
@@ -168,7 +172,7 @@ def test_a_field_of_digits_is_a_number() -> None:
         (
             '{"data": {"text": "a"}}\n{"data": "b"}\n',
             "data.text",
-            "line 2: this record has no value for 'data.text'",
+            "line 2: this record has no value for 'data.text'; add one, or leave the record out",
         ),
     ],
 )

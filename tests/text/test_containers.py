@@ -430,8 +430,8 @@ def test_a_huge_folder_is_not_searched_for_the_text_of_a_run(path: str, tmp_path
 
 def test_what_a_user_names_may_be_a_pipe_but_no_endless_device(tmp_path: Path, bounds: Bounds) -> None:
     with bounds():
-        assert refused(Path("/dev/zero")) == "/dev/zero: this is a device, not a file"
-    assert refused(Path(os.devnull)) == f"{os.devnull}: the corpus is empty"
+        assert refused(Path("/dev/zero")) == "/dev/zero: this is a device, not a file; name a file of text"
+    assert refused(Path(os.devnull)) == f"{os.devnull}: the corpus is empty; name a file that holds text"
     refuse_special_files([str(save(tmp_path / "a", b"text"))])
 
 

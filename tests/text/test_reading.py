@@ -132,7 +132,7 @@ def test_a_text_is_the_same_in_whatever_pieces_it_is_read(
     if expected.strip("\n"):
         assert read_text([path], **settings) == expected
     else:
-        assert refused(path, **settings) == f"{path}: the corpus is empty"
+        assert refused(path, **settings) == f"{path}: the corpus is empty; name a file that holds text"
 
 
 def test_what_files_hold_has_a_key_whatever_they_are_called(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_file_that_is_missing_empty_or_unreadable_is_named(
     assert refused(missing) == f"{missing}: no such file or folder"
     assert refused("a\0b") == "a\0b: no such file or folder"
     empty = [save(tmp_path / "empty", ""), save(tmp_path / "newlines", "\n\r\n")]
-    assert refused(empty) == f"{empty[0]}, {empty[1]}: the corpus is empty"
+    assert refused(empty) == f"{empty[0]}, {empty[1]}: the corpus is empty; name a file that holds text"
 
     def deny(self: Path, mode: str) -> None:
         raise PermissionError(13, "Permission denied")

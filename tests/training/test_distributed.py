@@ -1,5 +1,6 @@
 """Several processes train one model: the same as one, resumed on any number of them, and ending together."""
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -23,6 +24,7 @@ from charlm.cli import app, main
 from charlm.errors import ConfigError, Interrupted, TrainingError
 from charlm.store.run_folder import RunFolder
 from charlm.system.distributed import Ranks, join_ranks, tree_sum
+from charlm.text.batches import SHUFFLED_LINES
 from charlm.training.forecast import Measured, forecast
 from charlm.training.lanes import Lanes, group_count
 from ranks import SECONDS, together, wait_for
@@ -369,6 +371,12 @@ def test_of_a_step_what_is_computed_is_shared_by_the_processes_and_what_is_sent_
     assert eight.memory_bytes == pytest.approx(10e6 + 25 * 100e6)
     assert eight.follower_bytes == 10e6
     assert eight.text_disk_bytes == 1.5e9
+
+
+def test_lines_take_memory_as_far_as_they_are_shuffled_together():
+    lines = dataclasses.replace(measured(1, 0.050, 0.0), lines_per_byte=0.1)
+    assert forecast(lines, 1e6, 1).follower_bytes == 10e6 + 20 * 0.1e6
+    assert forecast(lines, 100e9, 1).follower_bytes == 10e6 + 20 * SHUFFLED_LINES
 
 
 def test_without_a_second_process_nobody_knows_what_adding_up_takes():
