@@ -645,10 +645,9 @@ class LanguageModel(StatefulModel):
         from charlm.training.reports import load_metrics
 
         c = self.config.corpus
-        weights = sum(value.size for value in self.mixture.network.arrays().values())
         rows = [
             ("network", describe_network(self)),
-            ("weights", f"{weights:,}"),
+            ("weights", f"{self.mixture.parameters:,}"),
             ("mixed with", ", ".join(expert.name for expert in self.mixture.others)),
             ("corpus", c.path if isinstance(c.path, str) else ", ".join(c.path)),
             ("read as", f"{c.framing}, {c.level} level"),

@@ -256,7 +256,7 @@ def measure_run(lm: LanguageModel, *, prompt: str = "", length: int | None = Non
         cell=model.cell,
         hidden_size=model.hidden_size,
         num_layers=model.num_layers,
-        parameters=sum(value.size for value in lm.mixture.network.arrays().values()),
+        parameters=lm.mixture.parameters,
         seed=lm.config.training.seed,
         characters=rows[-1]["characters"] if rows else 0,
         characters_per_second=_mean_speed(rows),

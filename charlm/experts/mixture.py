@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.experts.expert import Contexts, CountedExpert, Expert, LogProbs, Reading, TrainedExpert
+from charlm.experts.network import RecurrentExpert
 from charlm.text.batches import IGNORE
 from charlm.text.vocabulary import Ids
 
@@ -58,6 +59,12 @@ class Mixture:
         self.powers[:, 0] = 1
         self._counts = [expert.contexts for expert in self.experts]
         self.memory_powers: NDArray[np.float32] | None = None
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers training has found: those of all networks."""
+        further = (expert.arrays() for expert in self.others if isinstance(expert, RecurrentExpert))
+        return sum(value.size for arrays in (self.network.arrays(), *further) for value in arrays.values())
 
     def initial_state(self, batch_size: int) -> MixtureState:
         """Returns the state before the first symbol of B texts."""

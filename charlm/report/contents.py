@@ -184,7 +184,7 @@ class _Gathering:
             language=_find_language(lm),
             model=_describe_model(lm),
             config=without_paths(lm.config) if redact else lm.config,
-            parameters=sum(value.size for value in lm.mixture.network.arrays().values()),
+            parameters=lm.mixture.parameters,
             symbols=_list_symbols(lm),
             vocabulary_size=len(lm.vocabulary),
             unigram_nats=lm.vocabulary.unigram_entropy,

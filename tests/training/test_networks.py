@@ -62,6 +62,7 @@ def test_each_network_is_what_it_would_be_alone(run: Path, tiny_corpus: Path, tm
         if number:  # the weights of the last are chosen by the loss of the mixture
             assert all(np.array_equal(value, alone[name]) for name, value in found[number].items())
     assert not (run / "networks").exists()
+    assert charlm.load(run).mixture.parameters == sum(value.size for arrays in found for value in arrays.values())
 
 
 def test_the_loss_of_a_run_is_that_of_all_networks_together(run: Path) -> None:
