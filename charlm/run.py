@@ -227,37 +227,39 @@ def _train_further(prepared: job.TrainingJob, observer: Observer, requests: Requ
         else:
             weights = []
             for k in range(1, number):
-                observer.on_note(f"network {k} of {number}: training begins")
-                weights.append(_train_alone(prepared, parts / str(k), config.training.seed + k, observer, requests))
+                part = RunFolder(parts / str(k))
+                observer.on_note(
+                    f"network {k} of {number}: training {'continues' if part.last.exists() else 'begins'}"
+                )
+                weights.append(_train_alone(prepared, part, config.training.seed + k, observer, requests))
             further.load(weights)
             folder.save_expert(further)
+            observer.on_note(f"network {number} of {number}: training begins; the losses are those of all networks")
         shutil.rmtree(parts, ignore_errors=True)
-        observer.on_note(f"network {number} of {number}: training begins, now with the others beside it")
 
 
 def _train_alone(
-    prepared: job.TrainingJob, path: Path, seed: int, observer: Observer, requests: Requests
+    prepared: job.TrainingJob, folder: RunFolder, seed: int, observer: Observer, requests: Requests
 ) -> Mapping[str, Any]:
     """Trains a network on the text of a training, alone, or goes on with it; returns its best weights."""
-    folder = RunFolder(path)
     alone = {"model.networks": 1, "model.ngram": None, "model.words": False, "training.log": None}
     own = {"training.seed": seed, "training.budget": prepared.config.training_of_each.budget}
     config = load_config(prepared.config.model_dump(), alone | own)
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    folder.make()
+    with _lock(folder, observer), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         if folder.last.exists():
             part = job.resume(
                 read_checkpoint(folder), config, folder, corpus=prepared.corpus, note=observer.on_note
             )
         else:
             part = job.begin(config, folder, corpus=prepared.corpus, note=observer.on_note)
-            folder.make()
             part.trainer.save()
         folder.create(to_yaml(config), prepared.corpus.vocabulary.to_json())
         try:
             part.trainer.run(observer, requests)
         except Interrupted as stop:
             raise Interrupted(
-                stop.exit_code - 128, str(stop).replace(quote_path(path), quote_path(prepared.folder.path))
+                stop.exit_code - 128, str(stop).replace(quote_path(folder.path), quote_path(prepared.folder.path))
             ) from None
         folder.load_model(part.mixture)
     return part.mixture.network.arrays()

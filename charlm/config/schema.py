@@ -37,6 +37,7 @@ def _interval(text: str) -> str:
 
 MAX_HIDDEN_SIZE = 16384  # the bound of the embedding's width and of the output's rank as well
 MAX_NETWORKS = 64
+MAX_NGRAM_ORDER = 250
 
 
 class _Section(BaseModel):
@@ -147,7 +148,7 @@ class ModelConfig(_Section):
     ngram: int | None = Field(
         None,
         ge=2,
-        le=16,
+        le=MAX_NGRAM_ORDER,
         description="The order of an n-gram model that is mixed with the network; counting it takes seconds. "
         "`null` mixes in no n-gram model.",
     )

@@ -163,12 +163,12 @@ class NgramModel(Interpolated):
 
         Returns:
             Which row of the table of k-grams the last k symbols are, -1 where it was never seen or the text is not
-            as long yet; and last how many symbols there are since the beginning, up to 17. Shape (T, B, K + 1);
-            the state is the last of these, (B, K + 1).
+            as long yet; and last how many symbols there are since the beginning, up to 17 or one more than the
+            order. Shape (T, B, K + 1); the state is the last of these, (B, K + 1).
         """
         symbols = ids.astype(np.int64)
         if self.kernel is not None:
-            readings = self.kernel.advance(symbols, state, _BEGINNING_SYMBOLS + 1)
+            readings = self.kernel.advance(symbols, state, self._most_read)
             return readings, readings[-1]
         T, B = ids.shape
         K = self.context_length
@@ -180,17 +180,22 @@ class NgramModel(Interpolated):
             before = np.empty((T, B), np.int64)
             before[0], before[1:] = state[:, k - 2], result[:-1, :, k - 2]
             result[:, :, k - 1] = self.tables[k - 1].find(before, symbols)
-        result[:, :, K] = np.minimum(state[:, K] + np.arange(1, T + 1)[:, None], _BEGINNING_SYMBOLS + 1)
+        result[:, :, K] = np.minimum(state[:, K] + np.arange(1, T + 1)[:, None], self._most_read)
         return result, result[-1]
 
     def context(self, reading: Ints) -> Ints:
         """Returns the kind of context at each place: (N, K + 1) → (N,)."""
         return self._kinds[known_lengths(reading[:, :-1]), reading[:, -1]]
 
+    @property
+    def _most_read(self) -> int:
+        """Up to where the symbols since the beginning of a text are counted: no known context is as long."""
+        return max(_BEGINNING_SYMBOLS, self.order) + 1
+
     @cached_property
     def _kinds(self) -> Ints:
-        """The kind of context by how many symbols of it are known, and how many were read, up to 17."""
-        known, read = np.ogrid[: self.order, : _BEGINNING_SYMBOLS + 2]
+        """The kind of context by how many symbols of it are known, and how many were read."""
+        known, read = np.ogrid[: self.order, : self._most_read + 1]
         early = np.where((known == read) & (known < self.order - 1), 2 * self.order, self.order)
         kinds: Ints = known + np.where(read <= _BEGINNING_SYMBOLS, early, 0)
         return kinds
@@ -198,7 +203,7 @@ class NgramModel(Interpolated):
     def make_step(self, state: Ints) -> ExpertStep:
         """Returns a function that reads one symbol of each text and predicts the next."""
         if self.kernel is not None:
-            read = self.kernel.make_step(state, _BEGINNING_SYMBOLS + 1)
+            read = self.kernel.make_step(state, self._most_read)
 
             def predict(ids: NDArray[np.intp]) -> tuple[NDArray[np.float32], Ints]:
                 p, known, after = read(ids)

@@ -103,7 +103,7 @@ def begin(
         config: the configuration.
         folder: where to save.
         chosen: the keys that somebody has set, if the recipe is to choose all others; None: it chooses nothing.
-        corpus: the text, if it was read already, and the configuration is complete.
+        corpus: the text, if it was read already; the configuration then says its framing.
         note: is told what a person should know.
         ranks: the processes that train together.
 
@@ -111,16 +111,14 @@ def begin(
         ConfigError: they cannot share a batch evenly.
     """
     device = find_device(config.training.device)
-    if corpus is not None:
-        pass
-    elif chosen is None:
+    if chosen is not None:
+        measure = partial(measure_sharing, ranks) if ranks.are_together else None
+        config, corpus = choose_rest(config, set(chosen), device, note, measure=measure, processes=ranks.size)
+    elif corpus is None:
         corpus = load_corpus(config.corpus, note=note)
         config = settle_framing(config, corpus.vocabulary.framing)
         for remark in remarks(corpus):
             note(remark)
-    else:
-        measure = partial(measure_sharing, ranks) if ranks.are_together else None
-        config, corpus = choose_rest(config, set(chosen), device, note, measure=measure, processes=ranks.size)
     lanes = divide(config, device, ranks)
     network = _fresh_network(config, corpus, device, lanes)
     initialize_output_bias(network, corpus.vocabulary.unigram_log_probs)

@@ -79,10 +79,16 @@ def test_a_small_text_gets_a_small_model_much_dropout_and_no_more_time_than_it_c
 
 
 @pytest.mark.parametrize(
-    ("epochs", "networks"), [(0.1, 1), (29.9, 1), (30, 2), (89, 2), (90, 3), (119, 3), (120, 4), (9999, 4)]
-)
-def test_a_text_that_is_read_often_enough_gets_several_networks(epochs: float, networks: int) -> None:
-    assert number_of_networks(epochs) == networks
+    ("epochs", "characters", "networks"),
+    [
+        (0.1, 1e9, 1), (6.9, 1e8, 1), (7, 5.9e6, 1), (7, 6e6, 2), (29.9, 1e6, 1), (30, 1e5, 2), (89, 1e5, 2),
+        (90, 1e5, 3), (119, 1e9, 3), (120, 1e9, 4), (9999, 1e9, 4),
+    ],
+)  # fmt: skip
+def test_a_text_that_is_read_often_enough_gets_several_networks(
+    epochs: float, characters: float, networks: int
+) -> None:
+    assert number_of_networks(epochs, characters) == networks
 
 
 def test_who_trains_a_network_alone_or_with_several_processes_gets_one() -> None:

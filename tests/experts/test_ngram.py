@@ -190,6 +190,19 @@ def test_symbol_by_symbol_it_gives_what_it_gives_at_once(
         np.testing.assert_allclose(model.log_probs(places), np.log(p), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("order", [18, 19, 40, 250])
+def test_contexts_longer_than_a_beginning_give_what_they_give_at_once(order: int) -> None:
+    rng = np.random.default_rng(order)
+    piece = rng.integers(V, size=60)
+    model = NgramModel([np.tile(piece, 5), piece[7:], rng.integers(V, size=30)], V, FIRST, order)
+    for sequence in (np.tile(piece, 3), piece[7:], piece[20:]):
+        inputs = np.concatenate(([FIRST], sequence[:-1]))
+        readings, _ = model.advance(inputs[:, None], model.initial_state(1))
+        found = model.log_probs(readings[:, 0])[np.arange(len(sequence)), sequence]
+        np.testing.assert_allclose(found, model.sequence_log_probs([sequence])[0], rtol=1e-5, atol=1e-5)
+        assert model.context(readings[:, 0]).max() < model.contexts
+
+
 @few
 @given(train=some_sequences, order=st.integers(1, 6), seed=st.integers(0, 99), texts=st.sampled_from([1, 3, 6]))
 def test_writing_step_by_step_and_side_by_side_it_predicts_the_same(
