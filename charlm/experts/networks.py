@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from charlm.config import ModelConfig
 from charlm.errors import ConfigError
-from charlm.experts.expert import ExpertStep, LogProbs
+from charlm.experts.expert import ExpertStep, LogProbs, TrainedExpert
 from charlm.experts.network import NetworkExpert, RecurrentExpert
 from charlm.model.inference import NetworkState, has_cell, weight_shapes
 from charlm.text.vocabulary import Ids, Vocabulary
@@ -36,7 +36,7 @@ class FurtherNetworks(RecurrentExpert):
 
     name: ClassVar[str] = "networks"
 
-    def __init__(self, members: Sequence[NetworkExpert]) -> None:
+    def __init__(self, members: Sequence[TrainedExpert]) -> None:
         self.members = members
 
     @classmethod

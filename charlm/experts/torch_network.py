@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from charlm.config import ModelConfig
-from charlm.experts.expert import Contexts, ExpertStep, LogProbs
+from charlm.experts.expert import Contexts, CountedExpert, ExpertStep, LogProbs, TrainedExpert
 from charlm.experts.mixture import Mixture
 from charlm.experts.network import NetworkExpert, RecurrentExpert
+from charlm.experts.networks import FurtherNetworks
 from charlm.model.exchange import as_arrays, copy_as_tensors
 from charlm.model.inference import InferenceNetwork, has_cell
 from charlm.model.network import CharacterModel, NetworkState, plan_layers
@@ -30,17 +31,44 @@ def network_expert(network: CharacterModel) -> NetworkExpert | TorchNetworkExper
 
 
 def copy_for_torch(mixture: Mixture) -> tuple[CharacterModel, Mixture]:
-    """Returns a copy of a mixture's network that torch computes, with gradients, and the mixture with that copy."""
-    network = mixture.network
-    if isinstance(network, (SharedNetworkExpert, TorchNetworkExpert)):
-        trained = copy.deepcopy(network.trained)
-    else:
-        assert isinstance(network, NetworkExpert)
-        trained = CharacterModel(network.vocabulary_size, network.network.config)
-        trained.load_state_dict(copy_as_tensors(network.arrays()))
-    copied = Mixture(TorchNetworkExpert(trained), mixture.others)
+    """Returns a copy of a mixture's network that torch computes, with gradients, and the mixture with that copy.
+
+    Further networks are copied as well: they are `FurtherTorchNetworks` there.
+    """
+    trained = _copy(mixture.network)
+    others: list[CountedExpert] = []
+    for expert in mixture.others:
+        if isinstance(expert, FurtherNetworks):
+            expert = FurtherTorchNetworks([_copy(member).to(trained.device) for member in expert.members])
+        others.append(expert)
+    copied = Mixture(TorchNetworkExpert(trained), others)
     copied.powers = mixture.powers
     return trained, copied
+
+
+def _copy(network: TrainedExpert) -> CharacterModel:
+    if isinstance(network, (SharedNetworkExpert, TorchNetworkExpert)):
+        return copy.deepcopy(network.trained)
+    assert isinstance(network, NetworkExpert)
+    copied = CharacterModel(network.vocabulary_size, network.network.config)
+    copied.load_state_dict(copy_as_tensors(network.arrays()))
+    return copied
+
+
+class FurtherTorchNetworks(FurtherNetworks):
+    """Further networks whose logits, and their gradient, somebody else computes: these are the readings.
+
+    Args:
+        networks: on their device.
+    """
+
+    def __init__(self, networks: list[CharacterModel]) -> None:
+        super().__init__([TorchNetworkExpert(network) for network in networks])
+        self.networks = networks
+
+    def log_probs(self, reading: Array) -> LogProbs:
+        """Returns the readings, which may be overwritten: (N, V) → (N, V)."""
+        return reading.copy()
 
 
 class SharedNetworkExpert(NetworkExpert):

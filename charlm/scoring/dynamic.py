@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from charlm.experts.expert import Contexts
+from charlm.experts.expert import Contexts, Reading
 from charlm.experts.expert import LogProbs as Logits
 from charlm.experts.mixture import Mixture, MixtureState
-from charlm.experts.torch_network import TorchNetworkExpert, copy_for_torch
+from charlm.experts.torch_network import FurtherTorchNetworks, TorchNetworkExpert, copy_for_torch
 from charlm.model.network import CharacterModel, NetworkState
 from charlm.scoring.log_probs import LogProbs, cut_sequences
 from charlm.scoring.memory import PowersOfMemory, Remembering, joint_log_probs, kinds_of
@@ -136,23 +136,24 @@ def evaluate_dynamic(
 def gradient_rms(mixture: Mixture, windows: Iterable[Window]) -> list[Tensor]:
     """Returns M: the root mean square of each weight's gradient over windows of the training text.
 
-    The network is alone here: the other experts have counted this text, and leave it little to learn there.
+    Each network is alone here: the other experts have counted this text, and leave it little to learn there.
     """
-    network, _ = copy_for_torch(mixture)
-    alone = Mixture(TorchNetworkExpert(network))
-    weights = list(network.parameters())
-    squares = [torch.zeros_like(w) for w in weights]
-    count = 0
-    state: MixtureState = []
-    for window in windows:
-        count += 1
-        if not window.carry.all():  # a row that starts anew lets all of them do so: these are statistics
-            state = alone.initial_state(len(window.inputs))
-        losses, state, *_ = _losses(network, alone, window.inputs.T, window.targets.T, state)
-        mean = losses.sum() / int((window.targets != IGNORE).sum())
-        for square, gradient in zip(squares, torch.autograd.grad(mean, weights), strict=True):
-            square.addcmul_(gradient, gradient)
-    return [(square / count).sqrt() for square in squares]
+    found = []
+    windows = list(windows)
+    for network in _networks(*copy_for_torch(mixture)):
+        alone = Mixture(TorchNetworkExpert(network))
+        weights = list(network.parameters())
+        squares = [torch.zeros_like(w) for w in weights]
+        state: MixtureState = []
+        for window in windows:
+            if not window.carry.all():  # a row that starts anew lets all of them do so: these are statistics
+                state = alone.initial_state(len(window.inputs))
+            losses, state, *_ = _losses(network, alone, window.inputs.T, window.targets.T, state)
+            mean = losses.sum() / int((window.targets != IGNORE).sum())
+            for square, gradient in zip(squares, torch.autograd.grad(mean, weights), strict=True):
+                square.addcmul_(gradient, gradient)
+        found += [(square / len(windows)).sqrt() for square in squares]
+    return found
 
 
 def dynamic_log_probs(
@@ -175,7 +176,7 @@ def dynamic_log_probs(
         listener: see there.
     """
     network, adapting = copy_for_torch(mixture)
-    weights = list(network.parameters())
+    weights = [weight for each in _networks(network, adapting) for weight in each.parameters()]
     trained = [w.detach().clone() for w in weights]
     mean = sum(float(m.sum()) for m in rms) / sum(m.numel() for m in rms)
     unit = [m + _EPSILON * mean for m in rms]
@@ -256,18 +257,44 @@ def _losses(
     """Returns the loss (nats) at each place, (T·B,), 0 where the target is `IGNORE`, and the state, detached.
 
     Beside them stand the logits of the mixture, (T·B, V), and the kinds of context, (T·B,). Inputs and targets are
-    ids of shape (T, B). The losses have the gradient of the network's weights.
+    ids of shape (T, B). The losses have the gradient of the weights of all networks.
     """
     others = mixture.others
     x, y = (torch.from_numpy(ids.astype(np.int64, order="C")).to(network.device) for ids in (inputs, targets))
     before: NetworkState = state[0]
     features, last = network.features(x, before)  # (T, B, R)
     logits = network.logits(features).flatten(0, 1)  # (T·B, V)
-    read = [expert.advance(inputs, own) for expert, own in zip(others, state[1:], strict=True)]
-    rows = [features.detach().flatten(0, 1), *(reading.reshape(-1, reading.shape[-1]) for reading, _ in read)]
+    rows: list[Reading] = [features.detach().flatten(0, 1)]
+    states: MixtureState = [_detached(last)]
+    further: list[tuple[int, Tensor]] = []
+    for e, (expert, own) in enumerate(zip(others, state[1:], strict=True), 1):
+        if isinstance(expert, FurtherTorchNetworks):
+            read = [each.features(x, part) for each, part in zip(expert.networks, own, strict=True)]
+            parts = [each.logits(s).flatten(0, 1) for each, (s, _) in zip(expert.networks, read, strict=True)]
+            mean = torch.stack(parts).mean(0)  # (T·B, V)
+            further.append((e, mean))
+            rows.append(mean.detach().cpu().numpy())
+            states.append([_detached(after) for _, after in read])
+        else:
+            reading, after = expert.advance(inputs, own)
+            rows.append(reading.reshape(-1, reading.shape[-1]))
+            states.append(after)
+    kinds = kinds_of(mixture, rows)
     if others:
         power, beside = (torch.from_numpy(part).to(logits) for part in mixture.beside_network(rows))
         logits = torch.addcmul(beside, power, logits)
+    for e, mean in further:  # is in `beside` already, but for its gradient
+        power = torch.from_numpy(mixture.powers.take(kinds, 0)[:, e : e + 1]).to(logits)
+        logits = logits + power * (mean - mean.detach())
     losses = F.cross_entropy(logits, y.flatten(), ignore_index=IGNORE, reduction="none")  # (T·B,)
-    detached = [tuple(part.detach() for part in layer) for layer in last]
-    return losses, [detached, *(own for _, own in read)], logits, kinds_of(mixture, rows)
+    return losses, states, logits, kinds
+
+
+def _networks(network: CharacterModel, mixture: Mixture) -> list[CharacterModel]:
+    """Returns the network and the further ones of a mixture that `copy_for_torch` gave."""
+    further = (expert.networks for expert in mixture.others if isinstance(expert, FurtherTorchNetworks))
+    return [network, *itertools.chain.from_iterable(further)]
+
+
+def _detached(state: NetworkState) -> NetworkState:
+    return [tuple(part.detach() for part in layer) for layer in state]

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from charlm.experts.mixture import Mixture
+from charlm.experts.networks import FurtherNetworks
+from charlm.experts.torch_network import TorchNetworkExpert
 from charlm.model.network import CharacterModel
 from charlm.scoring import dynamic
 from charlm.scoring.dynamic import SEGMENT_SYMBOLS as SEGMENT
@@ -25,7 +27,7 @@ from charlm.scoring.memory import PowersOfMemory, Remembering, joint_log_probs, 
 from charlm.text.batches import IGNORE, LineBatches, StreamBatches
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Vocabulary
-from models import CELLS, make_mixture
+from models import CELLS, make_mixture, make_network, randomize
 
 V, FIRST = 7, 1
 every_cell = pytest.mark.parametrize("cell", CELLS)
@@ -96,6 +98,38 @@ def test_without_a_learning_rate_it_is_the_static_score(cell: str) -> None:
     found = dynamic_log_probs(mixture, rms_of(mixture), sequences, FIRST, Rates(0.0, 0.1))
     for part, static in zip(found, static_log_probs(mixture, sequences), strict=True):
         np.testing.assert_allclose(part, static, rtol=1e-9)
+
+
+def test_several_networks_all_learn_from_the_loss_of_their_product() -> None:
+    """Two networks of equal power are one whose logits are the mean of theirs."""
+    first, second = (randomize(make_network(V, hidden_size=5, cell="gru"), seed) for seed in (1, 2))
+    mixture = Mixture(TorchNetworkExpert(first), [FurtherNetworks([TorchNetworkExpert(second)])])
+    mixture.powers[:] = 0.5
+    rms = [m for network in (first, second) for m in rms_of(Mixture(TorchNetworkExpert(network)))]
+    windows = list(StreamBatches(text_of(43), 2, 6, seed=1).epoch(0))
+    alone = (gradient_rms(Mixture(TorchNetworkExpert(network)), windows) for network in (first, second))
+    torch.testing.assert_close(gradient_rms(mixture, windows), [m for own in alone for m in own])
+    sequence, rates = text_of(3 * SEGMENT), Rates(0.03, 0.7)
+    (found,) = dynamic_log_probs(mixture, rms, [sequence], FIRST, rates)
+
+    weights = [w for network in (first, second) for w in network.parameters()]
+    trained = [w.detach().clone() for w in weights]
+    mean = torch.cat([m.flatten() for m in rms]).mean()
+    states, before, expected = [network.initial_state(1) for network in (first, second)], FIRST, []
+    for segment in np.split(sequence, 3):
+        parts = []
+        for symbol in segment.tolist():
+            pairs = [n(torch.tensor([[before]]), s) for n, s in zip((first, second), states, strict=True)]
+            parts.append(-torch.log_softmax(sum(logits[0, 0] for logits, _ in pairs) / 2, 0)[symbol])
+            states, before = [state for _, state in pairs], symbol
+        expected += [-part.item() for part in parts]
+        gradients = torch.autograd.grad(torch.stack(parts).sum() / SEGMENT, weights)
+        states = [[tuple(s.detach() for s in layer) for layer in state] for state in states]
+        with torch.no_grad():
+            for w, w_trained, m, gradient in zip(weights, trained, rms, gradients, strict=True):
+                back = torch.minimum(torch.tensor(1.0), 0.7 * m / mean) * (w_trained - w)
+                w += back - 0.03 * gradient / (m + 0.02 * mean)
+    np.testing.assert_allclose(found, expected, rtol=2e-4)
 
 
 def test_a_symbol_is_scored_by_what_stands_before_its_segment_alone() -> None:
