@@ -189,7 +189,7 @@ def test_an_added_expert_is_counted_stored_and_mixed_in(tmp_path: Path, tiny_cor
     copy = shutil.copytree(PACKAGE, tmp_path / "charlm", ignore=shutil.ignore_patterns("__pycache__"))
     (copy / "experts" / "skip.py").write_text(EXPERT, encoding="utf-8")
     registry = copy / "experts" / "__init__.py"
-    replace_once(registry, "(NgramModel, WordModel)", "(NgramModel, WordModel, SkipModel)")
+    replace_once(registry, "WordModel, FurtherNetworks)", "WordModel, FurtherNetworks, SkipModel)")
     replace_once(
         registry,
         "from charlm.experts.ngram import NgramModel\n",

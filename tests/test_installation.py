@@ -173,8 +173,9 @@ def test_the_commands_of_the_readme_work_in_the_order_in_which_they_stand(user: 
                 output = user.run(command)
                 number += 1
                 if not command.startswith("charlm sample"):
-                    chosen = r"\(the largest for this text\)"
-                    assert words(re.sub(chosen, "", expected)) <= words(output), command
+                    # What more time than here lets the recipe choose.
+                    chosen = r"\(the largest for this text\)|and \d further networks?$|^network \d of .*$"
+                    assert words(re.sub(chosen, "", expected, flags=re.M)) <= words(output), command
     assert number > 10
 
 

@@ -113,6 +113,8 @@ def _show_run(lm: LanguageModel, run: Path) -> None:
     weights = lm.mixture.network.arrays()
     rows = [(name, str(value.shape), f"{value.size:,}") for name, value in weights.items()]
     rows.append(("all", "", f"{sum(value.size for value in weights.values()):,}"))
+    if (networks := lm.config.model.networks) > 1:
+        rows.append((f"all of {networks} networks", "", f"{lm.mixture.parameters:,}"))
     print("\n".join(fit_table(rows, "<<>", width, min_name=None)))
     experts, powers = lm.mixture.experts, lm.mixture.powers
     if len(experts) > 1:
