@@ -187,7 +187,7 @@ def _prepare(
             trained = load(from_run, device="cpu").trained
             settings = resolve_config(trained.config if config is None else config, **changes)
             if settings.model.networks > 1:
-                observer.on_note("networks: one, as --from trains on the last network of the run alone")
+                observer.on_note("networks: one, because --from starts from the network that the run trained last")
                 settings = load_config(settings.model_dump(), {"model.networks": 1})
             check_log(settings.training.log)
             folder = _new_folder(out, config, settings)
@@ -213,29 +213,25 @@ def _train_further(prepared: job.TrainingJob, observer: Observer, requests: Requ
     Each is a run by itself in a folder of the run, without n-grams, from a seed of its own; once all of them are
     stored, these folders are removed.
     """
-    config, corpus, folder = prepared.config, prepared.corpus, prepared.folder
-    for further in prepared.mixture.others:
-        if not isinstance(further, FurtherNetworks):
-            continue
-        parts, number = folder.path / further.name, config.model.networks
-        if folder.expert_path(further.name).exists():
-            stored = folder.load_expert(
-                FurtherNetworks, config.model, len(corpus.vocabulary), corpus.vocabulary.boundary_id
-            )
-            assert isinstance(stored, FurtherNetworks)
-            further.load([member.arrays() for member in stored.members])
-        else:
-            weights = []
-            for k in range(1, number):
-                part = RunFolder(parts / str(k))
-                observer.on_note(
-                    f"network {k} of {number}: training {'continues' if part.last.exists() else 'begins'}"
-                )
-                weights.append(_train_alone(prepared, part, config.training.seed + k, observer, requests))
-            further.load(weights)
-            folder.save_expert(further)
-            observer.on_note(f"network {number} of {number}: training begins; the losses are those of all networks")
-        shutil.rmtree(parts, ignore_errors=True)
+    config, vocabulary, folder = prepared.config, prepared.corpus.vocabulary, prepared.folder
+    further = next((expert for expert in prepared.mixture.others if isinstance(expert, FurtherNetworks)), None)
+    if further is None:
+        return
+    parts, number = folder.path / further.name, config.model.networks
+    if folder.expert_path(further.name).exists():
+        stored = folder.load_expert(FurtherNetworks, config.model, len(vocabulary), vocabulary.boundary_id)
+        assert isinstance(stored, FurtherNetworks)
+        further.members = stored.members
+    else:
+        weights = []
+        for k in range(1, number):
+            part = RunFolder(parts / str(k))
+            observer.on_note(f"network {k} of {number}: training {'continues' if part.last.exists() else 'begins'}")
+            weights.append(_train_alone(prepared, part, config.training.seed + k, observer, requests))
+        further.load(weights)
+        folder.save_expert(further)
+        observer.on_note(f"network {number} of {number}: training begins; the losses are those of all networks")
+    shutil.rmtree(parts, ignore_errors=True)
 
 
 def _train_alone(
@@ -248,9 +244,10 @@ def _train_alone(
     folder.make()
     with _lock(folder, observer), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         if folder.last.exists():
+            checkpoint = read_checkpoint(folder)
             part = job.resume(
-                read_checkpoint(folder), config, folder, corpus=prepared.corpus, note=observer.on_note
-            )
+                checkpoint, config, folder, corpus=prepared.corpus, note=lambda note: None
+            )  # said before
         else:
             part = job.begin(config, folder, corpus=prepared.corpus, note=observer.on_note)
             part.trainer.save()

@@ -21,7 +21,8 @@ from charlm.config import ModelConfig
 from charlm.errors import ConfigError
 from charlm.experts.expert import ExpertStep, LogProbs, TrainedExpert
 from charlm.experts.network import NetworkExpert, RecurrentExpert
-from charlm.model.inference import NetworkState, has_cell, weight_shapes
+from charlm.model.inference import NetworkState, has_cell
+from charlm.system.counts import count_of
 from charlm.text.vocabulary import Ids, Vocabulary
 
 Array = NDArray[Any]
@@ -109,12 +110,12 @@ class FurtherNetworks(RecurrentExpert):
             ValueError: they are not of the networks' shapes.
         """
         for number, (member, own) in enumerate(zip(self.members, weights, strict=True), 1):
-            for name, shape in {name: value.shape for name, value in member.arrays().items()}.items():
+            for name, value in member.arrays().items():
                 if name not in own:
                     raise ValueError(f"{number}.{name} is missing")
-                if own[name].shape != shape or own[name].dtype != np.float32:
+                if own[name].shape != value.shape or own[name].dtype != np.float32:
                     raise ValueError(
-                        f"{number}.{name} is {own[name].dtype} {own[name].shape}, and not float32 {shape}"
+                        f"{number}.{name} is {own[name].dtype} {own[name].shape}, and not float32 {value.shape}"
                     )
             member.load(own)
 
@@ -128,13 +129,13 @@ class FurtherNetworks(RecurrentExpert):
             ValueError: the arrays are not the weights of so many networks of this shape.
         """
         networks = cls._without_weights(config, vocabulary_size)
-        names = weight_shapes(vocabulary_size, config)
         if extra := sorted(set(arrays) - set(networks.arrays())):
-            raise ValueError(f"it has {extra[0][:100]}, which {config.networks - 1} further networks do not have")
+            further = count_of(config.networks - 1, "further network")
+            raise ValueError(f"it has {extra[0][:100]}, which is no weight of {further}")
         networks.load(
             [
-                {name: arrays[key] for name in names if (key := f"{number}.{name}") in arrays}
-                for number in range(1, config.networks)
+                {name: arrays[key] for name in member.arrays() if (key := f"{number}.{name}") in arrays}
+                for number, member in enumerate(networks.members, 1)
             ]
         )
         return networks

@@ -63,7 +63,7 @@ class FurtherTorchNetworks(FurtherNetworks):
     """
 
     def __init__(self, networks: list[CharacterModel]) -> None:
-        super().__init__([TorchNetworkExpert(network) for network in networks])
+        super().__init__(list(map(TorchNetworkExpert, networks)))
         self.networks = networks
 
     def log_probs(self, reading: Array) -> LogProbs:

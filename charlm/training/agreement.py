@@ -158,13 +158,8 @@ def check_corpus(folder: RunFolder, key: str, corpus: Corpus) -> None:
     )
 
 
-_NO_WEIGHTS = (
-    "dropout",
-    "recurrent_dropout",
-    "ngram",
-    "words",
-    "networks",
-)  # keys of `model` on which no weight depends
+# Keys of `model` on which no weight of a network depends.
+_NO_WEIGHTS = ("dropout", "recurrent_dropout", "ngram", "words", "networks")
 
 
 def check_transfer(trained: TrainedModel, config: Config) -> None:

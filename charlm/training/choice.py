@@ -127,7 +127,7 @@ def divide(config: Config, device: torch.device, ranks: Ranks, groups: int | Non
     """Returns how the lanes are divided; None: one process computes a batch as it likes.
 
     Raises:
-        ConfigError: the ranks cannot share a batch evenly.
+        ConfigError: the ranks cannot share a batch evenly, or are to train several networks.
     """
     if ranks.size > 1 and config.model.networks > 1:
         raise ConfigError(

@@ -182,9 +182,9 @@ def resume(
     lanes = divide(config, device, ranks, checkpoint.lane_groups)
     if corpus is None:
         corpus = load_corpus(config.corpus, known=checkpoint.known, note=note)
-        for remark in remarks(corpus):
-            note(remark)
     check_corpus(folder, checkpoint.corpus_key, corpus)
+    for remark in remarks(corpus):
+        note(remark)
     check_network(folder, checkpoint, config, len(corpus.vocabulary), device)
     torch.manual_seed(config.training.seed)
     network = make_network(config, len(corpus.vocabulary), device).to(device)
